@@ -1,0 +1,98 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { MEDIA } from '../core/media.ts';
+import { type ChartLock, chartName, type FileLock, type ImageLock, type Lock } from '../lock/schema.ts';
+import { EMPTY_CONFIG, fileArtifact } from '../oci/artifact.ts';
+import { collectGraph, type Graph, type GraphNode } from '../oci/graph.ts';
+import type { Artifact } from './plan.ts';
+
+/** Reads the verified bytes of a manifest or index of one locked artifact. */
+export type ReadManifest = (
+  descriptor: Descriptor,
+  of: { readonly image?: ImageLock; readonly chart?: ChartLock },
+) => Promise<Uint8Array>;
+
+/** What of an image's index is carried: what the lock names, or everything. */
+export function keepOf(image: ImageLock): (child: Descriptor) => boolean {
+  if (image.allPlatforms) return () => true;
+  const kept = new Set<Digest>([...Object.values(image.platforms), ...image.others]);
+  return (child) => kept.has(child.digest);
+}
+
+export async function imageArtifact(image: ImageLock, read: ReadManifest): Promise<Artifact> {
+  const root: Descriptor = { mediaType: image.mediaType, digest: image.digest, size: image.size };
+  const graph = await collectGraph(root, { read: (d) => read(d, { image }), keep: keepOf(image) });
+  return { kind: 'image', name: image.ref, root, graph };
+}
+
+/** Built from a list of nodes, children first. */
+function graphOf(nodes: readonly GraphNode[], root: Descriptor): Graph {
+  return { root, nodes: new Map(nodes.map((n) => [n.descriptor.digest, n])) };
+}
+
+function leaf(descriptor: Descriptor, kind: 'config' | 'blob'): GraphNode {
+  return { descriptor, kind, children: [], left: [] };
+}
+
+/** The descriptor of a chart's archive as its manifest names it. */
+export function archiveOf(chart: ChartLock): Descriptor {
+  return { mediaType: MEDIA.helmChart, digest: chart.integrity.archive, size: chart.size };
+}
+
+/**
+ * A chart's content. One that came from a registry keeps its published manifest, which is read; for all others the lock
+ * alone says everything, because their manifest follows a written rule.
+ */
+export async function chartArtifactOf(chart: ChartLock, read: ReadManifest): Promise<Artifact> {
+  const root: Descriptor = chart.manifest;
+  const name = chartName(chart);
+  if (chart.source.type === 'oci') {
+    const graph = await collectGraph(root, { read: (d) => read(d, { chart }) });
+    return { kind: 'chart', name, root, graph };
+  }
+  const { provenanceDigest, provenanceSize } = chart.integrity;
+  const layers: Descriptor[] = [archiveOf(chart)];
+  if (provenanceDigest !== undefined && provenanceSize !== undefined) {
+    layers.push({ mediaType: MEDIA.helmProvenance, digest: provenanceDigest, size: provenanceSize });
+  }
+  const children = [chart.config, ...layers];
+  const nodes: GraphNode[] = [
+    leaf(chart.config, 'config'),
+    ...layers.map((l) => leaf(l, 'blob')),
+    { descriptor: root, kind: 'manifest', children, left: [] },
+  ];
+  return { kind: 'chart', name, root, graph: graphOf(nodes, root) };
+}
+
+/** A file's artifact and the bytes of its manifest, both from the lock alone. */
+export function fileArtifactOf(file: FileLock): { readonly artifact: Artifact; readonly manifest: Buffer } {
+  const title = file.name.split('/').at(-1) ?? file.name;
+  const { descriptor, bytes, layer } = fileArtifact({
+    title,
+    content: { digest: file.sha256, size: file.size },
+  });
+  const nodes: GraphNode[] = [
+    leaf(EMPTY_CONFIG, 'config'),
+    leaf(layer, 'blob'),
+    { descriptor, kind: 'manifest', children: [EMPTY_CONFIG, layer], left: [] },
+  ];
+  return {
+    manifest: bytes,
+    artifact: { kind: 'file', name: file.name, root: descriptor, graph: graphOf(nodes, descriptor) },
+  };
+}
+
+/** One artifact that is still to be read. */
+export interface ArtifactJob {
+  readonly name: string;
+  readonly read: () => Promise<Artifact>;
+}
+
+/** Every artifact that a lock names, in the lock's order, each to be read by itself. */
+export function artifactJobs(lock: Lock, read: ReadManifest): ArtifactJob[] {
+  return [
+    ...lock.images.map((image) => ({ name: image.ref, read: () => imageArtifact(image, read) })),
+    ...lock.charts.map((chart) => ({ name: chartName(chart), read: () => chartArtifactOf(chart, read) })),
+    ...lock.files.map((file) => ({ name: file.name, read: async () => fileArtifactOf(file).artifact })),
+  ];
+}

@@ -1,0 +1,21 @@
+import type { Digest } from './digest.ts';
+import type { Platform } from './platform.ts';
+
+/** A pointer to content: type, digest and size in bytes (OCI image-spec descriptor.md). */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly platform?: Platform;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly artifactType?: string;
+}
+
+/** Annotation keys that Sealift reads or writes. */
+export const ANNOTATION = {
+  refName: 'org.opencontainers.image.ref.name',
+  title: 'org.opencontainers.image.title',
+  containerdName: 'io.containerd.image.name',
+  sealiftName: 'dev.sealift.name',
+} as const;

@@ -1,0 +1,64 @@
+/** Every limit on what is read from outside, in one place. Bytes unless a name says otherwise. */
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
+
+export const LIMITS = {
+  /** An image manifest or index. Registries guarantee 4 MiB; oras-go stumbled over its own 4 MiB (registry.md 1.3). */
+  manifest: 16 * MIB,
+  /** A config blob that is parsed (image config, Chart.yaml as JSON). */
+  config: 8 * MIB,
+  /** Manifests below one index, and nesting of indexes. */
+  indexChildren: 10_000,
+  indexDepth: 4,
+  layersPerManifest: 4_096,
+  /** Tags of one repository that are listed. */
+  tags: 100_000,
+  /** A token server's answer. */
+  token: 128 * KIB,
+  /** An error body: only its start is kept. */
+  errorBody: 8 * KIB,
+  /** A chart repository's index.yaml. */
+  repositoryIndex: 64 * MIB,
+  /** A chart archive as downloaded. */
+  chartArchive: 64 * MIB,
+  /** All files of a chart, unpacked; Helm's own limit (helm.md 1.2). */
+  chartUnpacked: 100 * MIB,
+  /** One file of a chart: above this Helm 3.17.3 and later refuse it, so it is a warning here. */
+  chartFileWarn: 5 * MIB,
+  chartFiles: 20_000,
+  /** Chart.yaml, Chart.lock, requirements.yaml or .helmignore. */
+  chartYaml: 1 * MIB,
+  /** How deep charts inside charts are followed. */
+  chartDepth: 8,
+  provenance: 1 * MIB,
+  /** sealift.yaml, versions.lock, image lists. */
+  manifestText: 8 * MIB,
+  lockText: 64 * MIB,
+  /** One line of versions.lock. */
+  lockLine: 64 * KIB,
+  /** Tokens of a YAML text, and nodes after its aliases are followed. */
+  yamlNodes: 500_000,
+  yamlDepth: 64,
+  /** Files that the imageLists patterns of one manifest may match. */
+  imageListFiles: 1_000,
+  /** Documents at the start of a bundle. */
+  bundleDocument: 128 * MIB,
+  bundleEntries: 1_000_000,
+  redirects: 10,
+  /** Tries of one request, the first included. */
+  tries: 6,
+  /** Longest wait that a server may ask for with Retry-After. */
+  retryAfterMs: 300_000,
+  /** No byte for this long is a failure; a whole transfer has no limit. */
+  idleMs: 60_000,
+  /** Until the headers of an answer: a registry may commit a large blob for minutes after the last byte. */
+  headersMs: 600_000,
+  connectMs: 15_000,
+  /** The embedded registry: one uploaded blob on disk and in memory, unfinished uploads, tokens and logged requests at a time. */
+  uploadedBlob: 64 * GIB,
+  uploadedBlobInMemory: 1 * GIB,
+  uploadSessions: 1_000,
+  servedTokens: 10_000,
+  requestLog: 100_000,
+} as const;

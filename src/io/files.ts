@@ -1,0 +1,185 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { type ErrorCode, SealiftError } from '../core/errors.ts';
+
+/** The `code` of a Node system error, or '' for anything else. */
+export function errnoOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}
+
+/** A name beside `path` that nothing else uses: `.<name>.<random>.tmp`. */
+export function besidePath(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/** Makes a rename in `folder` survive a power cut. File systems that refuse to sync a folder are let be. */
+export async function syncFolder(folder: string): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(folder, 'r');
+    await handle.sync();
+  } catch {
+    // FAT and some network mounts cannot sync a folder; the data itself is synced by the caller.
+  } finally {
+    await handle?.close();
+  }
+}
+
+/**
+ * Writes a whole small file: beside, fsync, rename. The folder is made when absent. An existing file is replaced at
+ * once or not at all.
+ * @param options.mode permission bits, default 0o644 under the umask
+ */
+export async function writeFileAtomic(
+  path: string,
+  data: Uint8Array | string,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const temp = besidePath(path);
+  try {
+    const handle = await open(temp, 'wx', options.mode ?? 0o644);
+    try {
+      await handle.writeFile(data);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temp, path);
+  } catch (error) {
+    await rm(temp, { force: true });
+    throw diskError(error, path);
+  }
+  await syncFolder(dirname(path));
+}
+
+/**
+ * Writes only when the bytes differ from what is there.
+ * @returns whether the file was written
+ */
+export async function writeFileIfChanged(path: string, data: Uint8Array): Promise<boolean> {
+  const before = await readFileIfExists(path);
+  if (before?.equals(data) === true) return false;
+  await writeFileAtomic(path, data);
+  return true;
+}
+
+/** The bytes of a file, or undefined when there is none. */
+export async function readFileIfExists(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw diskError(error, path);
+  }
+}
+
+/**
+ * The bytes of a file that a person named, at most `limit` bytes.
+ * @throws `missing` when it is not there, CONTENT_TOO_LARGE, FILE_UNREADABLE
+ */
+export async function readFileLimited(
+  path: string,
+  options: { readonly limit: number; readonly missing: ErrorCode; readonly hint?: string },
+): Promise<Buffer> {
+  const hint = options.hint === undefined ? {} : { hint: options.hint };
+  let handle: FileHandle;
+  try {
+    handle = await open(path, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw new SealiftError(options.missing, `${path}: no such file`, hint);
+    throw diskError(error, path);
+  }
+  try {
+    const { size } = await handle.stat();
+    if (size > options.limit) {
+      throw new SealiftError(
+        'CONTENT_TOO_LARGE',
+        `${path}: ${size} bytes, the limit is ${options.limit} bytes`,
+      );
+    }
+    return await handle.readFile();
+  } catch (error) {
+    throw diskError(error, path);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What is at a path: nothing, a file or a folder. */
+export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' | undefined> {
+  try {
+    const s = await stat(path);
+    return s.isFile() ? 'file' : s.isDirectory() ? 'folder' : 'other';
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw diskError(error, path);
+  }
+}
+
+/** Free bytes for an ordinary user on the file system that holds `folder`, or will: its nearest existing parent is asked. */
+export async function freeSpace(folder: string): Promise<number> {
+  for (let at = folder; ; at = dirname(at)) {
+    try {
+      const s = await statfs(at);
+      return s.bavail * s.bsize;
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT' || dirname(at) === at) throw diskError(error, at);
+    }
+  }
+}
+
+/** Reads exactly `length` bytes at `position`; fewer only at the end of the file. */
+export async function readAt(handle: FileHandle, position: number, length: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(length);
+  let filled = 0;
+  while (filled < length) {
+    const { bytesRead } = await handle.read(buffer, filled, length - filled, position + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return buffer.subarray(0, filled);
+}
+
+/** Streams `length` bytes from `position` in chunks of `chunk` bytes (default 1 MiB); ends early at the end of the file. */
+export async function* readRange(
+  handle: FileHandle,
+  range: { readonly position: number; readonly length: number; readonly chunk?: number },
+): AsyncGenerator<Buffer> {
+  const chunk = range.chunk ?? 1024 * 1024;
+  for (let done = 0; done < range.length; ) {
+    const part = await readAt(handle, range.position + done, Math.min(chunk, range.length - done));
+    if (part.length === 0) return;
+    done += part.length;
+    yield part;
+  }
+}
+
+/** Turns a disk's errors into ours; ours pass unchanged. */
+export function diskError(error: unknown, path: string): unknown {
+  const code = errnoOf(error);
+  if (error instanceof SealiftError || code === '') return error;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new SealiftError('DISK_FULL', `${path}: no space left on the disk`, {
+      cause: error,
+      hint: 'free some space and run the same command again: it goes on where it stopped',
+    });
+  }
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new SealiftError(
+      'FILE_UNREADABLE',
+      `${path}: ${code === 'EROFS' ? 'read-only' : 'not permitted'}`,
+      {
+        cause: error,
+        hint: 'check the owner and the mode of the path, or run as a user who may',
+      },
+    );
+  }
+  if (code.startsWith('E') && /^E[A-Z]+$/.test(code)) {
+    return new SealiftError('FILE_UNREADABLE', `${path}: ${error instanceof Error ? error.message : code}`, {
+      cause: error,
+    });
+  }
+  return error;
+}

@@ -1,0 +1,62 @@
+import { SealiftError } from '../core/errors.ts';
+
+/** Throws ABORTED when the work was stopped from outside. */
+export function throwIfAborted(signal: AbortSignal): void {
+  if (signal.aborted) {
+    throw new SealiftError('ABORTED', 'stopped', { hint: 'run the same command again to go on' });
+  }
+}
+
+/**
+ * Runs `work` over items, at most `limit` at a time, and waits for all that started. The first failure stops new
+ * starts and is thrown after the running ones ended; with `signal` aborted the same happens with ABORTED.
+ * Results come in the order of the items.
+ */
+export async function mapBounded<T, R>(
+  items: readonly T[],
+  options: { readonly limit: number; readonly signal: AbortSignal },
+  work: (item: T, signal: AbortSignal) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = new Array(items.length);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  let next = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const lane = async (): Promise<void> => {
+    while (failure === undefined && next < items.length) {
+      throwIfAborted(options.signal);
+      const at = next++;
+      try {
+        results[at] = await work(items[at] as T, signal);
+      } catch (error) {
+        failure ??= { error };
+        stop.abort();
+      }
+    }
+  };
+  const lanes = await Promise.allSettled(
+    Array.from({ length: Math.min(options.limit, items.length) }, () => lane()),
+  );
+  if (failure !== undefined) {
+    throwIfAborted(options.signal);
+    throw failure.error;
+  }
+  for (const l of lanes) if (l.status === 'rejected') throw l.reason;
+  return results;
+}
+
+/** Waits; ends at once with ABORTED when stopped. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      reject(new SealiftError('ABORTED', 'stopped'));
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    }, ms);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+}

@@ -1,0 +1,181 @@
+import { type ChartLock, chartName, type FileLock, type ImageLock, type Lock } from './schema.ts';
+import { compareBytes } from './write.ts';
+
+export type DiffKind = 'bundle' | 'image' | 'chart' | 'file';
+
+/** The facts of an entry that a person compares, each as one word: `digest`, `version`, `platforms`, `size` (bytes)… */
+export type Facts = Readonly<Record<string, string>>;
+
+/** An entry that only one of two locks has. */
+export interface DiffEntry {
+  readonly kind: DiffKind;
+  /** Image name, `<chart>-<version>`, file name. */
+  readonly name: string;
+  readonly facts: Facts;
+}
+
+/** One fact that differs; null on the side that does not have it. */
+export interface FactChange {
+  readonly fact: string;
+  readonly from: string | null;
+  readonly to: string | null;
+}
+
+/** An entry that both locks have with other facts. */
+export interface DiffChange {
+  readonly kind: DiffKind;
+  /** As the second lock names it. */
+  readonly name: string;
+  readonly changes: readonly FactChange[];
+}
+
+/** What leads from the first lock to the second. Kinds in the order image, chart, file, and by name within one. */
+export interface LockDiff {
+  readonly added: readonly DiffEntry[];
+  readonly removed: readonly DiffEntry[];
+  readonly changed: readonly DiffChange[];
+}
+
+interface Item {
+  readonly kind: DiffKind;
+  readonly name: string;
+  /** What two versions of one thing have in common: the repository of an image, the name of a chart. */
+  readonly family: string;
+  readonly facts: Facts;
+}
+
+function imageItem(image: ImageLock): Item {
+  const at = image.ref.indexOf('@');
+  const named = at < 0 ? image.ref : image.ref.slice(0, at);
+  const colon = named.lastIndexOf(':');
+  const isTag = colon > named.lastIndexOf('/');
+  return {
+    kind: 'image',
+    name: image.ref,
+    family: isTag ? named.slice(0, colon) : named,
+    facts: {
+      ...(isTag ? { tag: named.slice(colon + 1) } : {}),
+      digest: image.digest,
+      mediaType: image.mediaType,
+      platforms: image.allPlatforms ? 'all' : Object.keys(image.platforms).join(', '),
+      manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
+        ', ',
+      ),
+      size: String(image.size),
+      usedBy: image.usedBy.join(', '),
+    },
+  };
+}
+
+function chartItem(chart: ChartLock): Item {
+  const { archive, upstream, tree, provenance, provenanceDigest } = chart.integrity;
+  const { source } = chart;
+  return {
+    kind: 'chart',
+    name: chartName(chart),
+    family: chart.name,
+    facts: {
+      version: chart.version,
+      ...(chart.appVersion === null ? {} : { appVersion: chart.appVersion }),
+      source: source.type === 'http' ? source.url : source.type === 'oci' ? source.ref : source.path,
+      archive,
+      ...(upstream === null ? {} : { upstream }),
+      tree,
+      provenance: provenanceDigest === undefined ? provenance : `${provenance} ${provenanceDigest}`,
+      ...(chart.allowIndexMismatch === undefined ? {} : { allowIndexMismatch: chart.allowIndexMismatch }),
+      size: String(chart.size),
+      manifest: chart.manifest.digest,
+      dependencies: chart.dependencies
+        .map((d) => `${d.name} ${d.version} ${d.from}${d.archive === undefined ? '' : ` ${d.archive}`}`)
+        .join(', '),
+      values: chart.values.map((v) => `${v.path} ${v.sha256}`).join(', '),
+      usedBy: chart.usedBy.join(', '),
+    },
+  };
+}
+
+function fileItem(file: FileLock): Item {
+  return {
+    kind: 'file',
+    name: file.name,
+    family: file.name,
+    facts: {
+      source: 'url' in file.source ? file.source.url : file.source.path,
+      sha256: file.sha256,
+      size: String(file.size),
+      mode: file.mode,
+    },
+  };
+}
+
+function itemsOf(lock: Lock): Item[] {
+  return [...lock.images.map(imageItem), ...lock.charts.map(chartItem), ...lock.files.map(fileItem)];
+}
+
+function factChanges(from: Facts, to: Facts): FactChange[] {
+  return [...new Set([...Object.keys(from), ...Object.keys(to)])]
+    .map((fact) => ({ fact, from: from[fact] ?? null, to: to[fact] ?? null }))
+    .filter((c) => c.from !== c.to);
+}
+
+function groupBy(items: readonly Item[]): Map<string, Item[]> {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const key = `${item.kind} ${item.family}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [item]);
+    else group.push(item);
+  }
+  return groups;
+}
+
+const KINDS: readonly DiffKind[] = ['bundle', 'image', 'chart', 'file'];
+
+function inOrder<T extends { readonly kind: DiffKind; readonly name: string }>(items: readonly T[]): T[] {
+  return items.toSorted(
+    (a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind) || compareBytes(a.name, b.name),
+  );
+}
+
+/** Pairs what is gone with what is new where exactly one of each family is left: a tag or a version that moved on. */
+function pairFamilies(gone: readonly Item[], fresh: readonly Item[]): [Item, Item][] {
+  const news = groupBy(fresh);
+  return [...groupBy(gone)].flatMap(([family, olds]): [Item, Item][] => {
+    const [before, after] = [olds[0], news.get(family)?.[0]];
+    if (before === undefined || after === undefined) return [];
+    return olds.length === 1 && news.get(family)?.length === 1 ? [[before, after]] : [];
+  });
+}
+
+function entryOf({ kind, name, facts }: Item): DiffEntry {
+  return { kind, name, facts };
+}
+
+/**
+ * What leads from lock `a` to lock `b`. Pure. An image whose tag, or a chart whose version, moved on shows as one change
+ * when it is the only one of its repository or name that moved; else as removed and added.
+ */
+export function diffLocks(a: Lock, b: Lock): LockDiff {
+  const [before, after] = [itemsOf(a), itemsOf(b)];
+  const keyOf = (item: Item): string => `${item.kind} ${item.name}`;
+  const old = new Map(before.map((item) => [keyOf(item), item]));
+  const now = new Set(after.map(keyOf));
+  const same = after.flatMap((item): [Item, Item][] => {
+    const other = old.get(keyOf(item));
+    return other === undefined ? [] : [[other, item]];
+  });
+  const gone = before.filter((item) => !now.has(keyOf(item)));
+  const fresh = after.filter((item) => !old.has(keyOf(item)));
+  const moved = pairFamilies(gone, fresh);
+  const paired = new Set(moved.flat());
+  const changed = [...same, ...moved]
+    .map(([x, y]) => ({ kind: y.kind, name: y.name, changes: factChanges(x.facts, y.facts) }))
+    .filter((c) => c.changes.length > 0);
+  const bundle = factChanges({ name: a.name, version: a.version }, { name: b.name, version: b.version });
+  if (bundle.length > 0) changed.push({ kind: 'bundle', name: b.name, changes: bundle });
+  return {
+    added: inOrder(fresh.filter((item) => !paired.has(item)).map(entryOf)),
+    removed: inOrder(gone.filter((item) => !paired.has(item)).map(entryOf)),
+    changed: inOrder(changed),
+  };
+}

@@ -1,0 +1,197 @@
+import type { z } from 'zod';
+import { errorOf, type Fault, fault, type Position, SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { chartName, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
+import { type Marks, RESTORE_HINT, readPlain } from './text.ts';
+import { formatLock, LOCK_HEADER } from './write.ts';
+
+type Path = readonly PropertyKey[];
+
+interface Source {
+  readonly path: string;
+  /** Without LF; the first is the header. */
+  readonly lines: readonly string[];
+}
+
+function refuse(
+  message: string,
+  at: { readonly path: string; readonly line: number; readonly hint?: string },
+): SealiftError {
+  const position = { file: at.path, line: at.line, column: 1 };
+  const hint = at.hint ?? RESTORE_HINT;
+  return new SealiftError('LOCK_INVALID', `${at.path}:${at.line}: ${message}`, {
+    hint,
+    faults: [fault('LOCK_INVALID', message, { position, hint })],
+  });
+}
+
+/** Checks what comes before the content: encoding, header, version. */
+function readLines(bytes: Uint8Array, path: string): readonly string[] {
+  if (bytes.length > LIMITS.lockText) {
+    throw refuse(`${bytes.length} bytes, the limit is ${LIMITS.lockText} bytes`, { path, line: 1 });
+  }
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw refuse('not UTF-8 text', { path, line: 1 });
+  }
+  const lines = text.split('\n');
+  if (lines[0] === `${LOCK_HEADER}\r`) {
+    throw refuse('the lines end with CR LF, expected LF', {
+      path,
+      line: 1,
+      hint: 'put `versions.lock text eol=lf` into .gitattributes and check the file out again',
+    });
+  }
+  if (lines[0] !== LOCK_HEADER) {
+    throw refuse('not a lock that sealift wrote: its first line is another', { path, line: 1 });
+  }
+  const version = /^lockVersion: ([0-9]{1,9})$/.exec(lines[1] ?? '')?.[1];
+  if (version !== undefined && Number(version) > LOCK_VERSION) {
+    throw refuse(`lockVersion ${version}, this sealift reads up to ${LOCK_VERSION}`, {
+      path,
+      line: 2,
+      hint: 'use the version of sealift that wrote the lock, or a newer one',
+    });
+  }
+  if (lines.at(-1) !== '') throw refuse('the last line is not complete', { path, line: lines.length });
+  return lines.slice(0, -1);
+}
+
+function pathText(path: Path): string {
+  return path
+    .map((p, i) => (typeof p === 'number' ? `[${p}]` : `${i === 0 ? '' : '.'}${String(p)}`))
+    .join('');
+}
+
+/** Finds places by reading the text once more: only done when there is something to report. */
+function placesOf({ path: file, lines }: Source): (path: Path) => Position {
+  const marks: Marks = new Map();
+  readPlain(lines, { file, firstLine: 1, marks });
+  return (path) => {
+    for (let n = path.length; n > 0; n -= 1) {
+      const found = marks.get(JSON.stringify(path.slice(0, n)));
+      if (found !== undefined) return { file, ...found };
+    }
+    return { file, line: 1, column: 1 };
+  };
+}
+
+function valueAt(root: unknown, path: Path): unknown {
+  let value = root;
+  for (const part of path) {
+    if (typeof value !== 'object' || value === null) return undefined;
+    value = Object.hasOwn(value, part) ? Reflect.get(value, part) : undefined;
+  }
+  return value;
+}
+
+function shapeFaults(issues: readonly z.core.$ZodIssue[], root: unknown, source: Source): Fault[] {
+  const placeOf = placesOf(source);
+  const make = (path: Path, message: string): Fault =>
+    fault('LOCK_INVALID', message, { position: placeOf(path), hint: RESTORE_HINT });
+  return issues.flatMap((issue) => {
+    const where = issue.path.length === 0 ? '' : `${pathText(issue.path)}: `;
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) =>
+        make([...issue.path, key], `${where}unknown key ${JSON.stringify(key.slice(0, 80))}`),
+      );
+    }
+    if (issue.code === 'invalid_key') {
+      return issue.issues.map((inner) => make(issue.path, `${where}${inner.message}`));
+    }
+    const found = valueAt(root, issue.path);
+    const shown = typeof found === 'string' ? ` (found ${JSON.stringify(found.slice(0, 100))})` : '';
+    return [make(issue.path, `${where}${issue.message}${shown}`)];
+  });
+}
+
+interface Repeated {
+  readonly path: Path;
+  readonly message: string;
+}
+
+function repeats(names: readonly string[], section: string, key: string): Repeated[] {
+  const seen = new Set<string>();
+  return names.flatMap((name, i) => {
+    if (!seen.has(name)) {
+      seen.add(name);
+      return [];
+    }
+    return [{ path: [section, i, key], message: `${section}[${i}]: ${name} is there twice` }];
+  });
+}
+
+/** Files of which one would have to be a folder for the other. */
+function nested(names: readonly string[]): Repeated[] {
+  const all = new Set(names);
+  return names.flatMap((name, i) => {
+    const parts = name.split('/');
+    const parent = parts.map((_, n) => parts.slice(0, n).join('/')).find((p) => p !== '' && all.has(p));
+    return parent === undefined
+      ? []
+      : [
+          {
+            path: ['files', i, 'name'],
+            message: `files[${i}]: ${name} lies below ${parent}, which is a file`,
+          },
+        ];
+  });
+}
+
+function entryFaults(lock: Lock, source: Source): Fault[] {
+  const files = lock.files.map((f) => f.name);
+  const found = [
+    ...repeats(
+      lock.images.map((i) => i.ref),
+      'images',
+      'ref',
+    ),
+    ...repeats(lock.charts.map(chartName), 'charts', 'name'),
+    ...repeats(files, 'files', 'name'),
+    ...nested(files),
+  ];
+  if (found.length === 0) return [];
+  const placeOf = placesOf(source);
+  return found.map(({ path, message }) =>
+    fault('LOCK_INVALID', message, { position: placeOf(path), hint: RESTORE_HINT }),
+  );
+}
+
+function checkCanonical(lock: Lock, { path, lines }: Source): void {
+  const expected = formatLock(lock).split('\n').slice(0, -1);
+  const line = expected.findIndex((text, i) => text !== lines[i]);
+  if (line < 0 && expected.length === lines.length) return;
+  const at = line < 0 ? expected.length : line;
+  const shown = (text: string | undefined): string =>
+    text === undefined ? 'the end' : JSON.stringify(text.slice(0, 120));
+  throw refuse(
+    `not canonical, as if edited by hand: expected ${shown(expected[at])}, found ${shown(lines[at])}`,
+    { path, line: at + 1 },
+  );
+}
+
+function several(faults: readonly Fault[], path: string): SealiftError {
+  const lineOf = (f: Fault): number => f.position?.line ?? 0;
+  const sorted = faults.toSorted((a, b) => lineOf(a) - lineOf(b));
+  return errorOf(sorted, `${path} has ${faults.length} faults`);
+}
+
+/**
+ * Reads versions.lock. Strict: only exactly the bytes that `formatLock` writes for this content are accepted, so two
+ * locks are equal when their bytes are. Nothing in it can name a place outside a folder that it is written to.
+ * @param path the name of the file, for positions
+ * @throws LOCK_INVALID, one error with every fault and its position: not text of a lock, a higher `lockVersion`,
+ * unknown keys, wrong values, entries that are there twice, not canonical
+ */
+export function parseLock(bytes: Uint8Array, path: string): Lock {
+  const source: Source = { path, lines: readLines(bytes, path) };
+  const plain = readPlain(source.lines, { file: path, firstLine: 1 });
+  const parsed = lockSchema.safeParse(plain);
+  if (!parsed.success) throw several(shapeFaults(parsed.error.issues, plain, source), path);
+  const faults = entryFaults(parsed.data, source);
+  if (faults.length > 0) throw several(faults, path);
+  checkCanonical(parsed.data, source);
+  return parsed.data;
+}

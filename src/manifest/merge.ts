@@ -1,0 +1,225 @@
+import type { Digest } from '../core/digest.ts';
+import { type Fault, fault, type Position } from '../core/errors.ts';
+import { formatPlatform, type Platform } from '../core/platform.ts';
+import { imageName, type Reference } from '../core/reference.ts';
+
+/** One image of a manifest, all entries that name it united. */
+export interface ManifestImage {
+  /** With a digest when one of the entries has one. */
+  readonly ref: Reference;
+  /** As first written. */
+  readonly text: string;
+  readonly platforms: readonly Platform[] | 'all';
+  /** The files that ask for it: `sealift.yaml`, `imagelists/x.txt`; sorted. */
+  readonly origins: readonly string[];
+  readonly position: Position;
+}
+
+interface ChartBase {
+  /** Values files, relative to the manifest. */
+  readonly values: readonly string[];
+  readonly position: Position;
+}
+
+/** A chart of a manifest, by where it comes from. */
+export type ManifestChart =
+  | (ChartBase & {
+      readonly kind: 'repo';
+      readonly name: string;
+      readonly version: string;
+      /** Address of the folder that holds index.yaml, without a slash at its end. */
+      readonly repo: string;
+      readonly allowIndexMismatch?: string;
+    })
+  | (ChartBase & {
+      readonly kind: 'oci';
+      readonly name: string;
+      readonly version: string;
+      /** As written: `oci://host/path/name`. */
+      readonly oci: string;
+      /** The same with the version as tag (`+` is `_`, helm.md 1.4). */
+      readonly ref: Reference;
+    })
+  | (ChartBase & {
+      readonly kind: 'path';
+      /** Folder, relative to the manifest, with `/`. */
+      readonly path: string;
+    });
+
+/** A file of a manifest. Exactly one of `url` and `path` is there. */
+export interface ManifestFile {
+  readonly name: string;
+  readonly url?: string;
+  /** File or folder, relative to the manifest, with `/`. */
+  readonly path?: string;
+  readonly sha256?: Digest;
+  /** Permission bits, for example 0o755. */
+  readonly mode: number;
+  readonly position: Position;
+}
+
+/** An entry that asks for an image, before entries of one name are united. */
+export interface AskedImage {
+  readonly ref: Reference;
+  readonly text: string;
+  /** Undefined where the entry leaves it to the manifest's default. */
+  readonly platforms: readonly Platform[] | 'all' | undefined;
+  readonly origin: string;
+  readonly position: Position;
+}
+
+interface Merged<T> {
+  readonly entries: readonly T[];
+  readonly faults: readonly Fault[];
+}
+
+function placeText(position: Position): string {
+  return `${position.file}:${position.line}:${position.column}`;
+}
+
+function conflict(here: Position, first: Position, message: string): Fault {
+  return fault('MANIFEST_CONFLICT', `${message} (the other is at ${placeText(first)})`, {
+    position: here,
+    hint: 'keep one of the two entries, or make them equal',
+    details: { first },
+  });
+}
+
+/** Platforms as one comparable word. */
+function platformsText(platforms: readonly Platform[] | 'all'): string {
+  return platforms === 'all' ? 'all' : [...new Set(platforms.map(formatPlatform))].sort().join(', ');
+}
+
+function imageConflicts(first: AskedImage, next: AskedImage): Fault[] {
+  const name = imageName(first.ref);
+  const faults: Fault[] = [];
+  const [a, b] = [first.ref.digest, next.ref.digest];
+  if (a !== undefined && b !== undefined && a !== b) {
+    faults.push(
+      conflict(next.position, first.position, `image ${name} is pinned to ${b} here and to ${a} elsewhere`),
+    );
+  }
+  if (first.platforms !== undefined && next.platforms !== undefined) {
+    const [here, there] = [platformsText(next.platforms), platformsText(first.platforms)];
+    if (here !== there) {
+      faults.push(
+        conflict(
+          next.position,
+          first.position,
+          `image ${name} is asked for with platforms ${here} here and ${there} elsewhere`,
+        ),
+      );
+    }
+  }
+  return faults;
+}
+
+/** Unites entries that name the same image; two that contradict are MANIFEST_CONFLICT with both places. */
+export function mergeImages(
+  asked: readonly AskedImage[],
+  defaultPlatforms: readonly Platform[] | 'all',
+): Merged<ManifestImage> {
+  const faults: Fault[] = [];
+  const groups = new Map<string, { first: AskedImage; origins: Set<string> }>();
+  for (const entry of asked) {
+    const group = groups.get(imageName(entry.ref));
+    if (group === undefined) {
+      groups.set(imageName(entry.ref), { first: entry, origins: new Set([entry.origin]) });
+      continue;
+    }
+    faults.push(...imageConflicts(group.first, entry));
+    group.origins.add(entry.origin);
+    const digest = group.first.ref.digest ?? entry.ref.digest;
+    group.first = {
+      ...group.first,
+      ref: { ...group.first.ref, ...(digest === undefined ? {} : { digest }) },
+      platforms: group.first.platforms ?? entry.platforms,
+    };
+  }
+  const entries = [...groups.values()].map(({ first, origins }) => ({
+    ref: first.ref,
+    text: first.text,
+    platforms: first.platforms ?? defaultPlatforms,
+    origins: [...origins].sort(),
+    position: first.position,
+  }));
+  return { entries, faults };
+}
+
+function union(a: readonly string[], b: readonly string[]): readonly string[] {
+  return [...new Set([...a, ...b])];
+}
+
+function chartKey(chart: ManifestChart): string {
+  return chart.kind === 'path' ? `path ${chart.path}` : `${chart.name} ${chart.version}`;
+}
+
+function chartSource(chart: ManifestChart): string {
+  return chart.kind === 'repo' ? chart.repo : chart.kind === 'oci' ? chart.oci : chart.path;
+}
+
+/** Unites charts of one name, version and source (their values files too); another source is MANIFEST_CONFLICT. */
+export function mergeCharts(charts: readonly ManifestChart[]): Merged<ManifestChart> {
+  const faults: Fault[] = [];
+  const merged = new Map<string, ManifestChart>();
+  for (const chart of charts) {
+    const key = chartKey(chart);
+    const first = merged.get(key);
+    if (first === undefined) {
+      merged.set(key, chart);
+      continue;
+    }
+    if (chartSource(first) !== chartSource(chart)) {
+      const message = `chart ${key} comes from ${chartSource(chart)} here and from ${chartSource(first)} elsewhere`;
+      faults.push(conflict(chart.position, first.position, message));
+      continue;
+    }
+    const reason = 'allowIndexMismatch' in first ? first : chart;
+    merged.set(key, { ...reason, position: first.position, values: union(first.values, chart.values) });
+  }
+  return { entries: [...merged.values()], faults };
+}
+
+function fileDifference(first: ManifestFile, next: ManifestFile): string | undefined {
+  const [a, b] = [first.url ?? first.path, next.url ?? next.path];
+  if (a !== b) return `comes from ${b} here and from ${a} elsewhere`;
+  if (first.sha256 !== undefined && next.sha256 !== undefined && first.sha256 !== next.sha256) {
+    return `has ${next.sha256} here and ${first.sha256} elsewhere`;
+  }
+  if (first.mode !== next.mode) {
+    return `has mode ${next.mode.toString(8)} here and ${first.mode.toString(8)} elsewhere`;
+  }
+  return undefined;
+}
+
+/** A downloaded file whose name is a folder of this one's name. (What `path` names may be a folder.) */
+function parentFile(file: ManifestFile, all: ReadonlyMap<string, ManifestFile>): ManifestFile | undefined {
+  const parts = file.name.split('/');
+  for (let n = parts.length - 1; n > 0; n -= 1) {
+    const parent = all.get(parts.slice(0, n).join('/'));
+    if (parent?.url !== undefined) return parent;
+  }
+  return undefined;
+}
+
+/** Unites files of one name; another source, SHA-256 or mode is MANIFEST_CONFLICT. */
+export function mergeFiles(files: readonly ManifestFile[]): Merged<ManifestFile> {
+  const faults: Fault[] = [];
+  const merged = new Map<string, ManifestFile>();
+  for (const file of files) {
+    const first = merged.get(file.name);
+    const difference = first === undefined ? undefined : fileDifference(first, file);
+    if (first !== undefined && difference !== undefined) {
+      faults.push(conflict(file.position, first.position, `file ${file.name} ${difference}`));
+      continue;
+    }
+    merged.set(file.name, { ...file, ...first });
+  }
+  for (const file of merged.values()) {
+    const parent = parentFile(file, merged);
+    if (parent === undefined) continue;
+    const message = `file ${file.name} lies below ${parent.name}, which is a file itself`;
+    faults.push(conflict(file.position, parent.position, message));
+  }
+  return { entries: [...merged.values()], faults };
+}

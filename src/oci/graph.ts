@@ -1,0 +1,83 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { isIndexType, isManifestType } from '../core/media.ts';
+import { parseManifest } from './manifest.ts';
+
+export type NodeKind = 'index' | 'manifest' | 'config' | 'blob';
+
+/** One piece of content and what it names. */
+export interface GraphNode {
+  readonly descriptor: Descriptor;
+  readonly kind: NodeKind;
+  /** Children that belong to the graph, in the order in which the manifest names them. */
+  readonly children: readonly Descriptor[];
+  /** Children that an index names and that were left out (other platforms). */
+  readonly left: readonly Descriptor[];
+}
+
+/** A content graph. `nodes` is ordered: children before parents, the root last. */
+export interface Graph {
+  readonly root: Descriptor;
+  readonly nodes: ReadonlyMap<Digest, GraphNode>;
+}
+
+export interface CollectOptions {
+  /** The verified bytes of a manifest or index. */
+  readonly read: (descriptor: Descriptor) => Promise<Uint8Array>;
+  /** Which manifests of an index belong; default all. Nested indexes are walked and kept when something below is. */
+  readonly keep?: (child: Descriptor) => boolean;
+}
+
+/** Walks from `root` and gathers everything that it carries. Only manifests and indexes are read. */
+export async function collectGraph(root: Descriptor, options: CollectOptions): Promise<Graph> {
+  const nodes = new Map<Digest, GraphNode>();
+  const keep = options.keep ?? (() => true);
+
+  const leaf = (descriptor: Descriptor, kind: NodeKind): void => {
+    if (!nodes.has(descriptor.digest))
+      nodes.set(descriptor.digest, { descriptor, kind, children: [], left: [] });
+  };
+
+  const visit = async (descriptor: Descriptor, depth: number): Promise<boolean> => {
+    if (nodes.has(descriptor.digest)) return true;
+    if (depth > LIMITS.indexDepth) {
+      throw new SealiftError('OCI_MANIFEST_INVALID', `${root.digest}: indexes are nested too deeply`);
+    }
+    const parsed = parseManifest(await options.read(descriptor), descriptor);
+    if (parsed.kind === 'manifest') {
+      if (parsed.config !== undefined) leaf(parsed.config, 'config');
+      for (const layer of parsed.layers) leaf(layer, 'blob');
+      const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...parsed.layers];
+      nodes.set(descriptor.digest, { descriptor, kind: 'manifest', children, left: [] });
+      return true;
+    }
+    const children: Descriptor[] = [];
+    const left: Descriptor[] = [];
+    for (const child of parsed.manifests) {
+      let kept: boolean;
+      if (isIndexType(child.mediaType)) kept = await visit(child, depth + 1);
+      else {
+        kept = keep(child);
+        if (kept) {
+          if (isManifestType(child.mediaType)) await visit(child, depth + 1);
+          else leaf(child, 'blob');
+        }
+      }
+      (kept ? children : left).push(child);
+    }
+    if (children.length === 0 && parsed.manifests.length > 0 && depth > 0) return false;
+    nodes.set(descriptor.digest, { descriptor, kind: 'index', children, left });
+    return true;
+  };
+
+  await visit(root, 0);
+  return { root, nodes };
+}
+
+/** Whether something that an index of the graph names is not carried. */
+export function isSparse(graph: Graph): boolean {
+  for (const node of graph.nodes.values()) if (node.left.length > 0) return true;
+  return false;
+}

@@ -1,0 +1,174 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import { isDigest } from '../core/digest.ts';
+import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { isIndexType, isManifestType, isSchema1Type, MEDIA } from '../core/media.ts';
+import type { Platform } from '../core/platform.ts';
+
+/** What a manifest or an index says, checked. The bytes themselves are what is stored and sent. */
+export type ParsedManifest =
+  | {
+      readonly kind: 'manifest';
+      readonly mediaType: string;
+      readonly config: Descriptor | undefined;
+      readonly layers: readonly Descriptor[];
+      readonly annotations: Readonly<Record<string, string>>;
+      readonly artifactType: string | undefined;
+      readonly subject: Descriptor | undefined;
+    }
+  | {
+      readonly kind: 'index';
+      readonly mediaType: string;
+      readonly manifests: readonly Descriptor[];
+      readonly annotations: Readonly<Record<string, string>>;
+    };
+
+type Json = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function stringMap(value: unknown): Readonly<Record<string, string>> {
+  if (!isObject(value)) return {};
+  return Object.fromEntries(
+    Object.entries(value).filter((e): e is [string, string] => typeof e[1] === 'string'),
+  );
+}
+
+function parsePlatformOf(value: unknown): Platform | undefined {
+  if (!isObject(value)) return undefined;
+  const { os, architecture, variant, 'os.version': osVersion } = value;
+  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
+  return {
+    os,
+    architecture,
+    ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+    ...(typeof osVersion === 'string' && osVersion !== '' ? { osVersion } : {}),
+  };
+}
+
+function parseDescriptor(value: unknown, where: string): Descriptor {
+  const bad = (why: string): SealiftError => new SealiftError('OCI_MANIFEST_INVALID', `${where}: ${why}`);
+  if (!isObject(value)) throw bad('not a descriptor');
+  const { mediaType, digest, size } = value;
+  if (typeof mediaType !== 'string' || mediaType === '') throw bad('descriptor without mediaType');
+  if (typeof digest !== 'string' || !isDigest(digest)) {
+    throw bad(`"${String(digest).slice(0, 90)}" is not a sha256 digest`);
+  }
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw bad(`"${String(size).slice(0, 40)}" is not a size in bytes`);
+  }
+  const platform = parsePlatformOf(value.platform);
+  const annotations = stringMap(value.annotations);
+  return {
+    mediaType,
+    digest,
+    size,
+    ...(platform === undefined ? {} : { platform }),
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+    ...(typeof value.artifactType === 'string' ? { artifactType: value.artifactType } : {}),
+  };
+}
+
+function parseList(value: unknown, where: string, limit: number): Descriptor[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: not a list`);
+  if (value.length > limit) {
+    throw new SealiftError(
+      'OCI_MANIFEST_INVALID',
+      `${where}: ${value.length} entries, the limit is ${limit}`,
+    );
+  }
+  return value.map((v, i) => parseDescriptor(v, `${where}[${i}]`));
+}
+
+/** The media type of a body whose Content-Type did not say: from its `mediaType`, else from its shape. */
+export function sniffMediaType(body: Json): string | undefined {
+  if (typeof body.mediaType === 'string') return body.mediaType;
+  if (body.schemaVersion === 1) return MEDIA.dockerSchema1;
+  if (Array.isArray(body.manifests)) return MEDIA.ociIndex;
+  if (isObject(body.config) && Array.isArray(body.layers)) return MEDIA.ociManifest;
+  return undefined;
+}
+
+function parseJson(bytes: Uint8Array, where: string): Json {
+  let body: unknown;
+  try {
+    body = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: not JSON`, { cause });
+  }
+  if (!isObject(body)) throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: not a JSON object`);
+  return body;
+}
+
+/**
+ * Reads a manifest or index whose bytes were already verified against `descriptor.digest`.
+ * Rules: registry.md 1.3 "Media type" (a body that is both index and manifest is refused, CVE-2021-41190; schema 1 is
+ * refused by name; `mediaType` in the body must agree).
+ * @throws OCI_MANIFEST_INVALID, CONTENT_UNSUPPORTED
+ */
+export function parseManifest(
+  bytes: Uint8Array,
+  descriptor: { readonly mediaType: string; readonly digest: string },
+): ParsedManifest {
+  const where = `manifest ${descriptor.digest}`;
+  const body = parseJson(bytes, where);
+  if (isSchema1Type(descriptor.mediaType) || body.schemaVersion === 1) {
+    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: Docker image manifest schema 1`, {
+      hint: 'schema 1 was retired in 2017: push the image again with a current tool, or use a newer tag',
+    });
+  }
+  if (body.manifests !== undefined && (body.layers !== undefined || body.config !== undefined)) {
+    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: both an index and a manifest`);
+  }
+  if (typeof body.mediaType === 'string' && body.mediaType !== descriptor.mediaType) {
+    throw new SealiftError(
+      'OCI_MANIFEST_INVALID',
+      `${where}: announced as ${descriptor.mediaType}, the body says ${body.mediaType}`,
+    );
+  }
+  const annotations = stringMap(body.annotations);
+  if (isIndexType(descriptor.mediaType)) {
+    if (!Array.isArray(body.manifests)) {
+      throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: an index without manifests`);
+    }
+    const manifests = parseList(body.manifests, `${where} manifests`, LIMITS.indexChildren);
+    return { kind: 'index', mediaType: descriptor.mediaType, manifests, annotations };
+  }
+  if (!isManifestType(descriptor.mediaType)) {
+    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: media type ${descriptor.mediaType}`, {
+      hint: 'Sealift carries OCI and Docker schema 2 images, indexes and artifacts',
+    });
+  }
+  if (body.config === undefined || body.layers === undefined) {
+    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: a manifest without config or layers`);
+  }
+  return {
+    kind: 'manifest',
+    mediaType: descriptor.mediaType,
+    config: parseDescriptor(body.config, `${where} config`),
+    layers: parseList(body.layers, `${where} layers`, LIMITS.layersPerManifest),
+    annotations,
+    artifactType: typeof body.artifactType === 'string' ? body.artifactType : undefined,
+    subject: isObject(body.subject) ? parseDescriptor(body.subject, `${where} subject`) : undefined,
+  };
+}
+
+/** The platform that an image config states (OCI image-spec config.md). */
+export function platformOfConfig(bytes: Uint8Array, digest: string): Platform | undefined {
+  return parsePlatformOf(parseJson(bytes, `config ${digest}`));
+}
+
+/** The media type of manifest bytes, from the Content-Type where it is one of ours and from the body otherwise. */
+export function manifestMediaType(bytes: Uint8Array, contentType: string | undefined, where: string): string {
+  const announced = contentType?.split(';')[0]?.trim().toLowerCase();
+  if (
+    announced !== undefined &&
+    (isIndexType(announced) || isManifestType(announced) || isSchema1Type(announced))
+  ) {
+    return announced;
+  }
+  return sniffMediaType(parseJson(bytes, where)) ?? announced ?? 'application/octet-stream';
+}

@@ -1,0 +1,327 @@
+import { resolve } from 'node:path';
+import { archiveOf } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import type { Digest } from '../core/digest.ts';
+import { errorOf, type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { parseReference } from '../core/reference.ts';
+import { writeFileAtomic } from '../io/files.ts';
+import { digestOf } from '../io/verify.ts';
+import { parseLock } from '../lock/read.ts';
+import { chartName } from '../lock/schema.ts';
+import { isSparse } from '../oci/graph.ts';
+import { chartTreeTarget } from '../target/chart-tree.ts';
+import { containerdTargets } from '../target/containerd/target.ts';
+import { filesTarget } from '../target/files.ts';
+import { isSourceFault } from '../target/registry.ts';
+import {
+  type Entry,
+  emptyTally,
+  type Item,
+  type Tally,
+  type Target,
+  type TargetRun,
+} from '../target/target.ts';
+import { matchNames } from './names.ts';
+import { type RegistryPlace, registryTargetOf } from './registry-place.ts';
+import { withHttp } from './session.ts';
+import { checkOpened } from './verify.ts';
+
+export interface LoadOptions {
+  readonly bundle: string;
+  /** Registries, each with an optional path prefix. */
+  readonly registries?: readonly RegistryPlace[];
+  readonly containerd?: readonly { readonly socket: string; readonly namespaces: readonly string[] }[];
+  /** Mark images in containerd as pinned, so that kubelet's garbage collection leaves them. */
+  readonly pin?: boolean;
+  /** Folders of unpacked charts. */
+  readonly chartTrees?: readonly string[];
+  readonly files?: readonly string[];
+  /** Read and check every byte before anything is written. */
+  readonly verify?: boolean;
+  /** Names of images, charts and files; default everything. */
+  readonly only?: readonly string[];
+  /** Plan only. */
+  readonly dryRun?: boolean;
+  /** Replace hand-edited chart trees and files with other bytes. */
+  readonly force?: boolean;
+  /** Where the receipt is written. */
+  readonly receiptPath?: string;
+}
+
+/** One item on one target, as the receipt tells it. Bytes. */
+export interface LoadedEntry {
+  readonly kind: Item['kind'];
+  readonly name: string;
+  /** Its name on the target. */
+  readonly as: string;
+  /** Of the bundle's manifest or index. */
+  readonly digest: Digest;
+  /** What it is there when the target could not take the original. */
+  readonly pushedDigest: Digest | null;
+  readonly state: Entry['state'];
+  readonly presentBytes: number;
+  readonly writeBytes: number;
+  readonly notes: readonly string[];
+  readonly fault: Fault | null;
+}
+
+export interface LoadedTarget {
+  readonly kind: Target['kind'];
+  readonly name: string;
+  /** Why nothing at all could be done there. */
+  readonly fault: Fault | null;
+  readonly tally: Tally;
+  readonly entries: readonly LoadedEntry[];
+}
+
+/** The receipt: what is now on the targets and how it came there. */
+export interface LoadResult {
+  readonly bundle: { readonly name: string; readonly version: string; readonly lock: Digest };
+  /** ISO 8601, UTC. */
+  readonly start: string;
+  readonly end: string;
+  readonly dryRun: boolean;
+  /** Whether every byte was checked before. */
+  readonly verified: boolean;
+  readonly targets: readonly LoadedTarget[];
+  /** Entries and targets that failed. */
+  readonly failed: number;
+}
+
+/** A target with its run; `fault` once it is out of the race. */
+interface Racer {
+  readonly target: Target;
+  run?: TargetRun;
+  fault?: Fault;
+}
+
+/** What of the bundle is loaded. */
+export function itemsOf(bundle: Bundle): Item[] {
+  const { lock } = bundle;
+  const byKey = new Map(bundle.artifacts.map((a) => [`${a.kind} ${a.name}`, a]));
+  const of = (key: string): Artifact => {
+    const artifact = byKey.get(key);
+    if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
+    return artifact;
+  };
+  const images = lock.images.map((image): Item => {
+    const { root, graph } = of(`image ${image.ref}`);
+    const reference = parseReference(image.ref);
+    const { platforms } = image;
+    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse: isSparse(graph) };
+  });
+  const charts = lock.charts.map((chart): Item => {
+    const name = chartName(chart);
+    const { root, graph } = of(`chart ${name}`);
+    const { version, integrity } = chart;
+    const archive = archiveOf(chart);
+    return {
+      kind: 'chart',
+      name,
+      root,
+      graph,
+      chartName: chart.name,
+      version,
+      archive,
+      tree: integrity.tree,
+    };
+  });
+  const files = lock.files.map((file): Item => {
+    const { root, graph } = of(`file ${file.name}`);
+    const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
+    return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
+  });
+  return [...images, ...charts, ...files];
+}
+
+/** The bundle name of a lock text that Sealift wrote; undefined for anything else. */
+function bundleOfLock(text: Buffer): string | undefined {
+  try {
+    return parseLock(text, 'versions.lock').name;
+  } catch {
+    return undefined;
+  }
+}
+
+function targetsOf(
+  options: LoadOptions,
+  bundle: Bundle,
+  tools: Parameters<typeof registryTargetOf>[1],
+): Target[] {
+  const force = options.force === true;
+  const lock = { bytes: bundle.lockBytes, bundle: bundle.lock.name };
+  const targets = [
+    ...(options.registries ?? []).map((place) => registryTargetOf(place, tools)),
+    ...(options.containerd ?? []).flatMap((c) => containerdTargets({ ...c, pin: options.pin === true })),
+    ...(options.chartTrees ?? []).map((dir) =>
+      chartTreeTarget({ dir: resolve(dir), force, lock, bundleOf: bundleOfLock }),
+    ),
+    ...(options.files ?? []).map((dir) => filesTarget({ dir: resolve(dir), force })),
+  ];
+  if (targets.length > 0) return targets;
+  throw new SealiftError('USAGE', 'no target to load into', {
+    hint: 'give at least one of --registry, --containerd, --chart-tree and --files',
+  });
+}
+
+/** Plans every target. Name collisions stop everything; any other failure is the target's own. */
+async function planAll(
+  racers: readonly Racer[],
+  items: readonly Item[],
+  plan: { source: Bundle; context: Context },
+): Promise<void> {
+  const done = await Promise.allSettled(
+    racers.map(async (racer) => {
+      const own = items.filter((item) => racer.target.accepts(item));
+      racer.run = await racer.target.plan(own, plan);
+    }),
+  );
+  for (const [i, outcome] of done.entries()) {
+    if (outcome.status === 'fulfilled') continue;
+    const error: unknown = outcome.reason;
+    const fatal =
+      isAbort(error) ||
+      isSourceFault(error) ||
+      (error instanceof SealiftError && error.code === 'TARGET_NAME_COLLISION');
+    if (fatal || !(error instanceof SealiftError)) throw error;
+    const racer = racers[i];
+    if (racer !== undefined) racer.fault = faultOf(error);
+  }
+}
+
+type Stage = 'writeBlobs' | 'writeManifests' | 'commit';
+
+/** One stage on all targets. A fault of the bundle stops all of them before the next stage. */
+async function runStage(racers: readonly Racer[], stage: Stage, stop: AbortController): Promise<void> {
+  let fatal: unknown;
+  await Promise.all(
+    racers.map(async (racer) => {
+      if (racer.run === undefined || racer.fault !== undefined) return;
+      try {
+        await racer.run[stage]();
+      } catch (error) {
+        if (isSourceFault(error) || isAbort(error) || !(error instanceof SealiftError)) {
+          if (fatal === undefined || (isAbort(fatal) && !isAbort(error))) fatal = error;
+          stop.abort();
+        } else racer.fault = faultOf(error);
+      }
+    }),
+  );
+  if (fatal !== undefined) throw fatal;
+}
+
+function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
+  const { item } = entry;
+  return {
+    kind: item.kind,
+    name: item.name,
+    as: entry.as,
+    digest: item.root.digest,
+    pushedDigest: entry.pushedDigest ?? null,
+    state: outOfRace && entry.state === 'write' ? 'failed' : entry.state,
+    presentBytes: entry.presentBytes,
+    writeBytes: entry.writeBytes,
+    notes: entry.notes,
+    fault: entry.fault ?? null,
+  };
+}
+
+function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
+  return {
+    kind: target.kind,
+    name: target.name,
+    fault: fault ?? null,
+    tally: run?.tally ?? emptyTally(),
+    entries: (run?.entries ?? []).map((e) => loadedEntry(e, fault !== undefined)),
+  };
+}
+
+/**
+ * Loads a bundle into targets: plan, then all blobs everywhere, then manifests, then names. Nothing that a user of a
+ * target sees is written before every blob arrived. Failures of items and targets are in the result; running again
+ * goes on.
+ * @throws faults of the bundle (exit 5), TARGET_NAME_COLLISION, USAGE, ABORTED
+ */
+export function load(options: LoadOptions, context: Context): Promise<LoadResult> {
+  return withHttp(context, async (http) => {
+    const start = context.now();
+    const bundle = await openBundle(resolve(options.bundle), { signal: context.signal });
+    const stop = new AbortController();
+    const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
+    let racers: Racer[] = [];
+    try {
+      if (options.verify === true) await refuseBad(bundle, context);
+      const items = matchNames(itemsOf(bundle), options.only);
+      racers = targetsOf(options, bundle, { http, context: linked }).map((target) => ({ target }));
+      context.emit({
+        type: 'phase',
+        name: 'plan',
+        detail: `${items.length} items, ${racers.length} targets`,
+      });
+      await planAll(racers, items, { source: bundle, context: linked });
+      if (options.dryRun !== true) await apply(racers, { stop, context });
+    } finally {
+      await Promise.all(racers.map((r) => r.run?.close()));
+      await bundle.close();
+    }
+    const result = resultOf(bundle, { racers, options, start, end: context.now() });
+    if (options.receiptPath !== undefined) await writeReceipt(options.receiptPath, result);
+    return result;
+  });
+}
+
+async function refuseBad(bundle: Bundle, context: Context): Promise<void> {
+  context.emit({ type: 'phase', name: 'verify' });
+  const { faults } = await checkOpened(bundle, { deep: true, context });
+  if (faults.length > 0)
+    throw errorOf(faults, `${bundle.medium.path}: the bundle is damaged; nothing was written`);
+}
+
+async function apply(
+  racers: readonly Racer[],
+  run: { readonly stop: AbortController; readonly context: Context },
+): Promise<void> {
+  const entries = racers.flatMap((r) => r.run?.entries ?? []).filter((e) => e.state === 'write');
+  const bytes = entries.reduce((sum, e) => sum + e.writeBytes, 0);
+  run.context.emit({ type: 'total', bytes, items: entries.length });
+  const stages: readonly [Stage, string][] = [
+    ['writeBlobs', 'blobs'],
+    ['writeManifests', 'manifests'],
+    ['commit', 'names'],
+  ];
+  for (const [stage, name] of stages) {
+    run.context.emit({ type: 'phase', name });
+    await runStage(racers, stage, run.stop);
+  }
+}
+
+function resultOf(
+  bundle: Bundle,
+  run: {
+    readonly racers: readonly Racer[];
+    readonly options: LoadOptions;
+    readonly start: number;
+    readonly end: number;
+  },
+): LoadResult {
+  const targets = run.racers.map(loadedTarget);
+  const failedEntries = targets.flatMap((t) => t.entries).filter((e) => e.state === 'failed').length;
+  return {
+    bundle: { name: bundle.lock.name, version: bundle.lock.version, lock: digestOf(bundle.lockBytes) },
+    start: new Date(run.start).toISOString(),
+    end: new Date(run.end).toISOString(),
+    dryRun: run.options.dryRun === true,
+    verified: run.options.verify === true,
+    targets,
+    failed: failedEntries + targets.filter((t) => t.fault !== null).length,
+  };
+}
+
+async function writeReceipt(path: string, result: LoadResult): Promise<void> {
+  await writeFileAtomic(
+    path,
+    `${JSON.stringify({ schemaVersion: 1, kind: 'receipt', ...result }, null, 2)}\n`,
+  );
+}

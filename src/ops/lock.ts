@@ -1,0 +1,223 @@
+import { basename, dirname, join } from 'node:path';
+import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import { parseReference } from '../core/reference.ts';
+import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/files.ts';
+import { mapBounded } from '../io/pool.ts';
+import { type CheckResult, checkLock } from '../lock/check.ts';
+import { diffLocks, type LockDiff } from '../lock/diff.ts';
+import { parseLock } from '../lock/read.ts';
+import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
+import { formatLock } from '../lock/write.ts';
+import { checkPublished, type IndexCache } from '../source/chart.ts';
+import type { ChartAccess } from '../source/chart-archive.ts';
+import { resolveFile } from '../source/file.ts';
+import { Registries } from '../source/registries.ts';
+import { chartNames, imageNames } from './names.ts';
+import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
+import { attempt, withHttp } from './session.ts';
+import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';
+
+export interface LockOptions {
+  /** Path of sealift.yaml. */
+  readonly manifestPath: string;
+  /** Default: `versions.lock` beside the manifest. */
+  readonly lockPath?: string;
+  /** Entries whose pin shall move: image names (also without host, path or tag), chart names, file names. */
+  readonly update?: readonly string[];
+  readonly updateAll?: boolean;
+  /** Only say what would change. */
+  readonly dryRun?: boolean;
+}
+
+export interface LockResult {
+  readonly path: string;
+  readonly lock: Lock;
+  /** From the lock that was there (an empty one when there was none). */
+  readonly diff: LockDiff;
+  readonly written: boolean;
+  readonly warnings: readonly Fault[];
+}
+
+export interface LockCheckResult {
+  readonly path: string;
+  /** LOCK_STALE, DRIFT_FOUND, CHART_REPUBLISHED …; empty when all is in step. */
+  readonly faults: readonly Fault[];
+  readonly warnings: readonly Fault[];
+  /** Entries that were compared with the manifest, and with their source. */
+  readonly checked: { readonly images: number; readonly charts: number; readonly files: number };
+  readonly online: boolean;
+}
+
+/** The lock that belongs to a manifest. */
+export function lockPathOf(options: {
+  readonly manifestPath: string;
+  readonly lockPath?: string | undefined;
+}): string {
+  return options.lockPath ?? join(dirname(options.manifestPath), 'versions.lock');
+}
+
+/** Reads a lock that must be there. @throws LOCK_NOT_FOUND, LOCK_INVALID */
+export async function readLockFile(path: string): Promise<{ readonly lock: Lock; readonly bytes: Buffer }> {
+  const bytes = await readFileLimited(path, {
+    limit: LIMITS.lockText,
+    missing: 'LOCK_NOT_FOUND',
+    hint: 'run `sealift lock` to make it',
+  });
+  return { lock: parseLock(bytes, path), bytes };
+}
+
+function emptyLock(name: string, version: string): Lock {
+  return { lockVersion: 1, name, version, images: [], charts: [], files: [] };
+}
+
+/** Everything that the old lock says about the manifest as it is now, chart folders of dependencies included. */
+async function compareNow(
+  before: Lock,
+  state: WantedState,
+): Promise<{ readonly check: CheckResult; readonly changedPaths: ReadonlySet<string> }> {
+  const changedPaths = await changedPathDependencies(before, state);
+  const check = checkLock(before, state.wanted);
+  const more = [...changedPaths].map((name) =>
+    fault('LOCK_STALE', `chart ${name} has changed in its folder`, {
+      hint: 'run `sealift lock` to update it',
+    }),
+  );
+  return { check: { ...check, faults: [...check.faults, ...more] }, changedPaths };
+}
+
+function chartAccess(
+  state: WantedState,
+  tools: { readonly http: ChartAccess['http']; readonly context: Context },
+): ChartAccess {
+  const config = registriesConfig(state.manifest.registries, state.root);
+  return { ...tools, root: state.root, registries: new Registries({ ...tools, config }) };
+}
+
+/** Which entries `--update` means. @throws USAGE for a name that nothing has */
+function movesOf(options: LockOptions, state: WantedState): ResolveTools['moves'] {
+  if (options.updateAll === true) return () => true;
+  const asked = new Set(options.update ?? []);
+  const names = new Map<string, readonly string[]>([
+    ...state.wanted.images.map((i): [string, string[]] => [`image ${i.name}`, imageNames(i.name)]),
+    ...state.wanted.charts.map((c): [string, string[]] => [`chart ${chartName(c)}`, chartNames(c)]),
+    ...state.wanted.files.map((f): [string, string[]] => [`file ${f.name}`, [f.name]]),
+  ]);
+  const known = new Set([...names.values()].flat());
+  const unknown = [...asked].filter((name) => !known.has(name));
+  if (unknown.length > 0) {
+    throw new SealiftError('USAGE', `--update: nothing is called ${unknown.join(', ')}`, {
+      hint: 'give an image, chart or file name as it stands in versions.lock',
+    });
+  }
+  return (kind, name) => (names.get(`${kind} ${name}`) ?? []).some((n) => asked.has(n));
+}
+
+/**
+ * Resolves everything that sealift.yaml names and writes versions.lock. Pins that hold are kept; all failures are
+ * reported together, and then nothing is written.
+ * @throws MANIFEST_INVALID, LOCK_INVALID, USAGE, or one error with every fault of the sources
+ */
+export function lock(options: LockOptions, context: Context): Promise<LockResult> {
+  return withHttp(context, async (http) => {
+    const state = await readWanted(options.manifestPath, { http, context });
+    const path = lockPathOf(options);
+    const bytes = await readFileIfExists(path);
+    const before = bytes === undefined ? undefined : parseLock(bytes, path);
+    const known = before ?? emptyLock(state.manifest.name, state.manifest.version);
+    const { check, changedPaths } = await compareNow(known, state);
+    const access = chartAccess(state, { http, context });
+    const tools: ResolveTools = { access, state, before, check, moves: movesOf(options, state) };
+    context.emit({
+      type: 'phase',
+      name: 'resolve',
+      detail: `${state.wanted.images.length} images, ${state.wanted.charts.length} charts, ${state.wanted.files.length} files`,
+    });
+    const manifestName = basename(options.manifestPath);
+    const images = await resolveImages(tools);
+    const charts = await resolveCharts({ ...tools, manifestName, changedPaths });
+    const files = await resolveFiles(tools);
+    const faults = [...images.faults, ...charts.faults, ...files.faults];
+    if (faults.length > 0) throw errorOf(faults, `${faults.length} entries cannot be locked`);
+    const made: Lock = {
+      ...emptyLock(state.manifest.name, state.manifest.version),
+      images: images.entries,
+      charts: charts.entries,
+      files: files.entries,
+    };
+    const text = Buffer.from(formatLock(made));
+    const checked = parseLock(text, path);
+    const written = options.dryRun === true ? false : await writeFileIfChanged(path, text);
+    const warnings = [...state.warnings, ...charts.warnings];
+    return { path, lock: checked, diff: diffLocks(known, checked), written, warnings };
+  });
+}
+
+/**
+ * Compares versions.lock with sealift.yaml without the network; with `online` also with what the sources publish now.
+ * Returns every difference.
+ */
+export function checkLockFile(
+  options: LockOptions & { readonly online?: boolean },
+  context: Context,
+): Promise<LockCheckResult> {
+  return withHttp(context, async (http) => {
+    const state = await readWanted(options.manifestPath, { http, context });
+    const path = lockPathOf(options);
+    const { lock: locked } = await readLockFile(path);
+    const { check } = await compareNow(locked, state);
+    const online = options.online === true;
+    const drift = online ? await findDrift(locked, chartAccess(state, { http, context })) : [];
+    return {
+      path,
+      online,
+      warnings: state.warnings,
+      faults: [...check.faults, ...drift],
+      checked: { images: locked.images.length, charts: locked.charts.length, files: locked.files.length },
+    };
+  });
+}
+
+/** What the sources publish now that differs from the lock. A source that cannot be asked is a fault too. */
+async function findDrift(locked: Lock, access: ChartAccess): Promise<Fault[]> {
+  const cache: IndexCache = new Map();
+  const jobs: (() => Promise<Fault | undefined>)[] = [
+    ...locked.images.map((image) => async () => {
+      const ref = parseReference(image.ref);
+      const now = await access.registries.resolve(ref, ref.tag ?? image.digest);
+      if (now === image.digest) return undefined;
+      return fault('DRIFT_FOUND', `${image.ref}: locked ${image.digest}, now ${now ?? 'absent'}`, {
+        hint: `look at what changed, then take it with \`sealift lock --update ${image.ref}\``,
+        details: { name: image.ref, locked: image.digest, now: now ?? null },
+      });
+    }),
+    ...locked.charts.map((chart: ChartLock) => () => checkPublished(chart, access, cache)),
+    ...locked.files.map((file) => async () => {
+      if (!('url' in file.source)) return undefined;
+      const { digest } = await resolveFile(file.source, access);
+      if (digest === file.sha256) return undefined;
+      return fault('DRIFT_FOUND', `${file.name}: locked ${file.sha256}, now ${digest}`, {
+        hint: `take it with \`sealift lock --update ${file.name}\``,
+        details: { name: file.name, locked: file.sha256, now: digest },
+      });
+    }),
+  ];
+  const limits = { limit: 6, signal: access.context.signal };
+  const done = await mapBounded(jobs, limits, (job) => attempt(job));
+  return done.flatMap((d) => ('fault' in d ? [d.fault] : d.value === undefined ? [] : [d.value]));
+}
+
+/** Refuses a lock that is not in step with its manifest. @throws LOCK_STALE with every difference */
+export async function refuseStale(
+  manifestPath: string,
+  locked: Lock,
+  tools: { readonly http: ChartAccess['http']; readonly context: Context },
+): Promise<WantedState> {
+  const state = await readWanted(manifestPath, tools);
+  const { check } = await compareNow(locked, state);
+  if (check.faults.length > 0) {
+    throw errorOf(check.faults, `versions.lock does not match ${basename(manifestPath)}`, 'LOCK_STALE');
+  }
+  return state;
+}

@@ -1,0 +1,384 @@
+import { dirname, resolve } from 'node:path';
+import { artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import { type Artifact, type BundlePlan, type PlannedEntry, planBundle } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import {
+  type BundleWriter,
+  bundlePool,
+  openWriter,
+  removePartial,
+  type WriterStats,
+} from '../bundle/writer.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
+import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import { parseReference } from '../core/reference.ts';
+import { readChartArchive } from '../helm/archive.ts';
+import { chartArtifact } from '../helm/artifact.ts';
+import { kindOf } from '../io/files.ts';
+import { mapBounded } from '../io/pool.ts';
+import { collect, digestOf, verified } from '../io/verify.ts';
+import { type ChartLock, chartName, type FileLock, type Lock } from '../lock/schema.ts';
+import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
+import type { ContentReader } from '../oci/content.ts';
+import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
+import { downloadUrl } from '../source/download.ts';
+import { openFile } from '../source/file.ts';
+import { Registries } from '../source/registries.ts';
+import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
+import { attempt, sortAttempts, withHttp } from './session.ts';
+import { checkOpened } from './verify.ts';
+import { registriesConfig } from './wanted.ts';
+
+/** Manifests asked for at once, and blobs received at once. */
+const MANIFESTS_PARALLEL = 8;
+const BLOBS_PARALLEL = 6;
+
+export interface PackOptions {
+  /** Path of sealift.yaml; where it is absent the lock alone decides. */
+  readonly manifestPath: string;
+  /** Default: `versions.lock` beside the manifest. */
+  readonly lockPath?: string;
+  /** Path of the bundle; a folder when it ends in `/`. */
+  readonly out: string;
+  /** Read a finished bundle's bytes again instead of believing its headers. */
+  readonly verify?: boolean;
+}
+
+export interface PackResult {
+  readonly path: string;
+  readonly kind: 'tar' | 'folder';
+  /** Bytes of the bundle. */
+  readonly size: number;
+  readonly entries: number;
+  readonly blobs: number;
+  readonly lock: Digest;
+  /** `present`: the bundle was there and nothing was written. */
+  readonly outcome: 'packed' | 'present';
+  /** Whether a bundle that was there had its bytes read, or only its documents, headers and length. */
+  readonly compared: 'bytes' | 'headers' | null;
+  readonly stats: WriterStats | null;
+  readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
+}
+
+interface Tools {
+  readonly context: Context;
+  readonly access: ChartAccess;
+  readonly lock: Lock;
+  /** Manifests that were read for the plan, until they are written: each is asked for once, because registries count. */
+  readonly manifests: Map<Digest, Uint8Array>;
+}
+
+/**
+ * Writes the bundle that the lock describes. A bundle that is there and matches is left alone; an interrupted pack is
+ * taken up; blobs of an older bundle at the same path are used again.
+ * @throws LOCK_STALE, LOCK_NOT_FOUND, DISK_FULL, and one error with every content that cannot be had
+ */
+export function pack(options: PackOptions, context: Context): Promise<PackResult> {
+  return withHttp(context, async (http) => {
+    const { lock, bytes } = await readLockFile(lockPathOf(options));
+    if (lock.images.length + lock.charts.length + lock.files.length === 0) {
+      throw new SealiftError('MANIFEST_EMPTY', 'the lock names nothing to carry', {
+        hint: 'add images, charts or files to sealift.yaml and run `sealift lock`',
+      });
+    }
+    const known = (await kindOf(options.manifestPath)) !== undefined;
+    const state = known ? await refuseStale(options.manifestPath, lock, { http, context }) : undefined;
+    const root = state?.root ?? dirname(resolve(options.lockPath ?? options.manifestPath));
+    const config = registriesConfig(state?.manifest.registries ?? {}, root);
+    const access = { http, context, root, registries: new Registries({ http, context, config }) };
+    const out = resolve(options.out);
+    const kind = options.out.endsWith('/') ? 'folder' : 'tar';
+    await refuseOtherKind(out, kind);
+    const there = await openExisting(out, context);
+    try {
+      const finished =
+        there === undefined ? undefined : await finishedResult(there, { bytes, options, kind, context });
+      if (finished !== undefined) {
+        await removePartial(out);
+        return finished;
+      }
+      const tools: Tools = { context, access, lock, manifests: new Map() };
+      const artifacts = await readArtifacts(tools, there);
+      const plan = planBundle({ value: lock, bytes }, artifacts);
+      await there?.close();
+      const stats = await write({ plan, out, kind, artifacts, tools });
+      return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
+    } finally {
+      await there?.close();
+    }
+  });
+}
+
+async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {
+  const found = await kindOf(out);
+  if (found === undefined || (found === 'file') === (kind === 'tar')) return;
+  throw new SealiftError('USAGE', `${out} is a ${found}`, {
+    hint:
+      found === 'folder'
+        ? 'end the path with / to write a folder'
+        : 'leave out the / at the end to write a file',
+  });
+}
+
+/** The bundle at the target path, damaged or not; undefined when there is none that can be read. */
+async function openExisting(out: string, context: Context): Promise<Bundle | undefined> {
+  if ((await kindOf(out)) === undefined) return undefined;
+  try {
+    return await openBundle(out, { signal: context.signal, strict: false });
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
+    throw new SealiftError('TARGET_CONFLICT', `${out}: there is something that is not a bundle of sealift`, {
+      cause: error,
+      hint: 'move it away or choose another path with -o: what is there is not overwritten',
+    });
+  }
+}
+
+async function finishedResult(
+  there: Bundle,
+  about: {
+    readonly bytes: Buffer;
+    readonly options: PackOptions;
+    readonly kind: 'tar' | 'folder';
+    readonly context: Context;
+  },
+): Promise<PackResult | undefined> {
+  const { plan, lock } = there;
+  if (!there.lockBytes.equals(about.bytes) || there.faults.length > 0 || plan === undefined) return undefined;
+  const read = about.options.verify === true;
+  if (read && (await checkOpened(there, { deep: true, context: about.context })).faults.length > 0)
+    return undefined;
+  const out = there.medium.path;
+  const compared = read ? 'bytes' : 'headers';
+  return result({
+    plan,
+    out,
+    kind: about.kind,
+    lock,
+    bytes: about.bytes,
+    outcome: 'present',
+    compared,
+    stats: null,
+  });
+}
+
+function result(facts: {
+  readonly plan: BundlePlan;
+  readonly out: string;
+  readonly kind: 'tar' | 'folder';
+  readonly lock: Lock;
+  readonly bytes: Buffer;
+  readonly outcome: PackResult['outcome'];
+  readonly compared: PackResult['compared'];
+  readonly stats: WriterStats | null;
+}): PackResult {
+  const { plan, lock, out, kind, outcome, compared, stats } = facts;
+  return {
+    path: out,
+    kind,
+    size: plan.size,
+    entries: plan.entries.length,
+    blobs: plan.blobs.size,
+    lock: digestOf(facts.bytes),
+    outcome,
+    compared,
+    stats,
+    artifacts: { images: lock.images.length, charts: lock.charts.length, files: lock.files.length },
+  };
+}
+
+/** Manifests first, many at a time: from the older bundle where it has them, else from the registries. */
+async function readArtifacts(tools: Tools, there: Bundle | undefined): Promise<Artifact[]> {
+  const { context, access, lock } = tools;
+  context.emit({ type: 'phase', name: 'manifests', detail: `${lock.images.length} images` });
+  const ask: ReadManifest = async (descriptor, { image, chart }) => {
+    if (there?.has(descriptor.digest) === true) {
+      try {
+        const bytes = there.open(descriptor, { signal: context.signal });
+        return await collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
+      } catch (error) {
+        if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
+      }
+    }
+    const source =
+      chart?.source.type === 'oci' ? ociReference(chart.source.ref) : parseReference(image?.ref ?? '');
+    const content = await access.registries.getManifest(source, descriptor.digest);
+    if (content.bytes.length !== descriptor.size) {
+      throw new SealiftError(
+        'CONTENT_SIZE_MISMATCH',
+        `${descriptor.digest}: expected ${descriptor.size} bytes, found ${content.bytes.length}`,
+      );
+    }
+    return content.bytes;
+  };
+  const read: ReadManifest = async (descriptor, of) => {
+    const bytes = tools.manifests.get(descriptor.digest) ?? (await ask(descriptor, of));
+    tools.manifests.set(descriptor.digest, bytes);
+    return bytes;
+  };
+  const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
+  const done = await mapBounded(artifactJobs(lock, read), limits, (job) => attempt(job.read));
+  const { values, faults } = sortAttempts(done);
+  if (faults.length > 0) throw errorOf(faults, `${faults.length} manifests cannot be fetched`);
+  return values;
+}
+
+/** Where one blob comes from: streams it from a byte on. */
+type BlobSource = (offset: number) => AsyncIterable<Uint8Array>;
+
+async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
+  yield bytes.subarray(offset);
+}
+
+function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
+  return (offset) => reader.open(descriptor, { signal: context.signal, offset });
+}
+
+/** A manifest that was read for the plan; it is forgotten once written. */
+function fromMemory(tools: Tools, descriptor: Descriptor): BlobSource {
+  return async function* (offset) {
+    const bytes = tools.manifests.get(descriptor.digest);
+    if (bytes === undefined) throw new SealiftError('INTERNAL', `manifest ${descriptor.digest} was not kept`);
+    yield* bytesOf(bytes, offset);
+  };
+}
+
+/** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
+function blobSources(artifacts: readonly Artifact[], tools: Tools): Map<Digest, BlobSource> {
+  const { lock, access, context } = tools;
+  const sources = new Map<Digest, BlobSource>();
+  const graphs = new Map(artifacts.map((a) => [`${a.kind} ${a.name}`, a.graph]));
+  const addGraph = (key: string, reader: ContentReader): void => {
+    for (const { descriptor, kind } of graphs.get(key)?.nodes.values() ?? []) {
+      if (sources.has(descriptor.digest)) continue;
+      const isManifest = kind === 'index' || kind === 'manifest';
+      const source = isManifest ? fromMemory(tools, descriptor) : fromReader(reader, descriptor, context);
+      sources.set(descriptor.digest, source);
+    }
+  };
+  for (const image of lock.images) {
+    addGraph(`image ${image.ref}`, access.registries.reader(parseReference(image.ref)));
+  }
+  for (const chart of lock.charts) {
+    if (chart.source.type === 'oci') {
+      addGraph(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
+    } else addChart(sources, chart, tools);
+  }
+  for (const file of lock.files) addFile(sources, file, tools);
+  sources.set(EMPTY_JSON_DIGEST, (offset) => bytesOf(EMPTY_CONFIG_BYTES, offset));
+  sources.set(EMPTY_DIGEST, (offset) => bytesOf(Buffer.alloc(0), offset));
+  return sources;
+}
+
+function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Tools): void {
+  const { access, lock } = tools;
+  const { archive, provenanceDigest } = chart.integrity;
+  sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
+  if (provenanceDigest === undefined || chart.source.type !== 'http') return;
+  const url = new URL(chart.source.url);
+  url.pathname += '.prov';
+  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, offset }));
+}
+
+function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: Tools): void {
+  const { artifact, manifest } = fileArtifactOf(file);
+  sources.set(artifact.root.digest, (offset) => bytesOf(manifest, offset));
+  sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));
+}
+
+async function write(job: {
+  readonly plan: BundlePlan;
+  readonly out: string;
+  readonly kind: 'tar' | 'folder';
+  readonly artifacts: readonly Artifact[];
+  readonly tools: Tools;
+}): Promise<WriterStats> {
+  const { plan, out, kind, tools } = job;
+  const { context } = tools;
+  const old = await bundlePool(out);
+  context.emit({ type: 'phase', name: 'blobs' });
+  const writer = await openWriter(out, { plan, kind, context, pools: old === undefined ? [] : [old] });
+  try {
+    const missing = writer.missing();
+    const bytes = missing.reduce((sum, e) => sum + e.size, 0);
+    context.emit({ type: 'total', bytes, items: missing.length });
+    const sources = blobSources(job.artifacts, tools);
+    const made = madeFromCharts(tools.lock);
+    const fetched = missing.filter((e) => e.digest === undefined || !made.has(e.digest));
+    const largestFirst = fetched.sort((a, b) => b.size - a.size);
+    const faults = await fillAll(writer, { entries: largestFirst, sources, tools });
+    if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
+    for (const chart of tools.lock.charts) await fillChartDocuments(writer, chart, context);
+    context.emit({ type: 'phase', name: 'finish' });
+    await writer.finish();
+    return writer.stats;
+  } finally {
+    await writer.close();
+  }
+}
+
+async function fillAll(
+  writer: BundleWriter,
+  job: {
+    readonly entries: readonly PlannedEntry[];
+    readonly sources: ReadonlyMap<Digest, BlobSource>;
+    readonly tools: Tools;
+  },
+): Promise<Fault[]> {
+  const { context } = job.tools;
+  const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
+  const done = await mapBounded(job.entries, limits, (entry) =>
+    attempt(async () => {
+      const source = entry.digest === undefined ? undefined : job.sources.get(entry.digest);
+      if (source === undefined) throw new SealiftError('INTERNAL', `no source for ${entry.name}`);
+      context.emit({ type: 'start', id: entry.name, label: entry.name.slice(13, 25), size: entry.size });
+      try {
+        await writer.fill(entry, source);
+      } catch (error) {
+        context.emit({ type: 'end', id: entry.name, outcome: 'failed' });
+        throw error;
+      }
+      context.emit({ type: 'end', id: entry.name, outcome: 'done' });
+    }),
+  );
+  return sortAttempts(done).faults;
+}
+
+/** Manifests and configs that no source has: they follow from the archive by the written rule. */
+function madeFromCharts(lock: Lock): Set<Digest> {
+  return new Set(
+    lock.charts.filter((c) => c.source.type !== 'oci').flatMap((c) => [c.manifest.digest, c.config.digest]),
+  );
+}
+
+async function fillChartDocuments(writer: BundleWriter, chart: ChartLock, context: Context): Promise<void> {
+  if (chart.source.type === 'oci') return;
+  const wanted = new Set([chart.manifest.digest, chart.config.digest]);
+  const entries = writer.missing().filter((e) => e.digest !== undefined && wanted.has(e.digest));
+  if (entries.length === 0) return;
+  const { archive, provenanceDigest, provenanceSize } = chart.integrity;
+  const what = chartName(chart);
+  const bytes = verified(writer.read(archive), { digest: archive, size: chart.size, what });
+  const content = await readChartArchive(bytes, { what });
+  if (content.tree !== chart.integrity.tree) {
+    throw new SealiftError(
+      'BUNDLE_TREE_MISMATCH',
+      `${what}: the tree is ${content.tree}, the lock says ${chart.integrity.tree}`,
+    );
+  }
+  const made = chartArtifact(content.chart, {
+    archive: { digest: archive, size: chart.size },
+    ...(provenanceDigest === undefined || provenanceSize === undefined
+      ? {}
+      : { provenance: { digest: provenanceDigest, size: provenanceSize } }),
+  });
+  for (const entry of entries) {
+    const document = entry.digest === made.descriptor.digest ? made.manifest : made.config;
+    context.emit({ type: 'start', id: entry.name, label: what, size: entry.size });
+    await writer.fill(entry, (offset) => bytesOf(document, offset));
+    context.emit({ type: 'end', id: entry.name, outcome: 'done' });
+  }
+}

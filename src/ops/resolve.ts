@@ -1,0 +1,227 @@
+import { join } from 'node:path';
+import { type Fault, fault } from '../core/errors.ts';
+import { imageName } from '../core/reference.ts';
+import { mapBounded } from '../io/pool.ts';
+import type { CheckResult, WantedChart } from '../lock/check.ts';
+import {
+  type ChartDependency,
+  type ChartLock,
+  chartDir,
+  chartName,
+  type FileLock,
+  type ImageLock,
+  type Lock,
+} from '../lock/schema.ts';
+import {
+  type IndexCache,
+  pathFacts,
+  type ResolvedChart,
+  resolveChart,
+  type WantedChart as SourceChart,
+} from '../source/chart.ts';
+import { type ChartAccess, packFolder, vendorOf } from '../source/chart-archive.ts';
+import { resolveDependencies, vendoredDependencies } from '../source/dependencies.ts';
+import { resolveFile } from '../source/file.ts';
+import { resolveImage } from '../source/image.ts';
+import { attempt, sortAttempts } from './session.ts';
+import type { WantedState } from './wanted.ts';
+
+/** Images, charts and files asked at once. */
+const PARALLEL = 6;
+
+export interface ResolveTools {
+  readonly access: ChartAccess;
+  readonly state: WantedState;
+  /** The lock before, and what of it still holds. */
+  readonly before: Lock | undefined;
+  readonly check: CheckResult;
+  /** True for entries whose pin shall move (`--update`). */
+  readonly moves: (kind: 'image' | 'chart' | 'file', name: string) => boolean;
+}
+
+interface Resolved<T> {
+  readonly entries: T[];
+  readonly faults: Fault[];
+  readonly warnings: Fault[];
+}
+
+/** Every image of the manifest: pins that hold are kept, the others are asked for. */
+export async function resolveImages(tools: ResolveTools): Promise<Resolved<ImageLock>> {
+  const { access, state, before, check, moves } = tools;
+  const { signal } = access.context;
+  const locked = new Map(before?.images.map((i) => [i.ref, i]));
+  const done = await mapBounded(state.manifest.images, { limit: PARALLEL, signal }, (image) =>
+    attempt(async (): Promise<ImageLock> => {
+      const ref = imageName(image.ref);
+      const old = locked.get(ref);
+      const usedBy = [...image.origins].sort();
+      const keep = old !== undefined && !moves('image', ref);
+      if (keep && check.satisfied.images.has(ref)) return { ...old, usedBy };
+      const pinned = keep && check.pinned.has(ref);
+      const asked = pinned ? { ...image.ref, digest: old.digest } : image.ref;
+      const found = await resolveImage(access.registries, { ref: asked, platforms: image.platforms, signal });
+      return { ref, ...found, usedBy };
+    }, image.position),
+  );
+  const { values, faults } = sortAttempts(done);
+  return { entries: values, faults, warnings: [] };
+}
+
+/** Every file of the manifest. */
+export async function resolveFiles(tools: ResolveTools): Promise<Resolved<FileLock>> {
+  const { access, state, before, check, moves } = tools;
+  const locked = new Map(before?.files.map((f) => [f.name, f]));
+  const limits = { limit: PARALLEL, signal: access.context.signal };
+  const done = await mapBounded(state.wanted.files, limits, (file) =>
+    attempt(async (): Promise<FileLock> => {
+      const mode = file.mode.toString(8).padStart(4, '0');
+      const old = locked.get(file.name);
+      if (old !== undefined && check.satisfied.files.has(file.name) && !moves('file', file.name)) {
+        return { ...old, mode };
+      }
+      const pin = file.sha256 === undefined ? {} : { expected: file.sha256 };
+      const { digest, size } = await resolveFile(file.source, { ...access, ...pin });
+      return { name: file.name, source: file.source, size, sha256: digest, mode };
+    }, file.position),
+  );
+  const { values, faults } = sortAttempts(done);
+  const seen = new Set<string>();
+  for (const { name } of values) {
+    if (seen.has(name)) faults.push(fault('MANIFEST_CONFLICT', `two files are called ${name}`));
+    seen.add(name);
+  }
+  return { entries: values, faults, warnings: [] };
+}
+
+/** How the manifest's chart is asked of its source. */
+function sourceOf(chart: WantedChart): SourceChart {
+  const { name, version, source } = chart;
+  if (source.type === 'path') return { kind: 'path', path: source.path };
+  if (source.type === 'oci') return { kind: 'oci', name, version, oci: source.ref };
+  const allow = chart.allowIndexMismatch;
+  return {
+    kind: 'repo',
+    name,
+    version,
+    repo: source.repo,
+    ...(allow === undefined ? {} : { allowIndexMismatch: allow }),
+  };
+}
+
+/** Gathers charts and the charts that they depend on; each name and version once. */
+class ChartSet {
+  readonly charts = new Map<string, ChartLock>();
+  readonly warnings: Fault[] = [];
+  readonly #access: ChartAccess;
+  readonly #cache: IndexCache = new Map();
+
+  constructor(access: ChartAccess) {
+    this.#access = access;
+  }
+
+  /** Puts a chart in, or adds a user to one that is there. */
+  put(chart: ChartLock): ChartLock {
+    const known = this.charts.get(chartName(chart));
+    const merged =
+      known === undefined
+        ? chart
+        : {
+            ...(known.values.length > 0 ? known : chart),
+            usedBy: [...new Set([...known.usedBy, ...chart.usedBy])].sort(),
+          };
+    this.charts.set(chartName(chart), merged);
+    return merged;
+  }
+
+  async resolve(
+    wanted: SourceChart,
+    use: { readonly by: string; readonly values: ChartLock['values']; readonly depth: number },
+  ): Promise<ChartLock> {
+    const access = this.#access;
+    const found = await resolveChart(wanted, access, this.#cache);
+    this.warnings.push(...found.warnings);
+    const name = chartName(found.facts);
+    const parent = {
+      name,
+      content: found.content,
+      depth: use.depth,
+      ...(wanted.kind === 'path' ? { path: wanted.path } : {}),
+    };
+    const fetched = await resolveDependencies(parent, { access, cache: this.#cache });
+    const dependencies: ChartDependency[] = vendoredDependencies(found.content);
+    for (const { declared, wanted: dependency } of fetched) {
+      const chart = await this.resolve(dependency, { by: name, values: [], depth: use.depth + 1 });
+      dependencies.push({
+        name: chart.name,
+        version: chart.version,
+        ...(declared.alias === undefined ? {} : { alias: declared.alias }),
+        repository: declared.repository,
+        from: 'fetched',
+        archive: chart.integrity.archive,
+      });
+    }
+    if (fetched.length > 0 && wanted.kind !== 'path') {
+      const names = fetched.map((f) => f.declared.name).join(', ');
+      this.warnings.push(
+        fault('CHART_INVALID', `${name}: its archive lacks ${names}; carried as charts of their own`, {
+          hint: `at the site put them into charts/ of ${name} before installing it`,
+        }),
+      );
+    }
+    const facts =
+      wanted.kind === 'path' && fetched.length > 0
+        ? await this.#repack(wanted.path, found, dependencies)
+        : found.facts;
+    return this.put({ ...facts, dir: chartDir(facts), dependencies, values: use.values, usedBy: [use.by] });
+  }
+
+  /** A chart folder with its fetched dependencies put into charts/, so that it can be installed as it arrives. */
+  async #repack(
+    path: string,
+    found: ResolvedChart,
+    dependencies: readonly ChartDependency[],
+  ): Promise<ResolvedChart['facts']> {
+    const access = this.#access;
+    const all = [...this.charts.values()];
+    const shell: ChartLock = { ...found.facts, dir: '', dependencies, values: [], usedBy: [] };
+    const { packed } = await packFolder(join(access.root, path), await vendorOf(shell, access, all));
+    return pathFacts(path, packed, found.content.tree).facts;
+  }
+}
+
+/** What a kept chart brings along: the charts that were fetched for it. */
+function keptDependencies(chart: ChartLock, before: Lock): ChartLock[] {
+  return chart.dependencies
+    .filter((d) => d.from === 'fetched')
+    .flatMap((d) => before.charts.filter((c) => c.name === d.name && c.version === d.version))
+    .flatMap((c) => [{ ...c, usedBy: [chartName(chart)] }, ...keptDependencies(c, before)]);
+}
+
+/** Every chart of the manifest and what they depend on. One after the other: they share repository indexes. */
+export async function resolveCharts(
+  tools: ResolveTools & { readonly manifestName: string; readonly changedPaths: ReadonlySet<string> },
+): Promise<Resolved<ChartLock>> {
+  const { access, state, before, check, moves, changedPaths } = tools;
+  const set = new ChartSet(access);
+  const locked = new Map(before?.charts.map((c) => [chartName(c), c]));
+  const faults: Fault[] = [];
+  for (const chart of state.wanted.charts) {
+    const name = chartName(chart);
+    const old = locked.get(name);
+    const deps = old === undefined || before === undefined ? [] : keptDependencies(old, before);
+    const holds = check.satisfied.charts.has(name) && !deps.some((d) => changedPaths.has(chartName(d)));
+    const done = await attempt(async () => {
+      if (old !== undefined && holds && !moves('chart', name)) {
+        const { allowIndexMismatch: _, ...rest } = old;
+        const allow = chart.allowIndexMismatch;
+        const kept = { ...rest, ...(allow === undefined ? {} : { allowIndexMismatch: allow }) };
+        set.put({ ...kept, values: chart.values, usedBy: [tools.manifestName] });
+        for (const dependency of deps) set.put(dependency);
+        return;
+      }
+      await set.resolve(sourceOf(chart), { by: tools.manifestName, values: chart.values, depth: 0 });
+    }, chart.position);
+    if ('fault' in done) faults.push(done.fault);
+  }
+  return { entries: [...set.charts.values()], faults, warnings: set.warnings };
+}

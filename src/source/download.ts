@@ -1,0 +1,55 @@
+import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import type { HttpClient, HttpResponse, TlsOptions } from '../io/http.ts';
+import { resumableBytes } from '../io/resume.ts';
+
+/**
+ * Streams a URL from byte `offset`, surviving cuts. Not verified here.
+ * @throws CONTENT_NOT_FOUND, AUTH_REQUIRED, NETWORK_FAILED, NETWORK_URL_REFUSED
+ */
+export function downloadUrl(
+  address: string,
+  options: {
+    readonly http: HttpClient;
+    readonly context: Context;
+    readonly tls?: TlsOptions;
+    /** Whole size in bytes, where it is known. */
+    readonly size?: number;
+    readonly offset?: number;
+  },
+): AsyncIterable<Buffer> {
+  const url = new URL(address);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw new SealiftError('NETWORK_URL_REFUSED', `${address}: only http and https are fetched`);
+  }
+  const open = async (at: number): Promise<HttpResponse> => {
+    const response = await options.http.request({
+      method: 'GET',
+      url,
+      headers: at > 0 ? { range: `bytes=${at}-` } : {},
+      ...(options.tls === undefined ? {} : { tls: options.tls }),
+    });
+    if (response.status === 200 || response.status === 206) return response;
+    await response.body.dump();
+    throw answerError(address, response.status);
+  };
+  return resumableBytes({
+    what: address,
+    start: options.offset ?? 0,
+    context: options.context,
+    open,
+    ...(options.size === undefined ? {} : { size: options.size }),
+  });
+}
+
+function answerError(address: string, status: number): SealiftError {
+  const message = `${address}: HTTP ${status}`;
+  if (status === 401) return new SealiftError('AUTH_REQUIRED', message, { hint: 'the server wants a login' });
+  if (status === 403) return new SealiftError('AUTH_DENIED', message);
+  if (status === 404 || status === 410) {
+    return new SealiftError('CONTENT_NOT_FOUND', message, {
+      hint: 'check the address; the publisher may have moved it',
+    });
+  }
+  return new SealiftError('NETWORK_FAILED', message);
+}

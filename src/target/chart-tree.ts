@@ -1,0 +1,228 @@
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { readChartArchive } from '../helm/archive.ts';
+import { diffTree, hashTree, unpackChart } from '../helm/tree.ts';
+import {
+  besidePath,
+  diskError,
+  kindOf,
+  readFileIfExists,
+  syncFolder,
+  writeFileIfChanged,
+} from '../io/files.ts';
+import { isSourceFault } from './registry.ts';
+import {
+  type ChartItem,
+  type Entry,
+  emptyTally,
+  type Item,
+  type Tally,
+  type Target,
+  type TargetOptions,
+  type TargetRun,
+} from './target.ts';
+
+export interface ChartTreeOptions {
+  /** The folder of unpacked charts, `charts/external` where its users keep it. */
+  readonly dir: string;
+  /** Replace trees that somebody edited. */
+  readonly force: boolean;
+  /** The lock that is put beside the trees, and the bundle that it belongs to. */
+  readonly lock: { readonly bytes: Buffer; readonly bundle: string };
+  /** The bundle name in the text of a lock that Sealift wrote; undefined for any other text. */
+  readonly bundleOf: (lockText: Buffer) => string | undefined;
+}
+
+type Options = ChartTreeOptions & TargetOptions;
+
+interface TreeEntry extends Entry {
+  readonly item: ChartItem;
+  readonly path: string;
+}
+
+/** The local chart tree as a target: `<dir>/<name>-<version>/` for each chart, and the lock beside them. */
+export function chartTreeTarget(options: ChartTreeOptions): Target {
+  return {
+    kind: 'chart-tree',
+    name: `chart tree ${options.dir}`,
+    accepts: (item) => item.kind === 'chart',
+    plan: (items, run) => planTrees(items, { ...options, ...run }),
+  };
+}
+
+async function planTrees(items: readonly Item[], options: Options): Promise<TargetRun> {
+  const lockPath = await placeForLock(options);
+  const entries: TreeEntry[] = [];
+  for (const item of items) {
+    if (item.kind !== 'chart') continue;
+    const path = join(options.dir, item.name);
+    const entry: TreeEntry = {
+      item,
+      path,
+      as: path,
+      state: 'write',
+      presentBytes: 0,
+      writeBytes: 0,
+      notes: [],
+    };
+    await judge(entry, options);
+    entries.push(entry);
+  }
+  return new TreeRun(entries, { ...options, lockPath });
+}
+
+/**
+ * Where the lock goes: `versions.lock`, or `versions.<name>.lock` when that one belongs to another bundle.
+ * @throws TARGET_CONFLICT when Sealift did not write what is there
+ */
+async function placeForLock(options: ChartTreeOptions): Promise<string> {
+  const { bundle } = options.lock;
+  for (const name of ['versions.lock', `versions.${bundle}.lock`]) {
+    const path = join(options.dir, name);
+    const there = await readFileIfExists(path);
+    if (there === undefined) return path;
+    const owner = options.bundleOf(there);
+    if (owner === bundle) return path;
+    if (owner === undefined) {
+      throw new SealiftError('TARGET_CONFLICT', `${path}: there is a file that Sealift did not write`, {
+        hint: 'move it away, or give another folder with --chart-tree',
+      });
+    }
+  }
+  throw new SealiftError(
+    'TARGET_CONFLICT',
+    `${options.dir}: its versions.${bundle}.lock belongs to another bundle`,
+  );
+}
+
+/** Present, to be written, or in conflict: hand-edited trees are never replaced without force. */
+async function judge(entry: TreeEntry, options: Options): Promise<void> {
+  const { item, path } = entry;
+  const kind = await kindOf(path);
+  if (kind === undefined) {
+    entry.writeBytes = item.archive.size;
+    return;
+  }
+  let found: string | undefined;
+  try {
+    found = kind === 'folder' ? (await hashTree(path)).digest : undefined;
+  } catch (error) {
+    if (!(error instanceof SealiftError)) throw error;
+  }
+  if (found === item.tree) {
+    entry.state = 'present';
+    entry.presentBytes = item.archive.size;
+  } else if (options.force) {
+    entry.writeBytes = item.archive.size;
+    entry.notes.push(`${path} was changed by hand and is replaced`);
+  } else {
+    entry.state = 'failed';
+    const what = kind === 'folder' ? await describeEdits(entry, options) : 'it is not a folder';
+    entry.fault = fault('TARGET_CONFLICT', `${path}: is there with other content: ${what}`, {
+      hint: 'keep local changes in charts/patches or charts/custom, then load again with --force to replace the tree',
+      details: { expected: item.tree, found: found ?? null },
+    });
+  }
+}
+
+async function describeEdits(entry: TreeEntry, options: Options): Promise<string> {
+  const bytes = options.source.open(entry.item.archive, { signal: options.context.signal });
+  const { entries } = await readChartArchive(bytes, { what: entry.item.name });
+  const { changed, missing, extra } = await diffTree(entry.path, entries);
+  const list = (label: string, paths: readonly string[]): string[] =>
+    paths.length === 0
+      ? []
+      : [
+          `${label} ${paths.slice(0, 5).join(', ')}${paths.length > 5 ? ` and ${paths.length - 5} more` : ''}`,
+        ];
+  return [...list('changed', changed), ...list('missing', missing), ...list('extra', extra)].join('; ');
+}
+
+class TreeRun implements TargetRun {
+  readonly entries: readonly TreeEntry[];
+  readonly tally: Tally = emptyTally();
+  readonly #options: Options & { readonly lockPath: string };
+  /** Unpacked and checked, waiting for the rename. */
+  readonly #ready = new Map<TreeEntry, string>();
+
+  constructor(entries: readonly TreeEntry[], options: Options & { readonly lockPath: string }) {
+    this.entries = entries;
+    this.#options = options;
+  }
+
+  async writeBlobs(): Promise<void> {
+    for (const entry of this.entries) {
+      if (entry.state === 'present') this.tally.blobsPresent += 1;
+      if (entry.state !== 'write') continue;
+      try {
+        await this.#unpack(entry);
+      } catch (error) {
+        if (isAbort(error) || isSourceFault(error)) throw error;
+        entry.state = 'failed';
+        entry.fault = faultOf(error);
+      }
+    }
+  }
+
+  async #unpack(entry: TreeEntry): Promise<void> {
+    const { source, context, dir } = this.#options;
+    const { item } = entry;
+    await mkdir(dir, { recursive: true }).catch((error: unknown) => {
+      throw diskError(error, dir);
+    });
+    const temp = besidePath(entry.path);
+    this.#ready.set(entry, temp);
+    const bytes = source.open(item.archive, { signal: context.signal });
+    const { tree } = await unpackChart(bytes, { dir: temp, what: item.name });
+    if (tree !== item.tree) {
+      throw new SealiftError(
+        'BUNDLE_TREE_MISMATCH',
+        `${item.name}: the tree is ${tree}, the lock says ${item.tree}`,
+        {
+          side: 'source',
+          details: { expected: item.tree, found: tree },
+        },
+      );
+    }
+    this.tally.blobsWritten += 1;
+    this.tally.bytesWritten += item.archive.size;
+  }
+
+  async writeManifests(): Promise<void> {}
+
+  async commit(): Promise<void> {
+    const { dir, lock, lockPath } = this.#options;
+    for (const [entry, temp] of this.#ready) {
+      try {
+        await replaceFolder(temp, entry.path);
+        entry.state = 'written';
+      } catch (error) {
+        entry.state = 'failed';
+        entry.fault = faultOf(diskError(error, entry.path));
+      }
+    }
+    await syncFolder(dir);
+    if (this.entries.some((e) => e.state === 'written' || e.state === 'present')) {
+      await writeFileIfChanged(lockPath, lock.bytes);
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const temp of this.#ready.values()) await rm(temp, { recursive: true, force: true }).catch(() => {});
+  }
+}
+
+/** Puts `temp` at `path`; what was there goes only after the new one is in place. */
+async function replaceFolder(temp: string, path: string): Promise<void> {
+  const old = besidePath(path);
+  const wasThere = (await kindOf(path)) !== undefined;
+  if (wasThere) await rename(path, old);
+  try {
+    await rename(temp, path);
+  } catch (error) {
+    if (wasThere) await rename(old, path);
+    throw error;
+  }
+  if (wasThere) await rm(old, { recursive: true, force: true });
+}

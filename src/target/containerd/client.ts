@@ -1,0 +1,314 @@
+import { Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js';
+import { SealiftError } from '../../core/errors.ts';
+import { LIMITS, MIB } from '../../core/limits.ts';
+import { bounded, callError, statusOf } from './failure.ts';
+import * as wire from './wire.ts';
+
+/** containerd's own limit for one message (registry.md 3.1). */
+const MESSAGE_LIMIT = 16 * MIB;
+
+const METHOD = {
+  version: 'version.v1.Version/Version',
+  getNamespace: 'namespaces.v1.Namespaces/Get',
+  createNamespace: 'namespaces.v1.Namespaces/Create',
+  info: 'content.v1.Content/Info',
+  update: 'content.v1.Content/Update',
+  write: 'content.v1.Content/Write',
+  abort: 'content.v1.Content/Abort',
+  createLease: 'leases.v1.Leases/Create',
+  deleteLease: 'leases.v1.Leases/Delete',
+  addResource: 'leases.v1.Leases/AddResource',
+  getImage: 'images.v1.Images/Get',
+  createImage: 'images.v1.Images/Create',
+  updateImage: 'images.v1.Images/Update',
+} as const;
+
+type Method = keyof typeof METHOD;
+
+const pathOf = (method: Method): string => `/containerd.services.${METHOD[method]}`;
+const same = (bytes: Buffer): Buffer => bytes;
+
+function noAnswer(what: string, ms: number): SealiftError {
+  return new SealiftError('TARGET_UNREACHABLE', `${what}: no answer for ${ms / 1000} s`, {
+    hint: 'containerd does not answer: check its load and its disk, then run the same command again',
+    side: 'destination',
+  });
+}
+
+const stopped = (): SealiftError =>
+  new SealiftError('ABORTED', 'stopped', { hint: 'run the same command again to go on' });
+
+/**
+ * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). Every call ends with an answer,
+ * a SealiftError (`statusOf` gives its gRPC status) or ABORTED; none waits longer than `LIMITS.headersMs` for an answer.
+ */
+export class ContainerdClient {
+  readonly #client: Client;
+  readonly #namespace: string;
+  readonly #name: string;
+  #lease: string | undefined;
+
+  /** Connects with the first call. @param socket absolute path */
+  constructor(socket: string, namespace: string) {
+    this.#namespace = namespace;
+    this.#name = `containerd ${socket} ${namespace}`;
+    this.#client = new Client(`unix:${socket}`, credentials.createInsecure(), {
+      // Go's server refuses the escaped path that would be the authority otherwise.
+      'grpc.default_authority': 'localhost',
+      'grpc.max_receive_message_length': MESSAGE_LIMIT,
+      'grpc.max_send_message_length': MESSAGE_LIMIT,
+      'grpc.initial_reconnect_backoff_ms': 200,
+      'grpc.max_reconnect_backoff_ms': 2000,
+      'grpc.enable_http_proxy': 0,
+      'grpc.use_local_subchannel_pool': 1,
+    });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** The lease that all later calls carry. */
+  useLease(id: string): void {
+    this.#lease = id;
+  }
+
+  /** containerd's version, bounded; answers soon or not at all. */
+  async version(signal: AbortSignal): Promise<string> {
+    const answer = await this.#call('version', wire.encodeEmpty(), { signal, ms: LIMITS.connectMs });
+    return bounded(this.#read(wire.decodeName, answer, 'version'));
+  }
+
+  async hasNamespace(signal: AbortSignal): Promise<boolean> {
+    return (await this.#ask('getNamespace', this.#namespace, signal)) !== undefined;
+  }
+
+  /** Makes the namespace; that it is there already is fine. */
+  async createNamespace(signal: AbortSignal): Promise<void> {
+    await this.#unless(status.ALREADY_EXISTS, () =>
+      this.#call('createNamespace', wire.encodeCreateNamespace(this.#namespace), { signal }),
+    );
+  }
+
+  /** What the namespace has under a digest, or undefined. */
+  async info(digest: string, signal: AbortSignal): Promise<wire.ContentInfo | undefined> {
+    const answer = await this.#ask('info', digest, signal);
+    return answer === undefined ? undefined : this.#read(wire.decodeInfo, answer, 'info');
+  }
+
+  /** Sets these labels of a blob; its others stay. */
+  async updateLabels(digest: string, labels: wire.Labels, signal: AbortSignal): Promise<void> {
+    await this.#call('update', wire.encodeUpdateLabels(digest, labels), { signal });
+  }
+
+  /** Drops an unfinished ingest; that there is none is fine. */
+  async abort(ref: string, signal: AbortSignal): Promise<void> {
+    await this.#ask('abort', ref, signal);
+  }
+
+  /** @returns the id that the server chose */
+  async createLease(labels: wire.Labels, signal: AbortSignal): Promise<string> {
+    const answer = await this.#call('createLease', wire.encodeCreateLease(labels), { signal });
+    return this.#read(wire.decodeLease, answer, 'createLease');
+  }
+
+  /** Deletes a lease, and waits for the garbage collection that follows. */
+  async deleteLease(id: string, signal: AbortSignal): Promise<void> {
+    const request = wire.encodeDeleteLease(id, { sync: true });
+    await this.#unless(status.NOT_FOUND, () => this.#call('deleteLease', request, { signal }));
+  }
+
+  /** Protects a blob by the lease. The server does not check that the blob is there. */
+  async addToLease(lease: string, digest: string, signal: AbortSignal): Promise<void> {
+    await this.#call('addResource', wire.encodeAddContent(lease, digest), { signal });
+  }
+
+  async getImage(name: string, signal: AbortSignal): Promise<wire.ImageRecord | undefined> {
+    const answer = await this.#ask('getImage', name, signal);
+    return answer === undefined ? undefined : this.#read(wire.decodeImage, answer, 'getImage');
+  }
+
+  /** Points an image record at its target and sets its labels; its other labels stay. Makes it when there is none. */
+  async putImage(record: wire.ImageRecord, signal: AbortSignal): Promise<void> {
+    const update = (): Promise<Buffer | undefined> =>
+      this.#unless(status.NOT_FOUND, () =>
+        this.#call('updateImage', wire.encodeUpdateImage(record), { signal }),
+      );
+    const create = (): Promise<Buffer | undefined> =>
+      this.#unless(status.ALREADY_EXISTS, () =>
+        this.#call('createImage', wire.encodeCreateImage(record), { signal }),
+      );
+    // Someone else may make the record between the two calls; then the second update finds it.
+    if ((await update()) !== undefined || (await create()) !== undefined) return;
+    await this.#call('updateImage', wire.encodeUpdateImage(record), { signal });
+  }
+
+  /** Opens `Content.Write`; the caller ends it with `finish` or `cancel`. */
+  openWrite(signal: AbortSignal): WriteStream {
+    const call = this.#client.makeBidiStreamRequest(
+      pathOf('write'),
+      wire.encodeWrite,
+      wire.decodeWrite,
+      this.#metadata(),
+    );
+    return new WriteStream(call, { signal, what: this.#what('write') });
+  }
+
+  #what(method: Method): string {
+    return `${this.#name}: ${METHOD[method]}`;
+  }
+
+  #metadata(): Metadata {
+    const metadata = new Metadata();
+    metadata.set('containerd-namespace', this.#namespace);
+    if (this.#lease !== undefined) metadata.set('containerd-lease', this.#lease);
+    return metadata;
+  }
+
+  #read<T>(decode: (bytes: Uint8Array) => T, answer: Uint8Array, method: Method): T {
+    try {
+      return decode(answer);
+    } catch (error) {
+      throw callError(error, `${this.#what(method)}: the answer cannot be read`);
+    }
+  }
+
+  /** A call by name whose NOT_FOUND is an answer. */
+  #ask(method: Method, name: string, signal: AbortSignal): Promise<Buffer | undefined> {
+    return this.#unless(status.NOT_FOUND, () => this.#call(method, wire.encodeName(name), { signal }));
+  }
+
+  async #unless(expected: status, call: () => Promise<Buffer>): Promise<Buffer | undefined> {
+    try {
+      return await call();
+    } catch (error) {
+      if (statusOf(error) === expected) return undefined;
+      throw error;
+    }
+  }
+
+  #call(
+    method: Method,
+    request: Buffer,
+    options: { readonly signal: AbortSignal; readonly ms?: number },
+  ): Promise<Buffer> {
+    const { signal, ms = LIMITS.headersMs } = options;
+    const { promise, resolve, reject } = withResolvers<Buffer>();
+    if (signal.aborted) {
+      reject(stopped());
+      return promise;
+    }
+    const call = this.#client.makeUnaryRequest(
+      pathOf(method),
+      same,
+      same,
+      request,
+      this.#metadata(),
+      {},
+      (error, answer) => {
+        if (answer === undefined) reject(callError(error, this.#what(method)));
+        else resolve(answer);
+      },
+    );
+    const giveUp = (error: SealiftError): void => {
+      reject(error);
+      call.cancel();
+    };
+    const onAbort = (): void => giveUp(stopped());
+    const timer = setTimeout(() => giveUp(noAnswer(this.#what(method), ms)), ms);
+    signal.addEventListener('abort', onAbort, { once: true });
+    return promise.finally(() => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    });
+  }
+}
+
+interface Resolvers<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function withResolvers<T>(): Resolvers<T> {
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: unknown) => void = () => {};
+  const promise = new Promise<T>((ok, failed) => {
+    resolve = ok;
+    reject = failed;
+  });
+  return { promise, resolve, reject };
+}
+
+/** One `Content.Write` stream, in lock-step: an answer for each message. */
+export class WriteStream {
+  readonly #call: ClientDuplexStream<wire.WriteRequest, wire.WriteResponse>;
+  readonly #answers: AsyncIterator<wire.WriteResponse>;
+  readonly #signal: AbortSignal;
+  readonly #what: string;
+
+  constructor(
+    call: ClientDuplexStream<wire.WriteRequest, wire.WriteResponse>,
+    options: { readonly signal: AbortSignal; readonly what: string },
+  ) {
+    this.#call = call;
+    this.#signal = options.signal;
+    this.#what = options.what;
+    // An error that comes while nobody waits for an answer is seen with the next message.
+    call.on('error', () => {});
+    this.#answers = call[Symbol.asyncIterator]();
+  }
+
+  /** Sends a message and waits for its answer. */
+  async send(request: wire.WriteRequest): Promise<wire.WriteResponse> {
+    const answer = await this.#wait(() => {
+      this.#call.write(request);
+    });
+    if (answer !== undefined) return answer;
+    throw new SealiftError('TARGET_FAILED', `${this.#what}: the stream ended early`, {
+      hint: 'run the same command again: it goes on where it stopped',
+      side: 'destination',
+    });
+  }
+
+  /** Closes our side and waits until the server has let go of the ingest. Errors do not matter any more. */
+  async finish(): Promise<void> {
+    try {
+      this.#call.end();
+      while ((await this.#wait(() => {})) !== undefined);
+    } catch {
+      this.cancel();
+    }
+  }
+
+  /** Breaks the stream off; what the server has stays there for a later try. */
+  cancel(): void {
+    this.#call.cancel();
+  }
+
+  async #wait(act: () => void): Promise<wire.WriteResponse | undefined> {
+    let reason: SealiftError | undefined;
+    const giveUp = (error: SealiftError): void => {
+      reason ??= error;
+      this.#call.cancel();
+    };
+    const onAbort = (): void => giveUp(stopped());
+    if (this.#signal.aborted) {
+      onAbort();
+      throw stopped();
+    }
+    const ms = LIMITS.headersMs;
+    const timer = setTimeout(() => giveUp(noAnswer(this.#what, ms)), ms);
+    this.#signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      act();
+      const next = await this.#answers.next();
+      return next.done === true ? undefined : next.value;
+    } catch (error) {
+      throw reason ?? callError(error, this.#what);
+    } finally {
+      clearTimeout(timer);
+      this.#signal.removeEventListener('abort', onAbort);
+    }
+  }
+}

@@ -1,0 +1,175 @@
+import type { Descriptor } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
+import { errorOf, type Fault, fault } from '../../core/errors.ts';
+import { formatReference, imageName, type Reference } from '../../core/reference.ts';
+import { mapBounded } from '../../io/pool.ts';
+import type { NodeKind } from '../../oci/graph.ts';
+import type { Entry, ImageItem } from '../target.ts';
+import type { ContainerdClient } from './client.ts';
+import { hasLabels, missingGcLabels, missingSourceLabels, recordLabels } from './labels.ts';
+import type { ContentInfo, ImageRecord, Labels } from './wire.ts';
+
+/** Questions that are asked at the same time. */
+const ASKING = 8;
+
+/** One image: its entry and the records that must point at it. */
+export interface Work {
+  readonly item: ImageItem;
+  readonly entry: Entry;
+  readonly records: { readonly record: ImageRecord; needed: boolean }[];
+}
+
+/** One blob, manifest or index, with everyone who wants it. */
+export interface Piece {
+  readonly descriptor: Descriptor;
+  readonly kind: NodeKind;
+  /** The carried children, in the manifest's order; of all items when they carry different parts of one index. */
+  readonly children: Descriptor[];
+  /** The images that it belongs to: their repositories are its source labels. */
+  readonly references: Reference[];
+  readonly wantedBy: Work[];
+  /** What the namespace has under its digest. */
+  found: ContentInfo | undefined;
+}
+
+export interface Plan {
+  readonly namespaceExists: boolean;
+  readonly works: readonly Work[];
+  /** Children before parents. */
+  readonly pieces: readonly Piece[];
+}
+
+/** The names under which an image is found: with its tag where it has one, and always with its digest (registry.md 3.2 point 6). */
+export function recordNames(item: ImageItem): readonly string[] {
+  const { host, repository } = item.reference;
+  const byDigest = formatReference({ host, repository, digest: item.root.digest });
+  return item.reference.tag === undefined ? [byDigest] : [imageName(item.reference), byDigest];
+}
+
+/** The labels that a piece must get beside those that are there. */
+export function missingLabels(piece: Piece, there: Labels): Map<string, string> {
+  return new Map([
+    ...missingGcLabels(piece.children, there),
+    ...missingSourceLabels(piece.references, there),
+  ]);
+}
+
+/**
+ * Asks the namespace about every blob and every name of the images; writes nothing.
+ * @throws TARGET_NAME_COLLISION when two images would get one record
+ */
+export async function planImages(
+  client: ContainerdClient,
+  items: readonly ImageItem[],
+  options: { readonly pin: boolean; readonly signal: AbortSignal },
+): Promise<Plan> {
+  const works = items.map((item) => workOf(item, recordLabels(options)));
+  refuseCollisions(works);
+  const pieces = [...piecesOf(works).values()];
+  const namespaceExists = await client.hasNamespace(options.signal);
+  if (namespaceExists) {
+    const pool = { limit: ASKING, signal: options.signal };
+    await mapBounded(pieces, pool, async (piece, signal) => {
+      piece.found = await client.info(piece.descriptor.digest, signal);
+    });
+    await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
+  }
+  decide(works, pieces);
+  return { namespaceExists, works, pieces };
+}
+
+function workOf(item: ImageItem, labels: Labels): Work {
+  const { mediaType, digest, size } = item.root;
+  const names = recordNames(item);
+  return {
+    item,
+    entry: {
+      item,
+      as: names[0] ?? digest,
+      state: 'present',
+      presentBytes: 0,
+      writeBytes: 0,
+      notes: [],
+    },
+    records: names.map((name) => ({
+      record: { name, labels, target: { mediaType, digest, size } },
+      needed: true,
+    })),
+  };
+}
+
+function refuseCollisions(works: readonly Work[]): void {
+  const owners = new Map<string, Work>();
+  const faults: Fault[] = [];
+  for (const work of works) {
+    for (const { record } of work.records) {
+      const owner = owners.get(record.name);
+      if (owner !== undefined && owner.item.root.digest !== record.target.digest) {
+        faults.push(
+          fault(
+            'TARGET_NAME_COLLISION',
+            `${record.name}: both ${owner.item.root.digest} and ${record.target.digest} would get this name`,
+            { hint: 'load only one of them with --only' },
+          ),
+        );
+      }
+      owners.set(record.name, work);
+    }
+  }
+  if (faults.length > 0) throw errorOf(faults, 'images with one name and different content');
+}
+
+function piecesOf(works: readonly Work[]): Map<Digest, Piece> {
+  const pieces = new Map<Digest, Piece>();
+  for (const work of works) {
+    for (const { descriptor, kind, children } of work.item.graph.nodes.values()) {
+      const piece = pieces.get(descriptor.digest);
+      if (piece === undefined) {
+        pieces.set(descriptor.digest, {
+          descriptor,
+          kind,
+          children: [...children],
+          references: [work.item.reference],
+          wantedBy: [work],
+          found: undefined,
+        });
+        continue;
+      }
+      const known = new Set(piece.children.map((child) => child.digest));
+      piece.children.push(...children.filter((child) => !known.has(child.digest)));
+      piece.references.push(work.item.reference);
+      piece.wantedBy.push(work);
+    }
+  }
+  return pieces;
+}
+
+async function askRecords(client: ContainerdClient, work: Work, signal: AbortSignal): Promise<void> {
+  for (const plan of work.records) {
+    const { record } = plan;
+    const there = await client.getImage(record.name, signal);
+    if (there === undefined) continue;
+    const { mediaType, digest, size } = there.target;
+    const sameTarget =
+      digest === record.target.digest && mediaType === record.target.mediaType && size === record.target.size;
+    plan.needed = !sameTarget || !hasLabels(there.labels, record.labels);
+    if (digest !== record.target.digest) {
+      work.entry.notes.push(`${record.name}: ${digest.slice(0, 80)} → ${record.target.digest}`);
+    }
+  }
+}
+
+function decide(works: readonly Work[], pieces: readonly Piece[]): void {
+  for (const work of works) {
+    if (work.records.some((plan) => plan.needed)) work.entry.state = 'write';
+  }
+  for (const piece of pieces) {
+    const [first] = piece.wantedBy;
+    if (first !== undefined) {
+      const bytes = piece.found === undefined ? 'writeBytes' : 'presentBytes';
+      first.entry[bytes] += piece.descriptor.size;
+    }
+    if (piece.found !== undefined && missingLabels(piece, piece.found.labels).size === 0) continue;
+    for (const work of piece.wantedBy) work.entry.state = 'write';
+  }
+}

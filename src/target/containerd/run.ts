@@ -1,0 +1,208 @@
+import type { Digest } from '../../core/digest.ts';
+import { fault, faultOf, isAbort, SealiftError } from '../../core/errors.ts';
+import type { Context } from '../../core/events.ts';
+import { mapBounded, throwIfAborted } from '../../io/pool.ts';
+import type { ContentReader } from '../../oci/content.ts';
+import { type Entry, emptyTally, type Tally, type TargetRun } from '../target.ts';
+import type { ContainerdClient } from './client.ts';
+import { callError } from './failure.ts';
+import { missingLabels, type Piece, type Plan, type Work } from './plan.ts';
+import type { Turns } from './turns.ts';
+import { isTargetError, writeContent } from './write.ts';
+
+/** Blobs that are written at the same time. */
+const WRITERS = 3;
+/** How long an unfinished load keeps what it has sent: the next one goes on from there. */
+const LEASE_MS = 24 * 60 * 60 * 1000;
+
+const REF_PREFIX = { index: 'index', manifest: 'manifest', config: 'config', blob: 'layer' } as const;
+
+export interface RunParts {
+  readonly client: ContainerdClient;
+  readonly plan: Plan;
+  /** For people: the target's name. */
+  readonly name: string;
+  /** Stands in the ids of events. */
+  readonly namespace: string;
+  readonly turns: Turns;
+  readonly context: Context;
+  readonly source: ContentReader;
+}
+
+/**
+ * A load into one namespace. It holds the connection and, from the first thing that is written, a lease; when the plan
+ * found nothing to do nothing at all is written, not even a lease.
+ */
+export class ContainerdRun implements TargetRun {
+  readonly entries: readonly Entry[];
+  readonly tally: Tally = emptyTally();
+  readonly #parts: RunParts;
+  readonly #works: readonly Work[];
+  readonly #pieces: readonly Piece[];
+  #lease: string | undefined;
+  /** The bundle's own bytes were bad: nothing that was sent is worth keeping. */
+  #sourceFailed = false;
+
+  constructor(parts: RunParts) {
+    this.#parts = parts;
+    this.entries = parts.plan.works.map((work) => work.entry);
+    this.#works = parts.plan.works.filter((work) => work.entry.state === 'write');
+    this.#pieces = parts.plan.pieces.filter((p) => p.wantedBy.some((work) => work.entry.state === 'write'));
+    for (const piece of parts.plan.pieces) if (piece.found !== undefined) this.#count(piece, 'present', 1);
+  }
+
+  async writeBlobs(): Promise<void> {
+    if (this.#works.length === 0) return;
+    await this.#guard(this.#works, () => this.#begin());
+    await this.#settleAll(this.#pieces.filter((p) => p.kind === 'config' || p.kind === 'blob'));
+  }
+
+  async writeManifests(): Promise<void> {
+    await this.#settleAll(this.#pieces.filter((p) => p.kind === 'manifest'));
+    // An index may hold another: one after the other, in the graph's order.
+    for (const index of this.#pieces.filter((p) => p.kind === 'index')) await this.#settleAll([index]);
+  }
+
+  async commit(): Promise<void> {
+    const { client, context } = this.#parts;
+    for (const work of this.#works) {
+      if (work.entry.state === 'failed') continue;
+      throwIfAborted(context.signal);
+      await this.#guard([work], async () => {
+        for (const { record, needed } of work.records) {
+          if (needed) await client.putImage(record, context.signal);
+        }
+        work.entry.state = 'written';
+      });
+    }
+  }
+
+  /**
+   * Deletes the lease, which collects what no image holds. After being stopped, and when an image failed on this
+   * target, the lease is left to expire, so that the next run finds what was sent.
+   */
+  async close(): Promise<void> {
+    const { client, context, name } = this.#parts;
+    try {
+      const unfinished = context.signal.aborted || this.#works.some((work) => work.entry.state === 'failed');
+      if (this.#lease !== undefined && (this.#sourceFailed || !unfinished)) {
+        await client.deleteLease(this.#lease, new AbortController().signal);
+      }
+    } catch (error) {
+      const { message } = callError(error, name);
+      context.emit({
+        type: 'warning',
+        fault: fault('TARGET_FAILED', `the lease ${this.#lease} was not released: ${message}`, {
+          hint: 'nothing is lost: it expires by itself within 24 hours',
+        }),
+      });
+    } finally {
+      client.close();
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { client, context, plan } = this.#parts;
+    if (!plan.namespaceExists) await client.createNamespace(context.signal);
+    const expire = new Date(context.now() + LEASE_MS).toISOString();
+    this.#lease = await client.createLease(new Map([['containerd.io/gc.expire', expire]]), context.signal);
+    client.useLease(this.#lease);
+  }
+
+  /** Runs a step for some images; the target's failure fails them, everything else ends the run. */
+  async #guard(works: readonly Work[], step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      if (!isTargetError(error)) {
+        this.#sourceFailed ||= !isAbort(error) && !this.#parts.context.signal.aborted;
+        throw error;
+      }
+      // Without a connection every other image would only wait and fail in the same way.
+      const hit = error.code === 'TARGET_UNREACHABLE' || error.code === 'AUTH_DENIED' ? this.#works : works;
+      for (const work of hit) this.#fail(work, error);
+    }
+  }
+
+  #fail(work: Work, error: SealiftError): void {
+    if (work.entry.state !== 'write') return;
+    work.entry.state = 'failed';
+    work.entry.fault = faultOf(error);
+  }
+
+  async #settleAll(pieces: readonly Piece[]): Promise<void> {
+    const { context, turns } = this.#parts;
+    await mapBounded(pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
+      // Two namespaces share one store: the second waits for the first's bytes instead of sending them again.
+      await turns(piece.descriptor.digest, async () => {
+        if (piece.wantedBy.every((work) => work.entry.state !== 'write')) return;
+        throwIfAborted(signal);
+        await this.#guard(piece.wantedBy, () => this.#settle(piece, signal));
+      });
+    });
+  }
+
+  /** Brings one piece to where it must be: there, under the lease, with its labels. */
+  async #settle(piece: Piece, signal: AbortSignal): Promise<void> {
+    const wasFound = piece.found !== undefined;
+    if (wasFound && (await this.#keep(piece, signal))) return;
+    if (wasFound) this.#count(piece, 'present', -1);
+    const { client, context, namespace, source } = this.#parts;
+    const { descriptor, kind } = piece;
+    const id = `containerd:${namespace}:${descriptor.digest}`;
+    const label = `${piece.wantedBy[0]?.item.name ?? ''} ${kind} ${descriptor.digest.slice(7, 19)}`.trim();
+    context.emit({ type: 'start', id, label, size: descriptor.size });
+    try {
+      const outcome = await writeContent(
+        client,
+        {
+          descriptor,
+          ref: `${REF_PREFIX[kind]}-${descriptor.digest}`,
+          labels: missingLabels(piece, new Map()),
+          onProgress: (bytes) => context.emit({ type: 'progress', id, bytes }),
+          onSent: (bytes) => {
+            this.tally.bytesWritten += bytes;
+          },
+        },
+        { context, source, signal },
+      );
+      // Somebody else committed it, with labels of his own.
+      if (outcome === 'exists' && !(await this.#keep(piece, signal))) throw vanished(descriptor.digest);
+      this.#count(piece, outcome === 'exists' ? 'present' : outcome, 1);
+      context.emit({ type: 'end', id, outcome: outcome === 'sent' ? 'done' : 'present' });
+    } catch (error) {
+      context.emit({ type: 'end', id, outcome: 'failed' });
+      throw error;
+    }
+  }
+
+  /**
+   * Puts content that is there under the lease and adds the labels that it lacks. First the lease, then the question:
+   * between the plan and now it may have been collected.
+   * @returns false when it is not there any more
+   */
+  async #keep(piece: Piece, signal: AbortSignal): Promise<boolean> {
+    const { client } = this.#parts;
+    const { digest } = piece.descriptor;
+    if (this.#lease !== undefined) await client.addToLease(this.#lease, digest, signal);
+    const info = await client.info(digest, signal);
+    if (info === undefined) return false;
+    const missing = missingLabels(piece, info.labels);
+    if (missing.size > 0) await client.updateLabels(digest, missing, signal);
+    return true;
+  }
+
+  #count(piece: Piece, what: 'present' | 'sent' | 'shared', by: number): void {
+    const isManifest = piece.kind === 'manifest' || piece.kind === 'index';
+    if (what === 'sent') this.tally[isManifest ? 'manifestsWritten' : 'blobsWritten'] += by;
+    else if (isManifest) this.tally.manifestsPresent += by;
+    else this.tally[what === 'present' ? 'blobsPresent' : 'blobsMounted'] += by;
+  }
+}
+
+function vanished(digest: Digest): SealiftError {
+  return new SealiftError('TARGET_FAILED', `${digest}: another client wrote it and removed it again`, {
+    hint: 'run the same command again',
+    side: 'destination',
+  });
+}

@@ -1,0 +1,181 @@
+import { chmod, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
+import { fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { besidePath, diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
+import { digestStream } from '../io/verify.ts';
+import { isSourceFault } from './registry.ts';
+import {
+  type Entry,
+  emptyTally,
+  type FileItem,
+  type Item,
+  type Tally,
+  type Target,
+  type TargetOptions,
+  type TargetRun,
+} from './target.ts';
+
+export interface FilesOptions {
+  readonly dir: string;
+  /** Replace files that have other bytes. */
+  readonly force: boolean;
+}
+
+type Options = FilesOptions & TargetOptions;
+
+interface FileEntry extends Entry {
+  readonly item: FileItem;
+  readonly path: string;
+}
+
+/** A folder as a target: each file under its name with its mode. */
+export function filesTarget(options: FilesOptions): Target {
+  return {
+    kind: 'files',
+    name: `files ${options.dir}`,
+    accepts: (item) => item.kind === 'file',
+    plan: (items, run) => planFiles(items, { ...options, ...run }),
+  };
+}
+
+async function planFiles(items: readonly Item[], options: Options): Promise<TargetRun> {
+  const entries: FileEntry[] = [];
+  for (const item of items) {
+    if (item.kind !== 'file') continue;
+    const path = join(options.dir, item.name);
+    const entry: FileEntry = {
+      item,
+      path,
+      as: path,
+      state: 'write',
+      presentBytes: 0,
+      writeBytes: 0,
+      notes: [],
+    };
+    await judge(entry, options);
+    entries.push(entry);
+  }
+  return new FilesRun(entries, options);
+}
+
+/** Whether the same bytes are at a path already. */
+async function sameBytes(entry: FileEntry): Promise<boolean> {
+  const { size, digest } = entry.item.content;
+  if ((await stat(entry.path)).size !== size) return false;
+  const handle = await open(entry.path, 'r');
+  try {
+    return (await digestStream(readRange(handle, { position: 0, length: size }))).digest === digest;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function judge(entry: FileEntry, options: Options): Promise<void> {
+  const { item, path } = entry;
+  const kind = await kindOf(path);
+  if (kind === 'file' && (await sameBytes(entry))) {
+    entry.presentBytes = item.content.size;
+    if (((await stat(path)).mode & 0o777) === item.mode) entry.state = 'present';
+    else entry.notes.push(`${path}: only its mode changes, to ${item.mode.toString(8).padStart(4, '0')}`);
+    return;
+  }
+  if (kind === undefined || (kind === 'file' && options.force)) {
+    entry.writeBytes = item.content.size;
+    if (kind !== undefined) entry.notes.push(`${path} had other bytes and is replaced`);
+    return;
+  }
+  entry.state = 'failed';
+  const what = kind === 'file' ? 'a file with other bytes' : 'something that is not a file';
+  entry.fault = fault('TARGET_CONFLICT', `${path}: there is ${what}`, {
+    hint: 'move it away, give another folder with --files, or load again with --force to replace files',
+  });
+}
+
+class FilesRun implements TargetRun {
+  readonly entries: readonly FileEntry[];
+  readonly tally: Tally = emptyTally();
+  readonly #options: Options;
+  readonly #ready = new Map<FileEntry, string>();
+
+  constructor(entries: readonly FileEntry[], options: Options) {
+    this.entries = entries;
+    this.#options = options;
+  }
+
+  async writeBlobs(): Promise<void> {
+    for (const entry of this.entries) {
+      if (entry.state === 'present') this.tally.blobsPresent += 1;
+      if (entry.state !== 'write' || entry.writeBytes === 0) continue;
+      try {
+        await this.#write(entry);
+      } catch (error) {
+        if (isAbort(error) || isSourceFault(error)) throw error;
+        entry.state = 'failed';
+        entry.fault = faultOf(diskError(error, entry.path));
+      }
+    }
+  }
+
+  /** Writes beside the final place. A link in the folder must not lead out of it. */
+  async #write(entry: FileEntry): Promise<void> {
+    const { dir, source, context } = this.#options;
+    const { item, path } = entry;
+    await mkdir(dirname(path), { recursive: true });
+    const root = await realpath(dir);
+    const parent = await realpath(dirname(path));
+    if (parent !== root && !parent.startsWith(root + sep)) {
+      throw new SealiftError('TARGET_CONFLICT', `${path}: a link leads out of ${dir}`);
+    }
+    const temp = besidePath(path);
+    this.#ready.set(entry, temp);
+    context.emit({ type: 'start', id: path, label: item.name, size: item.content.size });
+    const handle = await open(temp, 'wx', 0o600);
+    try {
+      await writeFile(
+        handle,
+        counted(source.open(item.content, { signal: context.signal }), { context, id: path }),
+      );
+      await handle.chmod(item.mode);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    context.emit({ type: 'end', id: path, outcome: 'done' });
+    this.tally.blobsWritten += 1;
+    this.tally.bytesWritten += item.content.size;
+  }
+
+  async writeManifests(): Promise<void> {}
+
+  async commit(): Promise<void> {
+    for (const entry of this.entries) {
+      if (entry.state !== 'write') continue;
+      try {
+        const temp = this.#ready.get(entry);
+        if (temp === undefined) await chmod(entry.path, entry.item.mode);
+        else {
+          await rename(temp, entry.path);
+          await syncFolder(dirname(entry.path));
+        }
+        entry.state = 'written';
+      } catch (error) {
+        entry.state = 'failed';
+        entry.fault = faultOf(diskError(error, entry.path));
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const temp of this.#ready.values()) await rm(temp, { force: true }).catch(() => {});
+  }
+}
+
+async function* counted(
+  bytes: AsyncIterable<Uint8Array>,
+  about: { readonly context: TargetOptions['context']; readonly id: string },
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    yield chunk;
+    about.context.emit({ type: 'progress', id: about.id, bytes: chunk.length });
+  }
+}

@@ -1,0 +1,328 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import type { Naming } from '../core/naming.ts';
+import { mapBounded } from '../io/pool.ts';
+import { collect } from '../io/verify.ts';
+import type { ManifestContent, Registry } from '../oci/registry.ts';
+import { carriedManifests, filterIndexes, type Substitute } from '../oci/sparse.ts';
+import {
+  type BlobWork,
+  type PlacedEntry,
+  placeOf,
+  planBlobs,
+  planNames,
+  refuseCollisions,
+} from './registry-plan.ts';
+import {
+  emptyTally,
+  type Item,
+  type Tally,
+  type Target,
+  type TargetOptions,
+  type TargetRun,
+} from './target.ts';
+
+/** Blobs sent at once, and items whose manifests are put at once. */
+const BLOBS_PARALLEL = 4;
+const ITEMS_PARALLEL = 4;
+
+/**
+ * What a registry gets for an index of which only some platforms are carried (registry.md 1.6). `auto` offers the
+ * original and, where the registry refuses it, the single manifest when one is carried and the filtered index otherwise.
+ */
+export type IndexPolicy = 'auto' | 'original' | 'filtered' | 'single';
+
+export const INDEX_POLICIES: readonly IndexPolicy[] = ['auto', 'original', 'filtered', 'single'];
+
+export interface RegistryTargetOptions {
+  readonly registry: Registry;
+  /** Path below which everything is put; '' for none. */
+  readonly prefix: string;
+  readonly naming: Naming;
+  readonly indexPolicy: IndexPolicy;
+}
+
+/** A registry as a target: images, charts and files, each under its name. */
+export function registryTarget(options: RegistryTargetOptions): Target {
+  const { registry, prefix } = options;
+  return {
+    kind: 'registry',
+    name: `registry ${registry.host}${prefix === '' ? '' : `/${prefix}`}`,
+    accepts: () => true,
+    plan: (items, run) => planRegistry(items, { ...options, ...run }),
+  };
+}
+
+type Options = RegistryTargetOptions & TargetOptions;
+
+/** The substitutes of an item's indexes, and the one manifest that stands for it when just one is carried. */
+interface Shapes {
+  readonly filtered: ReadonlyMap<Digest, Substitute>;
+  readonly single: Descriptor | undefined;
+}
+
+async function shapesOf(item: Item, options: Options): Promise<Shapes> {
+  const filtered = await filterIndexes(item.graph, (d) => readManifest(d, options));
+  const manifests = carriedManifests(item.graph);
+  const only = filtered.size > 0 && manifests.length === 1 ? manifests[0] : undefined;
+  return { filtered, single: only };
+}
+
+function readManifest(descriptor: Descriptor, options: Options): Promise<Buffer> {
+  const bytes = options.source.open(descriptor, { signal: options.context.signal });
+  return collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
+}
+
+async function planRegistry(items: readonly Item[], options: Options): Promise<TargetRun> {
+  const { registry, context } = options;
+  const placed = items.map((item) => ({ item, place: placeOf(item, options) }));
+  refuseCollisions(placed);
+  await registry.ping();
+  const shapes = new Map<Item, Shapes>();
+  const entries: PlacedEntry[] = [];
+  for (const { item, place } of placed) {
+    const shape = await shapesOf(item, options);
+    shapes.set(item, shape);
+    const root = item.root.digest;
+    const filtered = shape.filtered.get(root)?.descriptor.digest;
+    const substitutes = [filtered, shape.single?.digest].filter((d) => d !== undefined);
+    entries.push({
+      item,
+      place,
+      as: `${registry.host}/${place.repository}${place.tag === undefined ? `@${root}` : `:${place.tag}`}`,
+      state: 'write',
+      presentBytes: 0,
+      writeBytes: 0,
+      notes: [],
+      accepted: new Set([root, ...substitutes]),
+    });
+  }
+  const ask = { registry, signal: context.signal };
+  await planNames(entries, ask);
+  const works = await planBlobs(
+    entries.filter((e) => e.state === 'write'),
+    ask,
+  );
+  return new RegistryRun(entries, { options, works, shapes });
+}
+
+class RegistryRun implements TargetRun {
+  readonly entries: readonly PlacedEntry[];
+  readonly tally: Tally = emptyTally();
+  readonly #options: Options;
+  readonly #works: ReadonlyMap<Digest, BlobWork>;
+  readonly #shapes: ReadonlyMap<Item, Shapes>;
+  /** What to put under the tag: after the manifests are there. */
+  readonly #tops = new Map<PlacedEntry, ManifestContent>();
+  /** True once the registry refused an index with absent children. */
+  #strict: boolean;
+
+  constructor(
+    entries: readonly PlacedEntry[],
+    parts: {
+      readonly options: Options;
+      readonly works: ReadonlyMap<Digest, BlobWork>;
+      readonly shapes: ReadonlyMap<Item, Shapes>;
+    },
+  ) {
+    this.entries = entries;
+    this.#options = parts.options;
+    this.#works = parts.works;
+    this.#shapes = parts.shapes;
+    this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
+  }
+
+  #open(): PlacedEntry[] {
+    return this.entries.filter((e) => e.state === 'write');
+  }
+
+  async writeBlobs(): Promise<void> {
+    const { context } = this.#options;
+    const works = [...this.#works.values()].sort((a, b) => b.descriptor.size - a.descriptor.size);
+    await mapBounded(works, { limit: BLOBS_PARALLEL, signal: context.signal }, async (work) => {
+      this.tally.blobsPresent += work.present.length;
+      try {
+        await this.#writeBlob(work);
+      } catch (error) {
+        if (isAbort(error) || isSourceFault(error)) throw error;
+        for (const entry of work.users) this.#failed(entry, error);
+      }
+    });
+  }
+
+  /** One blob into every repository that lacks it: uploaded once, mounted elsewhere where the registry does that. */
+  async #writeBlob(work: BlobWork): Promise<void> {
+    const { registry } = this.#options;
+    let from = work.present[0];
+    for (const repository of work.wanted) {
+      if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
+        this.tally.blobsMounted += 1;
+      } else await this.#upload(repository, work.descriptor);
+      from ??= repository;
+    }
+  }
+
+  async #upload(repository: string, descriptor: Descriptor): Promise<void> {
+    const { registry, source, context } = this.#options;
+    const id = `${repository} ${descriptor.digest}`;
+    context.emit({
+      type: 'start',
+      id,
+      label: `${repository} ${descriptor.digest.slice(7, 19)}`,
+      size: descriptor.size,
+    });
+    let shown = 0;
+    const open = async function* (): AsyncGenerator<Uint8Array> {
+      context.emit({ type: 'progress', id, bytes: -shown });
+      shown = 0;
+      for await (const chunk of source.open(descriptor, { signal: context.signal })) {
+        shown += chunk.length;
+        context.emit({ type: 'progress', id, bytes: chunk.length });
+        yield chunk;
+      }
+    };
+    try {
+      await registry.writeBlob(repository, descriptor, open);
+    } catch (error) {
+      context.emit({ type: 'end', id, outcome: 'failed' });
+      throw error;
+    }
+    context.emit({ type: 'end', id, outcome: 'done' });
+    this.tally.blobsWritten += 1;
+    this.tally.bytesWritten += descriptor.size;
+  }
+
+  #failed(entry: PlacedEntry, error: unknown): void {
+    entry.state = 'failed';
+    entry.fault ??= faultOf(error);
+  }
+
+  async writeManifests(): Promise<void> {
+    const limits = { limit: ITEMS_PARALLEL, signal: this.#options.context.signal };
+    await mapBounded(this.#open(), limits, async (entry) => {
+      try {
+        this.#tops.set(entry, await this.#putGraph(entry));
+      } catch (error) {
+        if (isAbort(error) || isSourceFault(error)) throw error;
+        this.#failed(entry, error);
+      }
+    });
+  }
+
+  /** Children first; returns what the name shall point to. */
+  async #putGraph(entry: PlacedEntry): Promise<ManifestContent> {
+    const shapes = this.#shapes.get(entry.item);
+    let top: ManifestContent | undefined;
+    for (const node of entry.item.graph.nodes.values()) {
+      if (node.kind !== 'manifest' && node.kind !== 'index') continue;
+      const substitute = shapes?.filtered.get(node.descriptor.digest);
+      top =
+        substitute === undefined || shapes === undefined
+          ? await this.#put(entry, await this.#content(node.descriptor))
+          : await this.#putSparse(entry, { node: node.descriptor, substitute, single: shapes.single });
+    }
+    if (top === undefined) throw new SealiftError('INTERNAL', `${entry.item.name}: an empty graph`);
+    return top;
+  }
+
+  async #content(descriptor: Descriptor): Promise<ManifestContent> {
+    return { descriptor, bytes: await readManifest(descriptor, this.#options) };
+  }
+
+  async #putSparse(
+    entry: PlacedEntry,
+    about: {
+      readonly node: Descriptor;
+      readonly substitute: Substitute;
+      readonly single: Descriptor | undefined;
+    },
+  ): Promise<ManifestContent> {
+    const policy = this.#options.indexPolicy;
+    if (!this.#strict) {
+      try {
+        return await this.#put(entry, await this.#content(about.node));
+      } catch (error) {
+        if (policy === 'original' || !isUnknownChild(error)) throw error;
+        this.#strict = true;
+      }
+    }
+    const content =
+      about.single !== undefined && policy !== 'filtered'
+        ? await this.#content(about.single)
+        : await this.#put(entry, about.substitute);
+    if (about.node.digest === entry.item.root.digest) entry.pushedDigest = content.descriptor.digest;
+    return content;
+  }
+
+  async #put(entry: PlacedEntry, content: ManifestContent): Promise<ManifestContent> {
+    const { registry } = this.#options;
+    const { repository } = entry.place;
+    const { digest } = content.descriptor;
+    if ((await registry.resolve(repository, digest)) === digest) {
+      this.tally.manifestsPresent += 1;
+      return content;
+    }
+    try {
+      await registry.putManifest(repository, digest, content);
+    } catch (error) {
+      if (!isUnknownChild(error) || !(await this.#sendAgain(entry, digest))) throw error;
+      await registry.putManifest(repository, digest, content);
+    }
+    this.tally.manifestsWritten += 1;
+    return content;
+  }
+
+  /** Some registries say that a blob is there and then do not find it (nexus-public #264): its bytes are sent once more. */
+  async #sendAgain(entry: PlacedEntry, digest: Digest): Promise<boolean> {
+    const node = entry.item.graph.nodes.get(digest);
+    if (node?.kind !== 'manifest') return false;
+    for (const child of node.children) await this.#upload(entry.place.repository, child);
+    entry.notes.push(`the registry had lost blobs of ${digest}; they were sent again`);
+    return true;
+  }
+
+  async commit(): Promise<void> {
+    const { registry, context } = this.#options;
+    await mapBounded(this.#open(), { limit: ITEMS_PARALLEL, signal: context.signal }, async (entry) => {
+      const top = this.#tops.get(entry);
+      const { repository, tag } = entry.place;
+      try {
+        if (top === undefined) throw new SealiftError('INTERNAL', `${entry.as}: not prepared`);
+        if (tag !== undefined) {
+          await registry.putManifest(repository, tag, top);
+          const found = await registry.resolve(repository, tag);
+          if (found !== top.descriptor.digest) {
+            throw new SealiftError('TARGET_FAILED', `${entry.as}: is ${found ?? 'absent'} after the push`, {
+              hint: 'somebody else may push the same tag, or the registry is behind a cache; run the load again',
+            });
+          }
+        }
+        entry.state = 'written';
+      } catch (error) {
+        if (isAbort(error) || isSourceFault(error)) throw error;
+        this.#failed(entry, error);
+      }
+    });
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** A fault of the bundle, not of the target: everything stops. */
+export function isSourceFault(error: unknown): boolean {
+  return error instanceof SealiftError && error.side === 'source' && error.code.startsWith('BUNDLE_');
+}
+
+function isUnknownChild(error: unknown): boolean {
+  if (!(error instanceof SealiftError)) return false;
+  const { status, serverCode } = error.details ?? {};
+  return (
+    (status === 400 || status === 404) &&
+    (serverCode === 'MANIFEST_BLOB_UNKNOWN' ||
+      serverCode === 'BLOB_UNKNOWN' ||
+      serverCode === 'MANIFEST_UNKNOWN' ||
+      serverCode === 'MANIFEST_INVALID')
+  );
+}

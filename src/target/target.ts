@@ -1,0 +1,120 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Fault } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import type { Reference } from '../core/reference.ts';
+import type { ContentReader } from '../oci/content.ts';
+import type { Graph } from '../oci/graph.ts';
+
+interface ItemBase {
+  /** The name in the lock: an image's name, `chart-1.2.3`, a file's name. Unique among items of its kind. */
+  readonly name: string;
+  /** The carried content: root manifest or index, children before parents. */
+  readonly graph: Graph;
+  /** What is carried for the root. */
+  readonly root: Descriptor;
+}
+
+export interface ImageItem extends ItemBase {
+  readonly kind: 'image';
+  readonly reference: Reference;
+  /** Whether content that the root index names is not carried. */
+  readonly sparse: boolean;
+  /** Carried platform → manifest digest. */
+  readonly platforms: Readonly<Record<string, Digest>>;
+}
+
+export interface ChartItem extends ItemBase {
+  readonly kind: 'chart';
+  readonly chartName: string;
+  readonly version: string;
+  /** The archive's blob inside `graph`. */
+  readonly archive: Descriptor;
+  /** Hash of the unpacked tree (helm.md section 6). */
+  readonly tree: Digest;
+}
+
+export interface FileItem extends ItemBase {
+  readonly kind: 'file';
+  /** The file's own blob inside `graph`. */
+  readonly content: Descriptor;
+  /** Permission bits, for example 0o755. */
+  readonly mode: number;
+}
+
+/** One thing that is loaded. */
+export type Item = ImageItem | ChartItem | FileItem;
+
+/** What happens, or would happen, to one item on one target. Stages update `state` and `fault`. */
+export interface Entry {
+  readonly item: Item;
+  /** Its name there: `host/repo:tag`, an image record, a path. */
+  readonly as: string;
+  /** `present`: nothing to do. `write`: something is missing. `written`, `failed`: after the stages. */
+  state: 'present' | 'write' | 'written' | 'failed';
+  /** Bytes of its content that the target already has, and that would be sent. A blob that several items share counts once, for the first. */
+  presentBytes: number;
+  writeBytes: number;
+  /** The digest under which it is found there when that is not the bundle's own (a filtered index, a single manifest). */
+  pushedDigest?: Digest;
+  fault?: Fault;
+  notes: string[];
+}
+
+/** Totals of what was really sent and what was there already. */
+export interface Tally {
+  blobsWritten: number;
+  blobsPresent: number;
+  blobsMounted: number;
+  bytesWritten: number;
+  manifestsWritten: number;
+  manifestsPresent: number;
+}
+
+/**
+ * A planned load of one target. The stages run in order, each on all targets before the next on any. A stage records an
+ * item's failure in its entry and goes on with the others; it throws only when the bundle itself is bad (a source error)
+ * or the run is stopped.
+ */
+export interface TargetRun {
+  readonly entries: readonly Entry[];
+  readonly tally: Tally;
+  /** Blobs (configs, layers, archives), or the temp files and folders that stand for them. Nothing that a user of the target would see. */
+  writeBlobs(): Promise<void>;
+  /** Manifests, then indexes. */
+  writeManifests(): Promise<void>;
+  /** Tags, image records, trees, files: what makes it visible. */
+  commit(): Promise<void>;
+  /** Always called last: releases leases, removes temp files. Never throws. */
+  close(): Promise<void>;
+}
+
+export interface TargetOptions {
+  readonly context: Context;
+  /** Verified content of the bundle. */
+  readonly source: ContentReader;
+}
+
+/** A place that a bundle is loaded into. */
+export interface Target {
+  readonly kind: 'registry' | 'containerd' | 'chart-tree' | 'files';
+  /** For people and for the receipt: `registry 10.0.0.1:5000/prefix`, `containerd /run/x.sock k8s.io`. */
+  readonly name: string;
+  accepts(item: Item): boolean;
+  /**
+   * Asks what is there. Writes nothing.
+   * @throws TARGET_UNREACHABLE, TARGET_CONFLICT, TARGET_NAME_COLLISION for faults that forbid any write
+   */
+  plan(items: readonly Item[], options: TargetOptions): Promise<TargetRun>;
+}
+
+export function emptyTally(): Tally {
+  return {
+    blobsWritten: 0,
+    blobsPresent: 0,
+    blobsMounted: 0,
+    bytesWritten: 0,
+    manifestsWritten: 0,
+    manifestsPresent: 0,
+  };
+}

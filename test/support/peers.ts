@@ -1,0 +1,413 @@
+/** Starts the real programs that the peer tests run against. `scripts/peers` installs them and knows where they are. */
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
+import * as grpc from '@grpc/grpc-js';
+
+const installer = fileURLToPath(new URL('../../scripts/peers', import.meta.url));
+const readyWithin = 60_000;
+const stopWithin = 15_000;
+const outputLimit = 256 * 1024 * 1024;
+
+const located = new Map<string, string>();
+
+/** The path of a real program; throws an error that says how to install it when it is missing. */
+export function peer(name: string): string {
+  let path = located.get(name);
+  if (path === undefined) {
+    try {
+      path = execFileSync(installer, ['path', name], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }).trim();
+    } catch (cause) {
+      throw new Error(`the program ${name} is missing; run \`scripts/peers install ${name}\``, { cause });
+    }
+    located.set(name, path);
+  }
+  return path;
+}
+
+export interface RunOptions {
+  readonly cwd?: string;
+  /** Added to the environment of the tests; `undefined` takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Given on standard input, which is empty and closed otherwise. */
+  readonly input?: string | Uint8Array;
+  /** Throw when the exit code is not 0. Default true. */
+  readonly check?: boolean;
+  /** Milliseconds until the program is killed. Default: no limit. */
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface RunResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** 128 plus the signal's number when a signal ended the program, as in a shell. */
+  readonly code: number;
+}
+
+/** Runs a program to its end. Throws when it cannot be started or is aborted, and on a failure unless `check` is false. */
+export function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const { cwd, env, input, check = true, timeout = 0, signal } = options;
+  const settings = {
+    encoding: 'utf8' as const,
+    maxBuffer: outputLimit,
+    env: { ...process.env, ...env },
+    timeout,
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+  return new Promise((resolve, reject) => {
+    const child = execFile(file, args, settings, (error, stdout, stderr) => {
+      const code = exitCode(child);
+      if (code === undefined || signal?.aborted || error?.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') {
+        reject(error ?? new Error(`${file} could not be run`));
+      } else if (check && code !== 0) {
+        reject(
+          new Error(`${[file, ...args].join(' ')} exited with ${code}\n${stderr || stdout}`, {
+            cause: error,
+          }),
+        );
+      } else {
+        resolve({ stdout, stderr, code });
+      }
+    });
+    // A program that does not read its input must not fail the test with EPIPE.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(input);
+  });
+}
+
+function exitCode(child: ChildProcess): number | undefined {
+  if (child.signalCode !== null) return 128 + constants.signals[child.signalCode];
+  // A program that could not be started has a negative code here, or none.
+  return child.exitCode !== null && child.exitCode >= 0 ? child.exitCode : undefined;
+}
+
+const running = new Set<ChildProcess>();
+const ownDirectories = new Set<string>();
+
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+  for (const dir of ownDirectories) {
+    try {
+      rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+    } catch {
+      // What a dying daemon still holds stays in the temporary directory; that is no reason to fail the tests.
+    }
+  }
+});
+
+interface Daemon {
+  readonly child: ChildProcess;
+  readonly name: string;
+  readonly log: string;
+}
+
+function startDaemon(
+  program: string,
+  args: readonly string[],
+  files: { stdout: string; log: string },
+): Daemon {
+  const path = peer(program);
+  const stdout = openSync(files.stdout, 'a');
+  const log = openSync(files.log, 'a');
+  try {
+    // vitest kills its workers, and then the exit hook above is not run. So the kernel is asked to end the daemon too.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', path, ...args], {
+      stdio: ['ignore', stdout, log],
+      // Distribution 3 would send traces to a collector on port 4318.
+      env: { ...process.env, OTEL_TRACES_EXPORTER: 'none' },
+    });
+    running.add(child);
+    child.once('exit', () => running.delete(child));
+    child.once('error', () => running.delete(child));
+    return { child, name: program, log: files.log };
+  } finally {
+    closeSync(stdout);
+    closeSync(log);
+  }
+}
+
+/** Asks a daemon until `probe` answers; throws with the end of the daemon's log when the daemon dies or takes too long. */
+async function untilReady<T>(daemon: Daemon, probe: () => Promise<T | undefined>): Promise<T> {
+  const deadline = Date.now() + readyWithin;
+  for (;;) {
+    const dead = !running.has(daemon.child);
+    const answer = dead ? undefined : await probe();
+    if (answer !== undefined) return answer;
+    if (dead || Date.now() > deadline) {
+      await stopDaemon(daemon, 'SIGKILL');
+      const log = readFileSync(daemon.log, 'utf8').slice(-4000);
+      throw new Error(
+        `${daemon.name} ${dead ? 'ended at once' : `is not ready after ${readyWithin} ms`}\n${log}`,
+      );
+    }
+    await sleep(25);
+  }
+}
+
+async function stopDaemon({ child }: Daemon, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  if (!running.has(child)) return;
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  child.kill(signal);
+  const timer = setTimeout(() => child.kill('SIGKILL'), stopWithin);
+  await ended;
+  clearTimeout(timer);
+}
+
+export interface RegistryOptions {
+  /** `docker-registry` is distribution 2.8 (the default), `registry3` is distribution 3. */
+  readonly program?: 'docker-registry' | 'registry3';
+  /** Where the content is kept. It outlives `stop()`; without it a temporary directory is used and removed. */
+  readonly dir?: string;
+  /** The port on 127.0.0.1, to come back at the same address. Default: a free one. */
+  readonly port?: number;
+  /** User names with their passwords. Without it everybody may do everything. */
+  readonly users?: Readonly<Record<string, string>>;
+}
+
+export interface Registry {
+  /** Host and port, without a scheme. */
+  readonly url: string;
+  readonly dir: string;
+  /** Every request so far, a line each, in Apache's combined format. The last line may come a moment after its response. */
+  accessLog(): string;
+  stop(): Promise<void>;
+}
+
+/** Starts a registry over plain HTTP on 127.0.0.1 that keeps its content on disk and allows deletes. */
+export function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
+  return inOwnDirectory((own) => startRegistryIn(own, options));
+}
+
+async function startRegistryIn(own: string, options: RegistryOptions): Promise<Registry> {
+  const { program = 'docker-registry', port = 0, users } = options;
+  const dir = options.dir ?? join(own, 'content');
+  const config = join(own, 'config.yml');
+  const files = { stdout: join(own, 'access.log'), log: join(own, 'registry.log') };
+  const htpasswd = join(own, 'htpasswd');
+  if (users !== undefined) await writeFile(htpasswd, await htpasswdLines(users));
+  await mkdir(dir, { recursive: true });
+  // JSON is YAML.
+  const settings = {
+    version: '0.1',
+    log: { level: 'info', accesslog: { disabled: false } },
+    storage: { filesystem: { rootdirectory: dir }, delete: { enabled: true } },
+    // A fixed secret lets an upload go on after a restart.
+    http: { addr: `127.0.0.1:${port}`, secret: 'not a secret' },
+    ...(users === undefined ? {} : { auth: { htpasswd: { realm: 'peers', path: htpasswd } } }),
+  };
+  await writeFile(config, JSON.stringify(settings));
+
+  const daemon = startDaemon(program, ['serve', config], files);
+  // The registry chooses the free port itself and says it once it listens. So no other process can take the port in
+  // between, and no request of ours stands in the access log.
+  const url = await untilReady(
+    daemon,
+    async () => /listening on (127\.0\.0\.1:\d+)/.exec(await readFile(files.log, 'utf8'))?.[1],
+  );
+
+  return {
+    url,
+    dir,
+    accessLog: () => readFileSync(files.stdout, 'utf8'),
+    async stop() {
+      await stopDaemon(daemon, 'SIGTERM');
+      await removeOwnDirectory(own);
+    },
+  };
+}
+
+/** Registries accept only bcrypt. Node has none, but the C library of Debian has it and perl is always there. */
+async function htpasswdLines(users: Readonly<Record<string, string>>): Promise<string> {
+  let lines = '';
+  for (const [user, password] of Object.entries(users)) {
+    const script = 'print crypt(<STDIN>, q($2y$05$abcdefghijklmnopqrstuu))';
+    const { stdout } = await run('perl', ['-e', script], { input: password });
+    lines += `${user}:${stdout}\n`;
+  }
+  return lines;
+}
+
+export interface Containerd {
+  /** The path of the socket, for `ctr --address` and for CRI. */
+  readonly socket: string;
+  readonly root: string;
+  /** The path of the `ctr` that belongs to this version. */
+  readonly program: string;
+  /** Runs `ctr` on this containerd; throws when it fails. Begin with `-n NAMESPACE` for another namespace than `default`. */
+  ctr(...args: string[]): Promise<RunResult>;
+  /** The same containerd with the same content again; SIGKILL is a crash. Default SIGTERM. */
+  restart(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a containerd with its own content and socket. Needs root. 2.2 also answers CRI's image service on the socket. */
+export function startContainerd(version: '1.6' | '2.2'): Promise<Containerd> {
+  return inOwnDirectory((own) => startContainerdIn(own, version));
+}
+
+async function startContainerdIn(own: string, version: '1.6' | '2.2'): Promise<Containerd> {
+  const [name, program] =
+    version === '1.6' ? (['containerd', peer('ctr')] as const) : (['containerd2', peer('ctr2')] as const);
+  const root = join(own, 'root');
+  const socket = join(own, 'c.sock');
+  const config = join(own, 'config.toml');
+  const log = join(own, 'containerd.log');
+  await writeFile(config, version === '1.6' ? settings16(own, root, socket) : settings22(own, root, socket));
+
+  const ctr = (args: readonly string[], check: boolean) =>
+    run(program, ['--address', socket, ...args], { check });
+  async function start(): Promise<Daemon> {
+    const daemon = startDaemon(name, ['--config', config], { stdout: log, log });
+    await untilReady(daemon, async () => ((await ctr(['version'], false)).code === 0 ? true : undefined));
+    return daemon;
+  }
+
+  let daemon = await start();
+  return {
+    socket,
+    root,
+    program,
+    ctr: (...args) => ctr(args, true),
+    async restart(signal = 'SIGTERM') {
+      await stopDaemon(daemon, signal);
+      daemon = await start();
+    },
+    async stop() {
+      await stopDaemon(daemon, 'SIGTERM');
+      await unmountBelow(own);
+      await removeOwnDirectory(own);
+    },
+  };
+}
+
+// Every path that containerd would otherwise share with the machine is moved into the test's own directory.
+function settings16(own: string, root: string, socket: string): string {
+  return `version = 2
+root = "${root}"
+state = "${own}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "${socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${own}/opt"
+`;
+}
+
+function settings22(own: string, root: string, socket: string): string {
+  return `version = 3
+root = "${root}"
+state = "${own}/state"
+imports = []
+[grpc]
+  address = "${socket}"
+[ttrpc]
+  address = "${socket}.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${own}/opt"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  conf_dir = "${own}/cni"
+`;
+}
+
+/** A containerd that was killed while it unpacked a layer leaves its mount behind. */
+async function unmountBelow(dir: string): Promise<void> {
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+  for (const line of mounts.split('\n')) {
+    const target = line.split(' ')[4];
+    if (target?.startsWith(`${dir}/`)) await run('umount', ['--lazy', target], { check: false });
+  }
+}
+
+export interface CriImage {
+  readonly id: string;
+  readonly repoTags: readonly string[];
+  readonly repoDigests: readonly string[];
+  readonly size: bigint;
+}
+
+/** What kubelet would see: the images in the namespace `k8s.io`, asked over CRI (`runtime.v1.ImageService/ListImages`). */
+export async function listCriImages(socket: string): Promise<CriImage[]> {
+  const client = new grpc.Client(`unix:${socket}`, grpc.credentials.createInsecure(), {
+    // Without it the host name would be whatever the library makes of a socket's path, and Go's server refuses a path.
+    'grpc.default_authority': 'localhost',
+  });
+  try {
+    const response = await new Promise<Buffer>((resolve, reject) => {
+      client.makeUnaryRequest(
+        '/runtime.v1.ImageService/ListImages',
+        (request: Buffer) => request,
+        (bytes: Buffer) => bytes,
+        Buffer.alloc(0),
+        { deadline: Date.now() + readyWithin },
+        (error, value) => (value === undefined ? reject(error ?? new Error('empty answer')) : resolve(value)),
+      );
+    });
+    const images: CriImage[] = [];
+    eachField(response, (field, reader) => {
+      if (field !== 1) return false;
+      images.push(decodeImage(reader.bytes()));
+      return true;
+    });
+    return images;
+  } finally {
+    client.close();
+  }
+}
+
+function decodeImage(bytes: Uint8Array): CriImage {
+  let id = '';
+  const repoTags: string[] = [];
+  const repoDigests: string[] = [];
+  let size = 0n;
+  eachField(bytes, (field, reader) => {
+    if (field === 1) id = reader.string();
+    else if (field === 2) repoTags.push(reader.string());
+    else if (field === 3) repoDigests.push(reader.string());
+    else if (field === 4) size = BigInt(reader.uint64());
+    else return false;
+    return true;
+  });
+  return { id, repoTags, repoDigests, size };
+}
+
+/** Walks the fields of one message; a field that `take` does not read is skipped. */
+function eachField(bytes: Uint8Array, take: (field: number, reader: BinaryReader) => boolean): void {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (!take(field, reader)) reader.skip(wireType);
+  }
+}
+
+/**
+ * Gives `start` a temporary directory that is removed again when it fails. The path is short because a unix socket's path
+ * has at most 107 bytes.
+ */
+async function inOwnDirectory<T>(start: (dir: string) => Promise<T>): Promise<T> {
+  const parent = tmpdir().length > 60 ? '/tmp' : tmpdir();
+  const dir = mkdtempSync(join(parent, 'sealift-'));
+  ownDirectories.add(dir);
+  try {
+    return await start(dir);
+  } catch (error) {
+    await removeOwnDirectory(dir);
+    throw error;
+  }
+}
+
+async function removeOwnDirectory(dir: string): Promise<void> {
+  await rm(dir, { recursive: true, force: true, maxRetries: 3 });
+  ownDirectories.delete(dir);
+}

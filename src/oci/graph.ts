@@ -26,7 +26,10 @@ export interface Graph {
 export interface CollectOptions {
   /** The verified bytes of a manifest or index. */
   readonly read: (descriptor: Descriptor) => Promise<Uint8Array>;
-  /** Which manifests of an index belong; default all. Nested indexes are walked and kept when something below is. */
+  /**
+   * Which manifests of an index belong; default all. Nested indexes always do: what is below them cannot be known without
+   * them, and containerd reads them whatever platform it looks for.
+   */
   readonly keep?: (child: Descriptor) => boolean;
 }
 
@@ -40,8 +43,8 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       nodes.set(descriptor.digest, { descriptor, kind, children: [], left: [] });
   };
 
-  const visit = async (descriptor: Descriptor, depth: number): Promise<boolean> => {
-    if (nodes.has(descriptor.digest)) return true;
+  const visit = async (descriptor: Descriptor, depth: number): Promise<void> => {
+    if (nodes.has(descriptor.digest)) return;
     if (depth > LIMITS.indexDepth) {
       throw new SealiftError('OCI_MANIFEST_INVALID', `${root.digest}: indexes are nested too deeply`);
     }
@@ -51,25 +54,18 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       for (const layer of parsed.layers) leaf(layer, 'blob');
       const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...parsed.layers];
       nodes.set(descriptor.digest, { descriptor, kind: 'manifest', children, left: [] });
-      return true;
+      return;
     }
     const children: Descriptor[] = [];
     const left: Descriptor[] = [];
     for (const child of parsed.manifests) {
-      let kept: boolean;
-      if (isIndexType(child.mediaType)) kept = await visit(child, depth + 1);
-      else {
-        kept = keep(child);
-        if (kept) {
-          if (isManifestType(child.mediaType)) await visit(child, depth + 1);
-          else leaf(child, 'blob');
-        }
-      }
+      const nested = isIndexType(child.mediaType);
+      const kept = nested || keep(child);
+      if (nested || (kept && isManifestType(child.mediaType))) await visit(child, depth + 1);
+      else if (kept) leaf(child, 'blob');
       (kept ? children : left).push(child);
     }
-    if (children.length === 0 && parsed.manifests.length > 0 && depth > 0) return false;
     nodes.set(descriptor.digest, { descriptor, kind: 'index', children, left });
-    return true;
   };
 
   await visit(root, 0);

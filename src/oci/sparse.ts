@@ -24,14 +24,15 @@ export function carriedManifests(graph: Graph): Descriptor[] {
 /**
  * The indexes of a sparse graph with only the carried children left, children first: the original JSON with `manifests`
  * filtered, key order kept, no white space, so the same input gives the same digest everywhere (registry.md 1.6 b).
- * Empty for a graph from which nothing was left out.
+ * Empty for a graph from which nothing was left out; undefined for a nested index below which nothing is carried: it is
+ * dropped from its parent.
  * @param read the verified bytes of an index of the graph
  */
 export async function filterIndexes(
   graph: Graph,
   read: (descriptor: Descriptor) => Promise<Uint8Array>,
-): Promise<ReadonlyMap<Digest, Substitute>> {
-  const substitutes = new Map<Digest, Substitute>();
+): Promise<ReadonlyMap<Digest, Substitute | undefined>> {
+  const substitutes = new Map<Digest, Substitute | undefined>();
   if (!isSparse(graph)) return substitutes;
   for (const node of graph.nodes.values()) {
     if (node.kind !== 'index') continue;
@@ -43,10 +44,15 @@ export async function filterIndexes(
     }
     const manifests = original.manifests.filter(isJsonObject).flatMap((child) => {
       const digest = [...kept].find((d) => d === child.digest);
-      if (digest === undefined) return [];
+      if (digest === undefined || (substitutes.has(digest) && substitutes.get(digest) === undefined))
+        return [];
       const other = substitutes.get(digest)?.descriptor;
       return [other === undefined ? child : { ...child, digest: other.digest, size: other.size }];
     });
+    if (manifests.length === 0 && node.descriptor.digest !== graph.root.digest) {
+      substitutes.set(node.descriptor.digest, undefined);
+      continue;
+    }
     const bytes = Buffer.from(JSON.stringify({ ...original, manifests }));
     const descriptor = { ...node.descriptor, digest: digestOf(bytes), size: bytes.length };
     substitutes.set(node.descriptor.digest, { descriptor, bytes });

@@ -59,7 +59,7 @@ type Options = RegistryTargetOptions & TargetOptions;
 
 /** The substitutes of an item's indexes, and the one manifest that stands for it when just one is carried. */
 interface Shapes {
-  readonly filtered: ReadonlyMap<Digest, Substitute>;
+  readonly filtered: ReadonlyMap<Digest, Substitute | undefined>;
   readonly single: Descriptor | undefined;
 }
 
@@ -217,11 +217,13 @@ class RegistryRun implements TargetRun {
     let top: ManifestContent | undefined;
     for (const node of entry.item.graph.nodes.values()) {
       if (node.kind !== 'manifest' && node.kind !== 'index') continue;
-      const substitute = shapes?.filtered.get(node.descriptor.digest);
-      top =
-        substitute === undefined || shapes === undefined
-          ? await this.#put(entry, await this.#content(node.descriptor))
-          : await this.#putSparse(entry, { node: node.descriptor, substitute, single: shapes.single });
+      const { descriptor } = node;
+      if (shapes?.filtered.has(descriptor.digest) !== true) {
+        top = await this.#put(entry, await this.#content(descriptor));
+        continue;
+      }
+      const substitute = shapes.filtered.get(descriptor.digest);
+      top = (await this.#putSparse(entry, { node: descriptor, substitute, single: shapes.single })) ?? top;
     }
     if (top === undefined) throw new SealiftError('INTERNAL', `${entry.item.name}: an empty graph`);
     return top;
@@ -235,10 +237,11 @@ class RegistryRun implements TargetRun {
     entry: PlacedEntry,
     about: {
       readonly node: Descriptor;
-      readonly substitute: Substitute;
+      /** undefined: nothing below this index is carried. */
+      readonly substitute: Substitute | undefined;
       readonly single: Descriptor | undefined;
     },
-  ): Promise<ManifestContent> {
+  ): Promise<ManifestContent | undefined> {
     const policy = this.#options.indexPolicy;
     if (!this.#strict) {
       try {
@@ -248,6 +251,7 @@ class RegistryRun implements TargetRun {
         this.#strict = true;
       }
     }
+    if (about.substitute === undefined) return undefined;
     const content =
       about.single !== undefined && policy !== 'filtered'
         ? await this.#content(about.single)

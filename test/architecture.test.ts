@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
-/** The house (docs/design.md): a file may import its own folder and any lower floor. */
+/** The house (docs/architecture.md): a file may import its own folder and any lower floor. */
 const FLOORS: Readonly<Record<string, number>> = {
   core: 0,
   io: 1,

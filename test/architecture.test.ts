@@ -123,16 +123,38 @@ describe('the house', () => {
   });
 });
 
+/** Names of functions in the tests that assert, so that calling one counts as asserting. */
+function assertingNames(texts: readonly string[]): string[] {
+  const declared = /^(?:export )?(?:async )?(?:function (\w+)[\s\S]*?^}|const (\w+) = [\s\S]*?^};?$)/gm;
+  const functions = texts.flatMap((t) =>
+    [...t.matchAll(declared)].map((m) => [m[1] ?? m[2] ?? '', m[0]] as const),
+  );
+  const names = new Set(['expect', 'assert']);
+  for (let before = 0; before !== names.size; ) {
+    before = names.size;
+    const calls = new RegExp(`\\b(?:${[...names].join('|')})\\s*[.(]`);
+    for (const [name, text] of functions) if (calls.test(text)) names.add(name);
+  }
+  return [...names].filter((n) => n !== '');
+}
+
 describe('every test file', () => {
   it('asserts something in every test', () => {
-    const tests = filesBelow(join(ROOT, 'test')).filter((f) => f.endsWith('.test.ts'));
-    const empty = tests.flatMap((file) => {
-      const text = readFileSync(file, 'utf8');
-      const bodies = text.split(/^\s*(?:it|test)(?:\.\w+)*(?:\([^'"`]*\))?\(/m).slice(1);
-      return bodies
-        .filter((b) => !/\b(?:expect|assert|check|expect\w+)\s*[.(]/.test(b))
-        .map((b) => `${relative(ROOT, file)}: ${b.slice(0, 80)}`);
+    const tests = filesBelow(join(ROOT, 'test'));
+    const texts = tests.map((file) => readFileSync(file, 'utf8'));
+    const asserts = new RegExp(`\\b(?:${assertingNames(texts).join('|')})\\s*[.(]`);
+    const empty = tests.flatMap((file, i) => {
+      if (!file.endsWith('.test.ts')) return [];
+      const bodies = (texts[i] ?? '').split(/^\s*(?:it|test)(?:\.\w+)*(?:\([^'"`]*\))?\(/m).slice(1);
+      return bodies.filter((b) => !asserts.test(b)).map((b) => `${relative(ROOT, file)}: ${b.slice(0, 80)}`);
     });
     expect(empty).toEqual([]);
+  });
+
+  it('would be told apart if it asserted nothing', () => {
+    const names = assertingNames([
+      'function same(a) {\n  expect(a).toBe(1);\n}\nasync function twice() {\n  same(2);\n}\nfunction idle() {\n  run();\n}\n',
+    ]);
+    expect(names.sort()).toEqual(['assert', 'expect', 'same', 'twice']);
   });
 });

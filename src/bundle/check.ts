@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { type Digest, hexOf } from '../core/digest.ts';
-import { type Fault, fault } from '../core/errors.ts';
+import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
 import { throwIfAborted } from '../io/pool.ts';
+import { collect } from '../io/verify.ts';
 import { digestOfName, parseSums } from './documents.ts';
 import type { FoundEntry } from './medium.ts';
 import { B3SUMS } from './plan.ts';
@@ -58,7 +60,7 @@ function damaged(
   );
 }
 
-/** What one entry's hashes say. With a wrong BLAKE3 the SHA-256 tells whether the entry or the list is damaged. */
+/** What one entry's hashes say. When one is wrong, the other tells whether the entry or the list is damaged. */
 async function judgeEntry(
   bundle: Bundle,
   entry: FoundEntry,
@@ -68,29 +70,68 @@ async function judgeEntry(
     readonly shaOf: ReadonlyMap<string, string>;
   },
 ): Promise<Fault | undefined> {
-  const hashes = await hashEntry(bundle, entry, options);
+  const expectedB3 = bundle.b3.get(entry.name);
+  // Where a damaged B3SUMS says nothing, the entry is judged by its SHA-256.
+  const sha256 = options.sha256 || expectedB3 === undefined;
+  const hashes = await hashEntry(bundle, entry, { ...options, sha256 });
   if (hashes.size !== entry.size) {
     return fault(
       'BUNDLE_TRUNCATED',
       `${bundle.medium.path}: ${entry.name}: expected ${entry.size} bytes, found ${hashes.size}`,
+      {
+        details: { entry: entry.name, offset: entry.offset, expected: entry.size, found: hashes.size },
+      },
     );
   }
   const promised = digestOfName(entry.name);
   const expectedSha = promised === undefined ? options.shaOf.get(entry.name) : hexOf(promised);
+  const b3 = { expected: expectedB3 ?? '', found: hashes.b3 };
+  const isB3 = expectedB3 === hashes.b3;
   if (hashes.sha !== undefined && expectedSha !== undefined && hashes.sha !== expectedSha) {
-    return damaged(bundle, entry, 'SHA-256', { expected: expectedSha, found: hashes.sha });
+    const sha = { expected: expectedSha, found: hashes.sha };
+    const isList = promised === undefined && isB3;
+    return isList ? wrongLine(bundle, entry, 'SHA256SUMS', sha) : damaged(bundle, entry, 'SHA-256', sha);
   }
-  const expectedB3 = bundle.b3.get(entry.name);
-  if (expectedB3 === undefined || expectedB3 === hashes.b3) return undefined;
+  if (expectedB3 === undefined || isB3) return undefined;
   const sha = hashes.sha ?? (await hashEntry(bundle, entry, { ...options, sha256: true })).sha;
-  if (expectedSha !== undefined && sha === expectedSha) {
+  const isList = expectedSha !== undefined && sha === expectedSha;
+  return isList ? wrongLine(bundle, entry, B3SUMS, b3) : damaged(bundle, entry, 'BLAKE3', b3);
+}
+
+/** Of two lists one agrees with an entry: then the other one is damaged, not the entry. */
+function wrongLine(
+  bundle: Bundle,
+  entry: FoundEntry,
+  list: string,
+  sums: { expected: string; found: string },
+): Fault {
+  const offset = bundle.medium.entries.find((e) => e.name === list)?.offset ?? 0;
+  const other = list === B3SUMS ? 'SHA-256' : 'BLAKE3';
+  return fault(
+    'BUNDLE_CHECKSUM_MISMATCH',
+    `${bundle.medium.path}: ${list} at byte ${offset}: its line for ${entry.name} is wrong (the entry's ${other} is right)`,
+    { details: { entry: list, offset, line: entry.name, ...sums } },
+  );
+}
+
+/** A disk that cannot read an entry is a fault of that entry; the others are still judged. */
+async function orUnreadable(
+  entry: FoundEntry,
+  judge: () => Promise<Fault | undefined>,
+): Promise<Fault | undefined> {
+  try {
+    return await judge();
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'FILE_UNREADABLE') throw error;
     return fault(
       'BUNDLE_CHECKSUM_MISMATCH',
-      `${bundle.medium.path}: B3SUMS: its line for ${entry.name} is wrong (the entry's SHA-256 is right)`,
-      { details: { entry: B3SUMS, line: entry.name, expected: expectedB3, found: hashes.b3 } },
+      `${error.message} (at byte ${entry.offset}): it cannot be read`,
+      {
+        details: { entry: entry.name, offset: entry.offset, size: entry.size },
+        hint: 'the disk itself may be damaged: copy the bundle again, to another disk',
+      },
     );
   }
-  return damaged(bundle, entry, 'BLAKE3', { expected: expectedB3, found: hashes.b3 });
 }
 
 /**
@@ -109,7 +150,7 @@ export async function checkBytes(
   const shaOf = await readShaSums(bundle);
   for (const entry of medium.entries) {
     if (entry.name === B3SUMS) continue;
-    const found = await judgeEntry(bundle, entry, { ...options, shaOf });
+    const found = await orUnreadable(entry, () => judgeEntry(bundle, entry, { ...options, shaOf }));
     if (found !== undefined) faults.push(found);
   }
   faults.push(...(await medium.checkPadding()));
@@ -121,9 +162,9 @@ export async function checkBytes(
 async function readShaSums(bundle: Bundle): Promise<Map<string, string>> {
   const entry = bundle.medium.entries.find((e) => e.name === 'SHA256SUMS');
   if (entry === undefined) return new Map();
-  const chunks: Buffer[] = [];
-  for await (const chunk of bundle.medium.read(entry)) chunks.push(chunk);
-  const { lines } = parseSums(Buffer.concat(chunks).toString('latin1'), 'SHA256SUMS');
+  if (entry.size > LIMITS.bundleDocument) return new Map();
+  const bytes = await collect(bundle.medium.read(entry), { limit: LIMITS.bundleDocument, what: entry.name });
+  const { lines } = parseSums(bytes.toString('latin1'), 'SHA256SUMS');
   return new Map(lines.map((l) => [l.name, l.hex]));
 }
 

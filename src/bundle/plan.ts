@@ -9,7 +9,14 @@ import type { Graph, NodeKind } from '../oci/graph.ts';
 /** Format that this program writes, and the lowest that reads it. */
 export const FORMAT_VERSION = 1;
 
-export const DOCUMENTS = ['oci-layout', 'index.json', 'versions.lock', 'sealift.json', 'SHA256SUMS'] as const;
+/** The entries before the blobs, in order. */
+export const DOCUMENTS: readonly string[] = [
+  'oci-layout',
+  'index.json',
+  'versions.lock',
+  'sealift.json',
+  'SHA256SUMS',
+];
 export const B3SUMS = 'B3SUMS';
 export const SIGNATURE = 'B3SUMS.minisig';
 

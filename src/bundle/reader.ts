@@ -7,9 +7,10 @@ import { parseLock } from '../lock/read.ts';
 import type { Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { artifactJobs } from './artifacts.ts';
-import { type BundleInfo, parseB3Sums, parseInfo } from './documents.ts';
+import { compareWithPlan, readB3Sums, readDocument } from './compare.ts';
+import { type BundleInfo, parseInfo, parseSums } from './documents.ts';
 import { type FoundEntry, type Medium, openMedium } from './medium.ts';
-import { type Artifact, B3SUMS, type BundlePlan, blobName, planBundle } from './plan.ts';
+import { type Artifact, type BundlePlan, blobName, planBundle } from './plan.ts';
 
 /** An opened bundle: its documents read, its structure compared with what its lock implies. Blobs are not read yet. */
 export interface Bundle extends ContentReader {
@@ -44,7 +45,7 @@ function contentOf(medium: Medium): ContentReader & { find(digest: Digest): Foun
       }
       const what = `${medium.path}: ${entry.name}`;
       const bytes = interruptible(medium.read(entry, offset), signal);
-      return offset > 0 ? bytes : asBundleFault(verified(bytes, { ...descriptor, what }), entry);
+      return asBundleFault(offset > 0 ? bytes : verified(bytes, { ...descriptor, what }), entry);
     },
   };
 }
@@ -56,7 +57,7 @@ async function* interruptible(source: AsyncIterable<Buffer>, signal: AbortSignal
   }
 }
 
-/** A wrong byte that comes out of a bundle is a fault of the bundle, whoever reads it. */
+/** A wrong byte that comes out of a bundle, or one that the disk cannot read, is a fault of the bundle, whoever reads it. */
 async function* asBundleFault(
   source: AsyncIterable<Uint8Array>,
   entry: FoundEntry,
@@ -64,7 +65,8 @@ async function* asBundleFault(
   try {
     yield* source;
   } catch (error) {
-    if (!(error instanceof SealiftError) || !error.code.startsWith('CONTENT_')) throw error;
+    if (!(error instanceof SealiftError)) throw error;
+    if (!error.code.startsWith('CONTENT_') && error.code !== 'FILE_UNREADABLE') throw error;
     throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', error.message, {
       side: 'source',
       cause: error,
@@ -72,83 +74,6 @@ async function* asBundleFault(
       hint: 'the bundle is damaged: run `sealift verify` on it to see everything that is, and copy it again',
     });
   }
-}
-
-async function readDocument(medium: Medium, name: string): Promise<Buffer> {
-  const entry = medium.entries.find((e) => e.name === name);
-  if (entry === undefined) {
-    throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${name}`, {
-      hint: 'this is not a bundle of sealift, or its beginning is damaged',
-    });
-  }
-  return collect(medium.read(entry), { limit: LIMITS.bundleDocument, what: `${medium.path}: ${name}` });
-}
-
-/** Compares what was found with the plan: order, names, sizes, and the bytes of the documents. */
-async function compareWithPlan(medium: Medium, plan: BundlePlan): Promise<Fault[]> {
-  const faults: Fault[] = [];
-  const found = new Map<string, FoundEntry>();
-  for (const e of medium.entries) {
-    if (found.has(e.name)) {
-      faults.push(
-        fault('BUNDLE_NOT_CANONICAL', `${medium.path}: ${e.name} is there twice (byte ${e.offset})`),
-      );
-    }
-    found.set(e.name, e);
-  }
-  const planned = new Set(plan.entries.map((e) => e.name));
-  for (const e of medium.entries) {
-    if (planned.has(e.name)) continue;
-    faults.push(
-      fault('BUNDLE_ENTRY_EXTRA', `${medium.path}: ${e.name} at byte ${e.offset} is not in the lock`, {
-        details: { entry: e.name, offset: e.offset },
-      }),
-    );
-  }
-  for (const p of plan.entries) {
-    const e = found.get(p.name);
-    if (e === undefined) {
-      faults.push(
-        fault('BUNDLE_ENTRY_MISSING', `${medium.path}: ${p.name} (${p.size} bytes) is missing`, {
-          details: { entry: p.name, expected: p.size },
-        }),
-      );
-    } else if (e.size !== p.size) {
-      faults.push(
-        fault(
-          'BUNDLE_NOT_CANONICAL',
-          `${medium.path}: ${p.name}: expected ${p.size} bytes, found ${e.size}`,
-          {
-            details: { entry: p.name, offset: e.offset, expected: p.size, found: e.size },
-          },
-        ),
-      );
-    } else if (p.bytes !== undefined && !(await readDocument(medium, p.name)).equals(p.bytes)) {
-      faults.push(
-        fault('BUNDLE_CHECKSUM_MISMATCH', `${medium.path}: ${p.name} is not what the lock implies`, {
-          details: { entry: p.name, offset: e.offset },
-        }),
-      );
-    }
-  }
-  if (medium.kind === 'tar' && faults.length === 0) {
-    const bad = plan.entries.findIndex((p, i) => medium.entries[i]?.name !== p.name);
-    if (bad >= 0) {
-      const e = medium.entries[bad];
-      faults.push(
-        fault('BUNDLE_NOT_CANONICAL', `${medium.path}: ${e?.name} at byte ${e?.offset} is out of order`),
-      );
-    }
-  }
-  return faults;
-}
-
-function compareB3Names(names: readonly string[], medium: Medium, plan: BundlePlan | undefined): Fault[] {
-  const expected = (plan?.entries ?? medium.entries).map((e) => e.name).filter((n) => n !== B3SUMS);
-  if (expected.length === names.length && expected.every((n, i) => n === names[i])) return [];
-  return [
-    fault('BUNDLE_NOT_CANONICAL', `${medium.path}: B3SUMS does not list exactly the entries, in order`),
-  ];
 }
 
 /** Reads every artifact that it can; a damaged or missing manifest is a fault, the others go on. */
@@ -201,17 +126,7 @@ export async function openBundle(
 
 async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> {
   const faults: Fault[] = [...medium.faults];
-  const documents = await readEssentials(medium, faults);
-  const { info, lock, lockBytes } = documents;
-  if (digestOf(lockBytes) !== info.lock) {
-    faults.push(
-      fault(
-        'BUNDLE_CHECKSUM_MISMATCH',
-        `${medium.path}: versions.lock has ${hexOf(digestOf(lockBytes))}, sealift.json says ${hexOf(info.lock)}`,
-        { details: { entry: 'versions.lock' } },
-      ),
-    );
-  }
+  const { info, lock, lockBytes } = await readEssentials(medium, faults);
   if (medium.kind === 'tar' && medium.size < info.size) {
     faults.push(
       fault('BUNDLE_TRUNCATED', `${medium.path}: has ${medium.size} of ${info.size} bytes`, {
@@ -227,12 +142,8 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
     plan = planBundle({ value: lock, bytes: lockBytes }, read.artifacts);
     faults.push(...(await compareWithPlan(medium, plan)));
   }
-  const sums = medium.entries.some((e) => e.name === B3SUMS)
-    ? await readDocument(medium, B3SUMS)
-    : Buffer.alloc(0);
-  const b3 = parseB3Sums(sums);
-  faults.push(...b3.faults);
-  if (b3.faults.length === 0) faults.push(...compareB3Names([...b3.hashes.keys()], medium, plan));
+  const sums = await readB3Sums(medium, plan);
+  faults.push(...sums.faults);
   return {
     medium,
     info,
@@ -240,7 +151,7 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
     lockBytes,
     plan,
     artifacts: read.artifacts,
-    b3: b3.hashes,
+    b3: sums.hashes,
     faults,
     open: content.open,
     has: (digest) => content.find(digest) !== undefined,
@@ -248,21 +159,61 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
   };
 }
 
-/** Without a readable sealift.json and versions.lock nothing can be said; the structural faults come along. */
+/** `sealift.json` and `versions.lock`: without them nothing can be said, so then the structural faults come along. */
 async function readEssentials(
   medium: Medium,
   faults: readonly Fault[],
 ): Promise<{ info: BundleInfo; lock: Lock; lockBytes: Buffer }> {
+  let info: BundleInfo;
+  let lockBytes: Buffer;
   try {
-    const info = parseInfo(await readDocument(medium, 'sealift.json'), medium.path);
-    const lockBytes = await readDocument(medium, 'versions.lock');
+    info = await readInfo(medium);
+    lockBytes = await readDocument(medium, 'versions.lock');
+    const found = digestOf(lockBytes);
+    // When the list agrees with the lock, it is sealift.json that is wrong: the comparison with the plan will say so.
+    if (found !== info.lock && (await listedSha(medium, 'versions.lock')) !== hexOf(found)) {
+      const what = `SHA-256 expected ${hexOf(info.lock)} (sealift.json), found ${hexOf(found)}`;
+      throw documentError(medium, 'versions.lock', what);
+    }
     return { info, lockBytes, lock: parseLock(lockBytes, `${medium.path}: versions.lock`) };
   } catch (error) {
-    if (!(error instanceof SealiftError) || error.code === 'BUNDLE_TOO_NEW' || error.code === 'ABORTED')
-      throw error;
+    if (!(error instanceof SealiftError) || isAbort(error)) throw error;
+    if (error.code === 'BUNDLE_TOO_NEW' || error.code === 'FILE_UNREADABLE') throw error;
     const own = faultOf(error);
     const as = own.code.startsWith('BUNDLE_') ? own : fault('BUNDLE_NOT_CANONICAL', own.message);
-    const all = [...faults, as, ...error.faults.slice(0, 20)];
+    const all = [as, ...faults, ...error.faults.slice(0, 20)];
     throw errorOf(all, `${medium.path}: not a readable bundle: ${own.message}`, as.code);
   }
+}
+
+/** Reads `sealift.json`; when SHA256SUMS says that its bytes are not the right ones, that is said before what they ask for. */
+async function readInfo(medium: Medium): Promise<BundleInfo> {
+  const bytes = await readDocument(medium, 'sealift.json');
+  try {
+    return parseInfo(bytes, medium.path);
+  } catch (error) {
+    const expected = await listedSha(medium, 'sealift.json');
+    const found = hexOf(digestOf(bytes));
+    if (expected === undefined || expected === found) throw error;
+    const why = error instanceof Error ? `: ${error.message}` : '';
+    throw documentError(
+      medium,
+      'sealift.json',
+      `SHA-256 expected ${expected} (SHA256SUMS), found ${found}${why}`,
+    );
+  }
+}
+
+/** What SHA256SUMS says about a document, as 64 hex digits, when it can be read that far. */
+async function listedSha(medium: Medium, name: string): Promise<string | undefined> {
+  const sums = await readDocument(medium, 'SHA256SUMS').catch(() => Buffer.alloc(0));
+  return parseSums(sums.toString('latin1'), 'SHA256SUMS').lines.find((l) => l.name === name)?.hex;
+}
+
+function documentError(medium: Medium, name: string, what: string): SealiftError {
+  const offset = medium.entries.find((e) => e.name === name)?.offset ?? 0;
+  return new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${medium.path}: ${name} at byte ${offset}: ${what}`, {
+    details: { entry: name, offset },
+    hint: 'the bundle is damaged: copy it again from where it was made',
+  });
 }

@@ -2,7 +2,8 @@ import { writeSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
-import { TAR_END, tarHeader } from '../io/tar.ts';
+import { tarHeader } from '../io/tar.ts';
+import type { Paths } from './partial.ts';
 import type { BundlePlan, PlannedEntry } from './plan.ts';
 
 /** The place of one entry's content while a bundle is written. */
@@ -35,19 +36,40 @@ function writeAll(fd: number, chunk: Uint8Array, position: number, path: string)
   }
 }
 
-/** One tar: content lands at its final offset, headers come last. Writes are synchronous: they go to the page cache and are faster than a thread-pool round trip. */
-export async function tarSink(partial: string, out: string, plan: BundlePlan): Promise<Sink> {
-  const handle: FileHandle = await open(partial, (await kindOf(partial)) === undefined ? 'wx+' : 'r+', 0o644);
+/** All that is between contents: each header with the padding before it, and the end. */
+function writeFrame(fd: number, plan: BundlePlan, path: string): void {
+  let at = 0;
+  for (const { name, size, offset } of plan.entries) {
+    const frame = Buffer.alloc(offset - at);
+    const header = tarHeader(name, size);
+    header.copy(frame, frame.length - header.length);
+    writeAll(fd, frame, at, path);
+    at = offset + size;
+  }
+  writeAll(fd, Buffer.alloc(plan.size - at), at, path);
+}
+
+/**
+ * One tar: content lands at its final offset, headers come last. Writes are synchronous: they go to the page cache and
+ * are faster than a thread-pool round trip.
+ */
+export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
+  const { partial, out } = paths;
+  const orDiskError = (error: unknown): never => {
+    throw diskError(error, partial);
+  };
+  const flags = (await kindOf(partial)) === undefined ? 'wx+' : 'r+';
+  const handle: FileHandle = await open(partial, flags, 0o644).catch(orDiskError);
   let closed = false;
   const close = async (): Promise<void> => {
     if (!closed) await handle.close();
     closed = true;
   };
   try {
-    await handle.truncate(plan.size);
+    await handle.truncate(plan.size).catch(orDiskError);
   } catch (error) {
     await close();
-    throw diskError(error, partial);
+    throw error;
   }
   return {
     kind: 'tar',
@@ -58,51 +80,58 @@ export async function tarSink(partial: string, out: string, plan: BundlePlan): P
       close: async () => {},
     }),
     finish: async () => {
-      for (const entry of plan.entries) {
-        const header = tarHeader(entry.name, entry.size);
-        writeAll(handle.fd, header, entry.offset - header.length, partial);
-      }
-      writeAll(handle.fd, Buffer.alloc(TAR_END), plan.size - TAR_END, partial);
-      await handle.sync().catch((error: unknown) => {
-        throw diskError(error, partial);
-      });
+      writeFrame(handle.fd, plan, partial);
+      await handle.sync().catch(orDiskError);
       await close();
-      await rename(partial, out);
+      await rename(partial, out).catch(orDiskError);
       await syncFolder(dirname(out));
     },
     close,
   };
 }
 
+/** The file of one entry in a folder. */
+async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
+  const orDiskError = (error: unknown): never => {
+    throw diskError(error, path);
+  };
+  const flags = (await kindOf(path)) === undefined ? 'wx+' : 'r+';
+  const handle = await open(path, flags, 0o644).catch(orDiskError);
+  return {
+    write: (chunk, position) => writeAll(handle.fd, chunk, position, path),
+    read: (length) => readRange(handle, { position: 0, length }),
+    close: async () => {
+      try {
+        // Cuts what an earlier, longer try may have left behind.
+        await handle.truncate(Math.min((await handle.stat()).size, entry.size)).catch(orDiskError);
+        await handle.sync().catch(orDiskError);
+      } finally {
+        await handle.close();
+      }
+    },
+  };
+}
+
 /** A folder of the same shape: each blob is a file. The finished folder takes the place of an older one by rename. */
-export async function folderSink(partial: string, out: string): Promise<Sink> {
-  await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true });
+export async function folderSink(paths: Paths): Promise<Sink> {
+  const { partial, out, replaced } = paths;
+  const orDiskError = (error: unknown): never => {
+    throw diskError(error, partial);
+  };
+  await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true }).catch(orDiskError);
   return {
     kind: 'folder',
     path: partial,
-    slot: async (entry) => {
-      const path = join(partial, entry.name);
-      const handle = await open(path, (await kindOf(path)) === undefined ? 'wx+' : 'r+', 0o644);
-      return {
-        write: (chunk, position) => writeAll(handle.fd, chunk, position, path),
-        read: (length) => readRange(handle, { position: 0, length }),
-        close: async () => {
-          // Cuts what an earlier, longer try may have left behind.
-          await handle.truncate(Math.min((await handle.stat()).size, entry.size));
-          await handle.sync();
-          await handle.close();
-        },
-      };
-    },
+    slot: (entry) => fileSlot(join(partial, entry.name), entry),
     finish: async () => {
       await syncFolder(join(partial, 'blobs', 'sha256'));
+      await syncFolder(join(partial, 'blobs'));
       await syncFolder(partial);
-      const old = `${out}.replaced`;
-      await rm(old, { recursive: true, force: true });
-      if ((await kindOf(out)) !== undefined) await rename(out, old);
-      await rename(partial, out);
+      await rm(replaced, { recursive: true, force: true });
+      if ((await kindOf(out)) !== undefined) await rename(out, replaced).catch(orDiskError);
+      await rename(partial, out).catch(orDiskError);
       await syncFolder(dirname(out));
-      await rm(old, { recursive: true, force: true });
+      await rm(replaced, { recursive: true, force: true });
     },
     close: async () => {},
   };

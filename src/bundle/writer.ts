@@ -1,36 +1,41 @@
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { MIB } from '../core/limits.ts';
-import { freeSpace, kindOf, readRange } from '../io/files.ts';
+import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import { blake3Of, Verifier } from '../io/verify.ts';
-import { type Journal, type JournalState, openJournal, readJournal } from './journal.ts';
-import { openMedium } from './medium.ts';
-import { B3SUMS, type BundlePlan, b3sumsText, blobName, type PlannedEntry } from './plan.ts';
+import { type Journal, type JournalState, openJournal } from './journal.ts';
+import {
+  checkSpace,
+  holdPath,
+  type Paths,
+  pathsOf,
+  removePartial,
+  settledPool,
+  settlePartial,
+} from './partial.ts';
+import { B3SUMS, type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
+import type { BlobPool } from './pool.ts';
 import { folderSink, type Sink, tarSink } from './sink.ts';
 
 /** How often the beginning of a blob is noted, in bytes: what a kill can cost for each running blob. */
 const PART_EVERY = 4 * MIB;
 
-/** Blobs that are on this disk already: an older bundle, or an interrupted pack of another lock. Bytes are unverified. */
-export interface BlobPool {
-  readonly what: string;
-  open(digest: Digest): AsyncIterable<Buffer> | undefined;
-  close(): Promise<void>;
-}
-
 /** How far a bundle has come. Bytes and blobs. */
 export interface WriterStats {
-  /** Found complete in the interrupted file. */
+  /** Found complete in the interrupted file; bytes with the beginnings that were continued. */
   resumed: { blobs: number; bytes: number };
   /** Copied from an older bundle or an interrupted one. */
   reused: { blobs: number; bytes: number };
   /** Received from sources. */
   fetched: { blobs: number; bytes: number };
 }
+
+/** Streams a blob from a byte on. */
+export type BlobStream = (offset: number) => AsyncIterable<Uint8Array>;
 
 export interface BundleWriter {
   readonly stats: WriterStats;
@@ -40,7 +45,7 @@ export interface BundleWriter {
    * Fills one blob's slot. `source(offset)` streams it from a byte on (0, or where an interrupted run stopped). Size,
    * SHA-256 and BLAKE3 are computed in one pass; wrong content never counts as done.
    */
-  fill(entry: PlannedEntry, source: (offset: number) => AsyncIterable<Uint8Array>): Promise<void>;
+  fill(entry: PlannedEntry, source: BlobStream): Promise<void>;
   /** Streams a blob that is complete. */
   read(digest: Digest): AsyncIterable<Buffer>;
   /** Writes documents and checksums and puts the bundle in place. */
@@ -49,140 +54,62 @@ export interface BundleWriter {
   close(): Promise<void>;
 }
 
-interface Paths {
-  readonly out: string;
-  readonly partial: string;
-  readonly journal: string;
-  readonly oldPartial: string;
-  readonly oldJournal: string;
-}
-
-function pathsOf(out: string): Paths {
-  return {
-    out,
-    partial: `${out}.partial`,
-    journal: `${out}.partial.journal`,
-    oldPartial: `${out}.partial-old`,
-    oldJournal: `${out}.partial-old.journal`,
-  };
-}
-
-async function removeAll(...paths: string[]): Promise<void> {
-  for (const path of paths) await rm(path, { recursive: true, force: true });
-}
-
-/** Removes what an interrupted pack left beside a bundle that turned out to be finished. */
-export async function removePartial(out: string): Promise<void> {
-  const p = pathsOf(out);
-  await removeAll(p.partial, p.journal, p.oldPartial, p.oldJournal);
-}
-
-/** The older bundle at `path` as a pool, if there is one that can be read. */
-export async function bundlePool(path: string): Promise<BlobPool | undefined> {
-  if ((await kindOf(path)) === undefined) return undefined;
-  const medium = await openMedium(path);
-  const byName = new Map(medium.entries.map((e) => [e.name, e]));
-  return {
-    what: path,
-    open: (digest) => {
-      const entry = byName.get(blobName(digest));
-      return entry === undefined ? undefined : medium.read(entry);
-    },
-    close: () => medium.close(),
-  };
-}
-
-/** What an interrupted pack of another plan had complete, as a pool. */
-async function journalPool(path: string, state: JournalState): Promise<BlobPool> {
-  if (state.kind === 'folder') {
-    return {
-      what: path,
-      open: (digest) => (state.done.has(digest) ? fileBytes(join(path, blobName(digest))) : undefined),
-      close: async () => {},
-    };
-  }
-  const handle = await open(path, 'r');
-  return {
-    what: path,
-    open: (digest) => {
-      const at = state.done.get(digest);
-      return at === undefined ? undefined : readRange(handle, { position: at.offset, length: at.size });
-    },
-    close: () => handle.close(),
-  };
-}
-
-async function* fileBytes(path: string): AsyncGenerator<Buffer> {
-  const handle = await open(path, 'r');
-  try {
-    yield* readRange(handle, { position: 0, length: (await handle.stat()).size });
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Sets an interrupted pack of another plan aside so that its blobs can be used, and returns what was interrupted of this one. */
-async function settleOld(
-  paths: Paths,
-  plan: BundlePlan,
-  kind: 'tar' | 'folder',
-): Promise<JournalState | undefined> {
-  const state = await readJournal(paths.journal);
-  const there = (await kindOf(paths.partial)) !== undefined;
-  if (there && state !== undefined && state.plan === plan.id && state.kind === kind) return state;
-  if (there && state !== undefined && state.done.size > 0) {
-    await removeAll(paths.oldPartial, paths.oldJournal);
-    await rename(paths.journal, paths.oldJournal);
-    await rename(paths.partial, paths.oldPartial);
-  } else await removeAll(paths.partial, paths.journal);
-  return undefined;
-}
-
-async function checkSpace(paths: Paths, plan: BundlePlan, have: number): Promise<void> {
-  const free = await freeSpace(dirname(paths.out));
-  const need = plan.size - have;
-  if (need > free) {
-    throw new SealiftError(
-      'DISK_FULL',
-      `${dirname(paths.out)}: ${need} bytes are needed, ${free} are free: ${need - free} too few`,
-      { hint: 'free some space or write the bundle to another disk with -o', details: { need, free } },
-    );
-  }
+export interface WriterOptions {
+  readonly plan: BundlePlan;
+  readonly kind: 'tar' | 'folder';
+  readonly context: Context;
+  /** Where blobs may be found without a network; closed by the writer, also when it cannot be opened. */
+  readonly pools: readonly BlobPool[];
 }
 
 /**
  * Opens a bundle for writing at `out`: takes up an interrupted run of the same plan, and copies what an older bundle or
  * another interrupted run beside it has. Free space is checked before the first byte.
- * @throws DISK_FULL, FILE_UNREADABLE
+ * @throws PACK_BUSY, DISK_FULL, FILE_UNREADABLE
  */
-export async function openWriter(
-  out: string,
-  options: {
-    readonly plan: BundlePlan;
-    readonly kind: 'tar' | 'folder';
-    readonly context: Context;
-    /** Where blobs may be found without a network; closed by the writer. */
-    readonly pools: readonly BlobPool[];
-  },
-): Promise<BundleWriter> {
-  const { plan, kind, context } = options;
+export async function openWriter(out: string, options: WriterOptions): Promise<BundleWriter> {
   const paths = pathsOf(out);
-  await mkdir(dirname(out), { recursive: true });
-  const state = await settleOld(paths, plan, kind);
-  const oldState = await readJournal(paths.oldJournal);
-  const pools = [...options.pools];
-  if (oldState !== undefined && (await kindOf(paths.oldPartial)) !== undefined) {
-    pools.push(await journalPool(paths.oldPartial, oldState));
+  const held: Held = { pools: [...options.pools], sink: undefined, journal: undefined, release: undefined };
+  try {
+    await mkdir(dirname(out), { recursive: true }).catch((error: unknown) => {
+      throw diskError(error, dirname(out));
+    });
+    held.release = await holdPath(out);
+    const writer = await takeOver(paths, held, options);
+    await writer.takeUp();
+    return writer;
+  } catch (error) {
+    await letGo(held);
+    throw error;
   }
-  const have = [...(state?.done.values() ?? [])].reduce((sum, d) => sum + d.size, 0);
-  await checkSpace(paths, plan, have);
-  const fresh = state === undefined;
-  const sink =
-    kind === 'tar' ? await tarSink(paths.partial, out, plan) : await folderSink(paths.partial, out);
-  const journal = await openJournal(paths.journal, { plan: plan.id, kind, fresh });
-  const writer = new Writer({ plan, sink, journal, context, paths, pools, state });
-  await writer.takeUp();
-  return writer;
+}
+
+/** What a writer must give back at its end. */
+interface Held {
+  readonly pools: BlobPool[];
+  sink: Sink | undefined;
+  journal: Journal | undefined;
+  release: (() => Promise<void>) | undefined;
+}
+
+async function letGo(held: Held): Promise<void> {
+  for (const pool of held.pools) await pool.close();
+  await held.sink?.close();
+  await held.journal?.close();
+  await held.release?.();
+}
+
+async function takeOver(paths: Paths, held: Held, options: WriterOptions): Promise<Writer> {
+  const { plan, kind, context } = options;
+  const state = await settlePartial(paths, plan, kind);
+  const old = await settledPool(paths);
+  if (old !== undefined) held.pools.push(old);
+  await checkSpace(paths, plan);
+  const sink = kind === 'tar' ? await tarSink(paths, plan) : await folderSink(paths);
+  held.sink = sink;
+  const journal = await openJournal(paths.journal, { plan: plan.id, kind, fresh: state === undefined });
+  held.journal = journal;
+  return new Writer({ plan, sink, journal, context, state, held, out: paths.out });
 }
 
 interface WriterParts {
@@ -190,9 +117,9 @@ interface WriterParts {
   readonly sink: Sink;
   readonly journal: Journal;
   readonly context: Context;
-  readonly paths: Paths;
-  readonly pools: readonly BlobPool[];
   readonly state: JournalState | undefined;
+  readonly held: Held;
+  readonly out: string;
 }
 
 class Writer implements BundleWriter {
@@ -204,10 +131,13 @@ class Writer implements BundleWriter {
   readonly #p: WriterParts;
   /** BLAKE3 of complete blobs. */
   readonly #done = new Map<Digest, string>();
+  /** Bytes that were begun and not finished, of this run and the one before. */
+  readonly #begun = new Map<Digest, number>();
   #closed = false;
 
   constructor(parts: WriterParts) {
     this.#p = parts;
+    for (const [digest, { bytes }] of parts.state?.parts ?? []) this.#begun.set(digest, bytes);
   }
 
   missing(): PlannedEntry[] {
@@ -218,14 +148,14 @@ class Writer implements BundleWriter {
 
   /** Counts what is already there: first the interrupted file's own blobs, then those of the pools. */
   async takeUp(): Promise<void> {
-    for (const [digest, at] of this.#p.state?.done ?? []) {
-      const entry = this.#p.plan.blobs.get(digest);
-      if (entry === undefined || entry.size !== at.size) continue;
-      if ((await this.#isThere(entry, at.b3)) === true) {
-        this.#done.set(digest, at.b3);
-        this.stats.resumed.blobs += 1;
-        this.stats.resumed.bytes += entry.size;
-      }
+    for (const [digest, entry] of this.#p.plan.blobs) {
+      throwIfAborted(this.#p.context.signal);
+      const b3 = this.#maybeWhole(entry) ? await this.#hashIfWhole(entry) : undefined;
+      if (b3 === undefined) continue;
+      this.#done.set(digest, b3);
+      this.stats.resumed.blobs += 1;
+      this.stats.resumed.bytes += entry.size;
+      if (!this.#p.state?.done.has(digest)) await this.#p.journal.done(digest, entry);
     }
     for (const entry of this.missing()) {
       throwIfAborted(this.#p.context.signal);
@@ -236,14 +166,27 @@ class Writer implements BundleWriter {
     }
   }
 
-  async #isThere(entry: PlannedEntry, b3: string): Promise<boolean> {
+  /** A kill may come between a blob's last byte and its line: one that lacks little more than a note's distance may be whole. */
+  #maybeWhole(entry: PlannedEntry): boolean {
+    const { state } = this.#p;
+    if (entry.digest === undefined || state === undefined) return false;
+    if (state.done.get(entry.digest)?.size === entry.size) return true;
+    const begun = this.#begun.get(entry.digest);
+    return begun !== undefined && entry.size - begun < 2 * PART_EVERY;
+  }
+
+  /** The BLAKE3 of a slot whose SHA-256 is right. */
+  async #hashIfWhole(entry: PlannedEntry): Promise<string | undefined> {
     const slot = await this.#p.sink.slot(entry);
     try {
       const verifier = new Verifier(this.#expected(entry), { blake3: true });
-      for await (const chunk of slot.read(entry.size)) verifier.update(chunk);
-      return verifier.finish() === b3;
+      for await (const chunk of slot.read(entry.size)) {
+        throwIfAborted(this.#p.context.signal);
+        verifier.update(chunk);
+      }
+      return verifier.finish();
     } catch (error) {
-      if (error instanceof SealiftError && error.code.startsWith('CONTENT_')) return false;
+      if (isWrongContent(error)) return undefined;
       throw error;
     } finally {
       await slot.close();
@@ -251,7 +194,7 @@ class Writer implements BundleWriter {
   }
 
   async #fromPools(entry: PlannedEntry): Promise<boolean> {
-    for (const pool of this.#p.pools) {
+    for (const pool of this.#p.held.pools) {
       const bytes = entry.digest === undefined ? undefined : pool.open(entry.digest);
       if (bytes === undefined) continue;
       try {
@@ -259,7 +202,7 @@ class Writer implements BundleWriter {
         return true;
       } catch (error) {
         throwIfAborted(this.#p.context.signal);
-        if (!(error instanceof SealiftError) || !error.code.startsWith('CONTENT_')) throw error;
+        if (!isWrongContent(error)) throw error;
         this.#p.context.emit({
           type: 'note',
           message: `${pool.what}: ${entry.name} is damaged there and is fetched again`,
@@ -274,12 +217,13 @@ class Writer implements BundleWriter {
     return { digest: entry.digest, size: entry.size, what: entry.name };
   }
 
-  async fill(entry: PlannedEntry, source: (offset: number) => AsyncIterable<Uint8Array>): Promise<void> {
-    const part = entry.digest === undefined ? undefined : this.#p.state?.parts.get(entry.digest);
-    const begun = part !== undefined && part.bytes > 0 && part.bytes < entry.size ? part.bytes : 0;
+  async fill(entry: PlannedEntry, source: BlobStream): Promise<void> {
+    const noted = entry.digest === undefined ? undefined : this.#begun.get(entry.digest);
+    const begun = noted !== undefined && noted < entry.size ? noted : 0;
     let received: number;
     try {
       received = await this.#receive(entry, source, begun);
+      this.stats.resumed.bytes += entry.size - received;
     } catch (error) {
       // A beginning from before a crash may be wrong although it was noted: once more from the start.
       if (begun === 0 || !(error instanceof SealiftError) || error.code !== 'CONTENT_DIGEST_MISMATCH')
@@ -290,45 +234,42 @@ class Writer implements BundleWriter {
     this.stats.fetched.bytes += received;
   }
 
-  async #receive(
-    entry: PlannedEntry,
-    source: (offset: number) => AsyncIterable<Uint8Array>,
-    begun: number,
-  ): Promise<number> {
+  /** Writes a blob behind its first `begun` bytes, which are there. Returns how many bytes came. */
+  async #receive(entry: PlannedEntry, source: BlobStream, begun: number): Promise<number> {
     const { journal, context, sink } = this.#p;
     const expected = this.#expected(entry);
     const { digest } = expected;
+    const { offset } = entry;
     const slot = await sink.slot(entry);
     const verifier = new Verifier(expected, { blake3: true });
     let noted = begun;
-    let shown = 0;
+    let written = 0;
+    let start = 0;
     try {
-      if (begun > 0) {
-        for await (const chunk of slot.read(begun)) verifier.update(chunk);
-        this.stats.resumed.bytes += begun;
-      }
-      for await (const chunk of source(verifier.received)) {
+      if (begun > 0) for await (const chunk of slot.read(begun)) verifier.update(chunk);
+      start = verifier.received;
+      written = start;
+      await journal.part(digest, { offset, bytes: written });
+      for await (const chunk of source(start)) {
         throwIfAborted(context.signal);
-        const position = verifier.received;
         verifier.update(chunk);
-        slot.write(chunk, position);
-        shown += chunk.length;
+        slot.write(chunk, written);
+        written += chunk.length;
         context.emit({ type: 'progress', id: entry.name, bytes: chunk.length });
-        if (verifier.received - noted >= PART_EVERY) {
-          noted = verifier.received;
-          await journal.part(digest, { offset: entry.offset, bytes: noted });
-        }
+        if (written - noted < PART_EVERY) continue;
+        noted = written;
+        await journal.part(digest, { offset, bytes: noted });
       }
       const b3 = verifier.finish();
-      await journal.done(digest, { offset: entry.offset, size: entry.size, b3 });
+      await journal.done(digest, entry);
       this.#done.set(digest, b3);
-      return shown;
+      return written - start;
     } catch (error) {
-      if (verifier.received > noted && !isWrongContent(error)) {
-        await journal.part(digest, { offset: entry.offset, bytes: verifier.received });
-      }
-      if (isWrongContent(error)) await journal.part(digest, { offset: entry.offset, bytes: 0 });
-      context.emit({ type: 'progress', id: entry.name, bytes: -shown });
+      const bytes = isWrongContent(error) ? 0 : written;
+      this.#begun.set(digest, bytes);
+      // A journal that cannot be written costs bytes in the next run; what is told is the first failure.
+      await journal.part(digest, { offset, bytes }).catch(() => {});
+      context.emit({ type: 'progress', id: entry.name, bytes: start - written });
       throw error;
     } finally {
       await slot.close();
@@ -347,7 +288,7 @@ class Writer implements BundleWriter {
   }
 
   async finish(): Promise<void> {
-    const { plan, sink, paths } = this.#p;
+    const { plan, sink, out } = this.#p;
     const lacking = this.missing();
     if (lacking.length > 0) throw new SealiftError('INTERNAL', `${lacking.length} blobs were never filled`);
     const hashes = new Map<string, string>();
@@ -365,23 +306,15 @@ class Writer implements BundleWriter {
     }
     const sums = plan.entries.find((e) => e.name === B3SUMS);
     if (sums !== undefined) await put(sums, b3sumsText(plan, hashes));
-    await this.#closePools();
     await sink.finish();
-    await this.#p.journal.close();
-    this.#closed = true;
-    await removeAll(paths.journal, paths.oldPartial, paths.oldJournal);
-  }
-
-  async #closePools(): Promise<void> {
-    for (const pool of this.#p.pools) await pool.close();
+    await this.close();
+    await removePartial(out);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#closePools();
-    await this.#p.sink.close();
-    await this.#p.journal.close();
+    await letGo(this.#p.held);
   }
 }
 

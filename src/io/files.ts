@@ -36,9 +36,9 @@ export async function writeFileAtomic(
   data: Uint8Array | string,
   options: { readonly mode?: number } = {},
 ): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
   const temp = besidePath(path);
   try {
+    await mkdir(dirname(path), { recursive: true });
     const handle = await open(temp, 'wx', options.mode ?? 0o644);
     try {
       await handle.writeFile(data);
@@ -48,7 +48,8 @@ export async function writeFileAtomic(
     }
     await rename(temp, path);
   } catch (error) {
-    await rm(temp, { force: true });
+    // What went wrong first is what counts.
+    await rm(temp, { force: true }).catch(() => {});
     throw diskError(error, path);
   }
   await syncFolder(dirname(path));
@@ -65,12 +66,17 @@ export async function writeFileIfChanged(path: string, data: Uint8Array): Promis
   return true;
 }
 
+/** True when nothing is at a path, also because something above it is a file (`HOME=/dev/null`). */
+function isMissing(error: unknown): boolean {
+  return errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR';
+}
+
 /** The bytes of a file, or undefined when there is none. */
 export async function readFileIfExists(path: string): Promise<Buffer | undefined> {
   try {
     return await readFile(path);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
+    if (isMissing(error)) return undefined;
     throw diskError(error, path);
   }
 }
@@ -88,18 +94,24 @@ export async function readFileLimited(
   try {
     handle = await open(path, 'r');
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') throw new SealiftError(options.missing, `${path}: no such file`, hint);
+    if (isMissing(error)) throw new SealiftError(options.missing, `${path}: no such file`, hint);
     throw diskError(error, path);
   }
   try {
-    const { size } = await handle.stat();
-    if (size > options.limit) {
-      throw new SealiftError(
-        'CONTENT_TOO_LARGE',
-        `${path}: ${size} bytes, the limit is ${options.limit} bytes`,
-      );
+    const tooLarge = (size: string): SealiftError =>
+      new SealiftError('CONTENT_TOO_LARGE', `${path}: ${size} bytes, the limit is ${options.limit} bytes`);
+    const found = await handle.stat();
+    if (found.isDirectory()) throw new SealiftError('FILE_UNREADABLE', `${path}: is a folder`, hint);
+    if (found.size > options.limit) throw tooLarge(String(found.size));
+    const chunks: Buffer[] = [];
+    let read = 0;
+    // Not by the size alone: devices and pipes have none, and a file may grow.
+    for await (const chunk of handle.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
+      read += chunk.length;
+      if (read > options.limit) throw tooLarge(`more than ${options.limit}`);
+      chunks.push(chunk);
     }
-    return await handle.readFile();
+    return Buffer.concat(chunks, read);
   } catch (error) {
     throw diskError(error, path);
   } finally {
@@ -113,7 +125,7 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
     const s = await stat(path);
     return s.isFile() ? 'file' : s.isDirectory() ? 'folder' : 'other';
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    if (isMissing(error)) return undefined;
     throw diskError(error, path);
   }
 }
@@ -125,7 +137,7 @@ export async function freeSpace(folder: string): Promise<number> {
       const s = await statfs(at);
       return s.bavail * s.bsize;
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT' || dirname(at) === at) throw diskError(error, at);
+      if (!isMissing(error) || dirname(at) === at) throw diskError(error, at);
     }
   }
 }

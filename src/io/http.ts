@@ -1,9 +1,11 @@
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Agent, type Dispatcher, request } from 'undici';
-import { SealiftError } from '../core/errors.ts';
+import { redact, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { diskError } from './files.ts';
+import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
 
 /** How to talk to one host, where it differs from plain HTTPS with the system's trust. */
@@ -43,67 +45,6 @@ export interface HttpResponse {
 const RETRY_STATUS = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522]);
 const REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
 
-const NETWORK_CODES = new Set([
-  'ECONNRESET',
-  'ECONNREFUSED',
-  'ECONNABORTED',
-  'EPIPE',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'UND_ERR_SOCKET',
-  'UND_ERR_CONNECT_TIMEOUT',
-  'UND_ERR_HEADERS_TIMEOUT',
-  'UND_ERR_BODY_TIMEOUT',
-  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
-  'UND_ERR_CLOSED',
-  'UND_ERR_DESTROYED',
-]);
-
-function codesOf(error: unknown): string[] {
-  const codes: string[] = [];
-  for (let e = error, depth = 0; e instanceof Error && depth < 4; e = e.cause, depth++) {
-    if ('code' in e && typeof e.code === 'string') codes.push(e.code);
-  }
-  return codes;
-}
-
-/** True for faults of the wire, which a new try may cure. */
-export function isNetworkError(error: unknown): boolean {
-  if (error instanceof SealiftError)
-    return error.code === 'NETWORK_FAILED' || error.code === 'NETWORK_TIMEOUT';
-  return codesOf(error).some((c) => NETWORK_CODES.has(c) || c.startsWith('HPE_'));
-}
-
-/** A fault of the wire as our error; other errors pass unchanged. */
-export function networkError(error: unknown, where: string): unknown {
-  if (error instanceof SealiftError) return error;
-  const codes = codesOf(error);
-  const cause = { cause: error };
-  if (codes.some((c) => c.includes('TIMEOUT') || c === 'ETIMEDOUT')) {
-    return new SealiftError('NETWORK_TIMEOUT', `${where}: no answer in time`, {
-      ...cause,
-      hint: 'check the network, the port and proxies in between, then run the same command again',
-    });
-  }
-  if (codes.some((c) => c.startsWith('ERR_TLS') || c.startsWith('CERT_') || /CERT|SELF_SIGNED|SSL/.test(c))) {
-    return new SealiftError('NETWORK_FAILED', `${where}: TLS failed (${codes[0]})`, {
-      ...cause,
-      hint: 'give the CA with registries.<host>.caFile, or plainHttp: true when the server has no TLS',
-    });
-  }
-  if (isNetworkError(error)) {
-    const text = error instanceof Error ? error.message : String(error);
-    return new SealiftError('NETWORK_FAILED', `${where}: ${text || codes[0]}`, {
-      ...cause,
-      hint: 'check the host name, the port and the network, then run the same command again',
-    });
-  }
-  return error;
-}
-
 /** Milliseconds that an answer asks to wait (seconds or HTTP date, RFC 9110 10.2.3), bounded; undefined when it does not. */
 export function retryAfterMs(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined;
@@ -139,6 +80,8 @@ export class HttpClient {
 
   constructor(context: Context) {
     this.#context = context;
+    // Each running request listens for the stop; Node warns about more than ten listeners otherwise.
+    setMaxListeners(0, context.signal);
   }
 
   #agent(tls: TlsOptions): Agent {
@@ -167,63 +110,65 @@ export class HttpClient {
     return agent;
   }
 
-  async #once(req: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
-    let url = req.url;
-    let headers: Record<string, string> = { 'accept-encoding': 'identity', ...req.headers };
-    for (let hop = 0; ; hop++) {
-      const body = req.body === undefined ? null : req.body instanceof Uint8Array ? req.body : req.body();
-      let sourceError: unknown;
-      if (req.contentLength !== undefined) headers['content-length'] = String(req.contentLength);
-      const sent =
-        body === null || body instanceof Uint8Array
-          ? body
-          : (async function* () {
-              try {
-                yield* body;
-              } catch (error) {
-                sourceError = error;
-                throw error;
-              }
-            })();
-      const answer = await request(url, {
-        method: req.method,
-        headers,
-        body: sent as Dispatcher.DispatchOptions['body'] & object,
-        dispatcher: this.#agent(req.tls ?? {}),
-        signal,
-      }).catch((error: unknown) => {
-        throw sourceError ?? error;
+  /** One hop. What the body's source throws comes out as it is, not as the broken connection that it leads to. */
+  async #hop(
+    hop: Hop,
+    options: { readonly tls: TlsOptions; readonly signal: AbortSignal },
+  ): Promise<HttpResponse> {
+    const source = typeof hop.body === 'function' ? watch(hop.body()) : undefined;
+    try {
+      const answer = await request(hop.url, {
+        method: hop.method,
+        headers: hop.headers,
+        body: (source?.bytes ?? hop.body ?? null) as Dispatcher.DispatchOptions['body'] & object,
+        dispatcher: this.#agent(options.tls),
+        signal: options.signal,
       });
-      const response = {
+      // Without a listener a body that breaks before anybody reads it would end the process. Readers still see the error.
+      answer.body.on('error', () => {});
+      return {
         status: answer.statusCode,
         headers: flatHeaders(answer.headers),
         body: answer.body,
-        url,
+        url: hop.url,
       };
+    } catch (error) {
+      const failure = source?.failure();
+      throw failure === undefined ? error : failure.error;
+    }
+  }
+
+  async #once(req: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
+    const length = req.contentLength === undefined ? {} : { 'content-length': String(req.contentLength) };
+    let hop: Hop = {
+      url: req.url,
+      method: req.method,
+      headers: { 'accept-encoding': 'identity', ...req.headers, ...length },
+      body: req.body,
+    };
+    for (let hops = 0; ; hops++) {
+      const response = await this.#hop(hop, { tls: req.tls ?? {}, signal });
       const location = response.headers.location;
       if (req.follow === false || !REDIRECT_STATUS.has(response.status) || location === undefined) {
         return response;
       }
-      await answer.body.dump();
-      const next = redirectTarget(url, location, hop);
-      if (next.origin !== url.origin) {
-        headers = { ...headers };
-        delete headers.authorization;
-        delete headers.cookie;
-      }
-      url = next;
+      await response.body.dump();
+      hop = nextHop(hop, { status: response.status, url: redirectTarget(hop.url, location, hops) });
     }
   }
 
   /**
    * One request with redirects and retries. Any status is an answer; only the wire's failures throw.
-   * Retried: 408, 425, 429, 499, 5xx and broken connections, with full jitter and Retry-After (registry.md 1.3).
+   * Retried: 408, 425, 429, 499, 5xx and broken connections, with full jitter and Retry-After (registry.md 1.3). A retry
+   * starts at the first URL again, because where it was redirected to may have been signed for a short time.
    * @throws NETWORK_FAILED, NETWORK_TIMEOUT, NETWORK_URL_REFUSED, ABORTED, or what the body's source threw
    */
   async request(req: HttpRequest): Promise<HttpResponse> {
     const signal =
       req.signal === undefined ? this.#context.signal : AbortSignal.any([req.signal, this.#context.signal]);
     const tries = req.tries ?? LIMITS.tries;
+    // Never the query: it may hold a token or a signature.
+    const what = `${req.method} ${req.url.host}${req.url.pathname}`;
     for (let attempt = 1; ; attempt++) {
       throwIfAborted(signal);
       await this.#waitForHost(req.url.host, signal);
@@ -232,20 +177,28 @@ export class HttpClient {
       try {
         const response = await this.#once(req, signal);
         if (!RETRY_STATUS.has(response.status) || attempt >= tries) return response;
-        const asked = retryAfterMs(response.headers['retry-after'], this.#context.now());
-        wait = asked === undefined ? wait : asked + this.#context.random() * 250;
+        wait = this.#waitAfter(response, { host: req.url.host, otherwise: wait });
         reason = `HTTP ${response.status}`;
-        if (response.status === 429) this.#pausedUntil.set(req.url.host, this.#context.now() + wait);
         await response.body.dump();
       } catch (error) {
         throwIfAborted(signal);
         if (!isNetworkError(error) || attempt >= tries) throw networkError(error, req.url.origin);
-        reason = error instanceof Error ? error.message || (codesOf(error)[0] ?? 'broken') : 'broken';
+        reason = redact(reasonOf(error));
       }
-      const what = `${req.method} ${req.url.host}${req.url.pathname}`;
       this.#context.emit({ type: 'retry', what, reason, waitMs: Math.round(wait) });
       await sleep(wait, signal);
     }
+  }
+
+  /** How long to wait after a refusal. A 429 is meant for everybody who talks to the host. */
+  #waitAfter(response: HttpResponse, about: { readonly host: string; readonly otherwise: number }): number {
+    const now = this.#context.now();
+    const asked = retryAfterMs(response.headers['retry-after'], now);
+    const wait = asked === undefined ? about.otherwise : asked + this.#context.random() * 250;
+    if (response.status === 429) {
+      this.#pausedUntil.set(about.host, Math.max(now + wait, this.#pausedUntil.get(about.host) ?? 0));
+    }
+    return wait;
   }
 
   async #waitForHost(host: string, signal: AbortSignal): Promise<void> {
@@ -263,6 +216,46 @@ export class HttpClient {
   }
 }
 
+interface Hop extends Pick<HttpRequest, 'url' | 'method'> {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: HttpRequest['body'];
+}
+
+/** Passes a body on and remembers what broke it. */
+function watch(source: AsyncIterable<Uint8Array>): {
+  readonly bytes: AsyncIterable<Uint8Array>;
+  readonly failure: () => { readonly error: unknown } | undefined;
+} {
+  let failure: { readonly error: unknown } | undefined;
+  const bytes = (async function* () {
+    try {
+      yield* source;
+    } catch (error) {
+      failure = { error };
+      throw error;
+    }
+  })();
+  return { bytes, failure: () => failure };
+}
+
+/** The request after a redirect: no credentials for another origin, and no body after 303 (RFC 9110 15.4.4). */
+function nextHop(hop: Hop, to: { readonly status: number; readonly url: URL }): Hop {
+  const drop = new Set(to.url.origin === hop.url.origin ? [] : ['authorization', 'cookie']);
+  const asGet = to.status === 303 && hop.method !== 'GET' && hop.method !== 'HEAD';
+  if (asGet) for (const name of ['content-length', 'content-type']) drop.add(name);
+  return {
+    url: to.url,
+    method: asGet ? 'GET' : hop.method,
+    headers: Object.fromEntries(Object.entries(hop.headers).filter(([name]) => !drop.has(name))),
+    body: asGet ? undefined : hop.body,
+  };
+}
+
+/** An address for a message: without query and fragment, which may hold a token or a signature. */
+export function withoutQuery(address: string): string {
+  return redact((/^[^?#]*/.exec(address)?.[0] ?? '').slice(0, 200));
+}
+
 function redirectTarget(from: URL, location: string, hop: number): URL {
   const where = `${from.protocol}//${from.host}`;
   if (hop >= LIMITS.redirects) {
@@ -272,7 +265,7 @@ function redirectTarget(from: URL, location: string, hop: number): URL {
   try {
     next = new URL(location, from);
   } catch {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect to "${location.slice(0, 200)}"`);
+    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect to "${withoutQuery(location)}"`);
   }
   if (next.protocol !== 'https:' && next.protocol !== 'http:') {
     throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect to a ${next.protocol} URL`);

@@ -35,7 +35,7 @@ export async function mapBounded<T, R>(
     }
   };
   const lanes = await Promise.allSettled(
-    Array.from({ length: Math.min(options.limit, items.length) }, () => lane()),
+    Array.from({ length: Math.min(Math.max(options.limit, 1), items.length) }, () => lane()),
   );
   if (failure !== undefined) {
     throwIfAborted(options.signal);

@@ -1,47 +1,67 @@
 import { spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+import { SealiftError } from '../core/errors.ts';
 
 export interface ProcessResult {
+  /** 124 when the time was over, as the `timeout` program says it. */
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
+export interface ProcessOptions {
+  readonly input?: string;
+  readonly timeoutMs: number;
+  /** Bytes that are kept of each output stream; the rest is read and dropped. */
+  readonly limit: number;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly signal?: AbortSignal;
+}
+
+/** Gathers the first `limit` bytes of a stream; characters are put together at the end, where no chunk cuts one. */
+function gather(stream: Readable, limit: number): () => string {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stream.on('data', (chunk: Buffer) => {
+    if (size < limit) chunks.push(chunk.subarray(0, limit - size));
+    size += chunk.length;
+  });
+  return () => Buffer.concat(chunks).toString('utf8');
+}
+
 /**
- * Runs a small program with text on its standard input and gathers its output, at most `limit` bytes of each stream.
- * @throws the system's error when it cannot be started; a timeout ends it with code 124
+ * Runs a small program with text on its standard input and gathers its output. When the time is over or the work is
+ * stopped the program is killed, and nothing waits for children of its own that still hold its output open.
+ * @throws the system's error when it cannot be started, ABORTED
  */
 export function runProcess(
   file: string,
   args: readonly string[],
-  options: {
-    readonly input?: string;
-    readonly timeoutMs: number;
-    readonly limit: number;
-    readonly env: Readonly<Record<string, string | undefined>>;
-  },
+  options: ProcessOptions,
 ): Promise<ProcessResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { stdio: 'pipe', env: { ...options.env } });
-    const out: string[] = ['', ''];
-    const gather = (index: 0 | 1) => (chunk: Buffer) => {
-      out[index] = ((out[index] ?? '') + chunk.toString('utf8')).slice(0, options.limit);
+    const stdout = gather(child.stdout, options.limit);
+    const stderr = gather(child.stderr, options.limit);
+    const end = (settle: () => void): void => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      settle();
     };
-    child.stdout.on('data', gather(0));
-    child.stderr.on('data', gather(1));
-    let timedOut = false;
-    const timer = setTimeout(() => {
-      timedOut = true;
+    const kill = (settle: () => void): void => {
       child.kill('SIGKILL');
-    }, options.timeoutMs);
-    child.on('error', (error) => {
-      clearTimeout(timer);
-      reject(error);
-    });
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      resolve({ code: timedOut ? 124 : (code ?? 1), stdout: out[0] ?? '', stderr: out[1] ?? '' });
-    });
+      for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+      end(settle);
+    };
+    const onAbort = (): void => kill(() => reject(new SealiftError('ABORTED', 'stopped')));
+    const finish = (code: number): void => resolve({ code, stdout: stdout(), stderr: stderr() });
+    const timer = setTimeout(() => kill(() => finish(124)), options.timeoutMs);
+    child.on('error', (error) => end(() => reject(error)));
+    child.on('close', (code) => end(() => finish(code ?? 1)));
+    // A program that does not read its input closes it early; its exit code tells what it means.
     child.stdin.on('error', () => {});
     child.stdin.end(options.input ?? '');
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    if (options.signal?.aborted === true) onAbort();
   });
 }

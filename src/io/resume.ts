@@ -1,8 +1,10 @@
-import { SealiftError } from '../core/errors.ts';
+import { redact, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { backoffMs, type HttpResponse, isNetworkError, networkError } from './http.ts';
+import { backoffMs, type HttpResponse } from './http.ts';
+import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
+import { collect } from './verify.ts';
 
 export interface ResumeOptions {
   /** For messages: what is being read. */
@@ -12,74 +14,139 @@ export interface ResumeOptions {
   /** First byte that is wanted. */
   readonly start: number;
   readonly context: Context;
+  /** Ends the waits, beside the context's own signal. */
+  readonly signal?: AbortSignal;
   /** Asks for the bytes from `at` on (with a Range header when `at` > 0); must answer 200 or 206. */
   readonly open: (at: number) => Promise<HttpResponse>;
 }
 
-/** Where the answer's bytes begin, checked against what was asked (RFC 9110 14.4). */
-function firstByte(response: HttpResponse, at: number, what: string): number {
-  if (response.status !== 206) return 0;
-  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers['content-range'] ?? '');
-  if (range === null || Number(range[1]) !== at) {
-    response.body.destroy();
-    throw new SealiftError('REGISTRY_ANSWER_INVALID', `${what}: asked from byte ${at}, got another range`);
-  }
-  return at;
+/** What one answer holds: its first byte, and the whole size as far as it says. */
+interface Span {
+  readonly first: number;
+  readonly total: number | undefined;
 }
 
-async function* answerFrom(options: ResumeOptions, at: number): AsyncGenerator<Buffer> {
-  const response = await options.open(at);
-  const first = firstByte(response, at, options.what);
-  const announced = Number(response.headers['content-length'] ?? Number.NaN);
-  if (options.size !== undefined && Number.isFinite(announced) && announced !== options.size - first) {
-    response.body.destroy();
-    throw new SealiftError(
-      'CONTENT_SIZE_MISMATCH',
-      `${options.what}: the server announces ${announced} bytes, expected ${options.size - first}`,
-      { side: 'source' },
-    );
+/** Where the answer's bytes begin and end, checked against what was asked (RFC 9110 14.4). */
+function spanOf(response: HttpResponse, at: number, what: string): Span {
+  const length = /^\d+$/.exec(response.headers['content-length'] ?? '')?.[0];
+  if (response.status !== 206) return { first: 0, total: length === undefined ? undefined : Number(length) };
+  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers['content-range'] ?? '');
+  const [first, end] = [Number(range?.[1]), Number(range?.[2]) + 1];
+  const total = range?.[3] === '*' ? end : Number(range?.[3]);
+  const lengthFits = length === undefined || Number(length) === end - first;
+  if (first === at && end === total && lengthFits) return { first, total };
+  throw new SealiftError('REGISTRY_ANSWER_INVALID', `${what}: asked from byte ${at}, got another range`, {
+    side: 'source',
+  });
+}
+
+/** Memory of one download: what the answers so far said about the whole. */
+class Whole {
+  readonly #what: string;
+  /** Only where the size says nothing about the content; copies of one blob may have different tags. */
+  readonly #checkTag: boolean;
+  #tag: string | undefined;
+  size: number | undefined;
+
+  constructor(options: ResumeOptions) {
+    this.#what = options.what;
+    this.size = options.size;
+    this.#checkTag = options.size === undefined;
   }
-  let skip = at - first;
-  let received = 0;
-  for await (const chunk of response.body as AsyncIterable<Buffer>) {
-    received += chunk.length;
-    if (skip >= chunk.length) skip -= chunk.length;
-    else {
-      yield skip === 0 ? chunk : chunk.subarray(skip);
-      skip = 0;
+
+  /** @returns the answer's first byte. @throws CONTENT_SIZE_MISMATCH, REGISTRY_ANSWER_INVALID */
+  check(response: HttpResponse, at: number): number {
+    const { first, total } = spanOf(response, at, this.#what);
+    if (this.size !== undefined && total !== undefined && total !== this.size) {
+      throw new SealiftError(
+        'CONTENT_SIZE_MISMATCH',
+        `${this.#what}: the server announces ${total - first} bytes, expected ${this.size - first}`,
+        { side: 'source' },
+      );
     }
+    this.size ??= total;
+    const tag = response.headers.etag;
+    if (this.#checkTag && tag !== undefined && tag !== (this.#tag ?? tag)) {
+      throw new SealiftError('REGISTRY_ANSWER_INVALID', `${this.#what}: changed while it was read`, {
+        hint: 'run the same command again',
+        side: 'source',
+      });
+    }
+    this.#tag ??= tag;
+    return first;
   }
-  if (Number.isFinite(announced) && received < announced) {
-    throw new SealiftError('NETWORK_FAILED', `${options.what}: ended at ${received} of ${announced} bytes`);
+}
+
+async function* bytesFrom(response: HttpResponse, skip: number): AsyncGenerator<Buffer> {
+  let left = skip;
+  for await (const chunk of response.body as AsyncIterable<Buffer>) {
+    if (left >= chunk.length) left -= chunk.length;
+    else {
+      yield left === 0 ? chunk : chunk.subarray(left);
+      left = 0;
+    }
   }
 }
 
 /**
  * Streams a body that survives cuts: after one it asks again from the last byte by Range, and skips what it had when the
- * server ignores Range. Bytes are not verified here. Gives up after LIMITS.tries failures without a byte in between.
+ * server ignores Range. Bytes are not verified here. Gives up after LIMITS.tries cuts without a byte in between; what
+ * `open` throws is not tried again, because requests have their own retries.
  * @throws what `open` throws; NETWORK_FAILED, NETWORK_TIMEOUT, CONTENT_SIZE_MISMATCH, REGISTRY_ANSWER_INVALID
  */
 export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Buffer> {
-  const { context, what, size } = options;
+  const { context, what } = options;
+  const signal =
+    options.signal === undefined ? context.signal : AbortSignal.any([options.signal, context.signal]);
+  const whole = new Whole(options);
   let at = options.start;
   for (let failures = 0; ; ) {
+    if (whole.size !== undefined && at >= whole.size && whole.size > 0) return;
+    throwIfAborted(signal);
+    const response = await options.open(at);
     const before = at;
     try {
-      if (size !== undefined && at >= size && size > 0) return;
-      for await (const chunk of answerFrom(options, at)) {
+      const first = whole.check(response, at);
+      for await (const chunk of bytesFrom(response, at - first)) {
         at += chunk.length;
         yield chunk;
       }
-      if (size === undefined || at >= size) return;
-      throw new SealiftError('NETWORK_FAILED', `${what}: ended at ${at} of ${size} bytes`);
+      if (whole.size === undefined || at >= whole.size) return;
+      throw new SealiftError('NETWORK_FAILED', `${what}: ended at ${at} of ${whole.size} bytes`);
     } catch (error) {
-      throwIfAborted(context.signal);
+      response.body.destroy();
+      throwIfAborted(signal);
       if (!isNetworkError(error)) throw error;
       failures = at > before ? 1 : failures + 1;
       if (failures >= LIMITS.tries) throw networkError(error, what);
-      const waitMs = Math.round(backoffMs(failures, context.random));
-      const reason = error instanceof Error ? error.message : 'broken';
-      context.emit({ type: 'retry', what: `${what} at byte ${at}`, reason, waitMs });
+      const waitMs = backoffMs(failures, context.random);
+      const reason = redact(reasonOf(error));
+      context.emit({ type: 'retry', what: `${what} at byte ${at}`, reason, waitMs: Math.round(waitMs) });
+      await sleep(waitMs, signal);
+    }
+  }
+}
+
+/**
+ * Asks for a small answer and gathers it whole; asks again when it breaks in the middle. An answer other than 200 comes
+ * back unread, without `bytes`.
+ * @throws what `ask` throws; CONTENT_TOO_LARGE, NETWORK_FAILED, NETWORK_TIMEOUT, ABORTED
+ */
+export async function wholeAnswer(
+  ask: () => Promise<HttpResponse>,
+  options: { readonly what: string; readonly limit: number; readonly context: Context },
+): Promise<{ readonly response: HttpResponse; readonly bytes: Buffer | undefined }> {
+  const { what, context } = options;
+  for (let attempt = 1; ; attempt++) {
+    const response = await ask();
+    if (response.status !== 200) return { response, bytes: undefined };
+    try {
+      return { response, bytes: await collect(response.body, options) };
+    } catch (error) {
+      throwIfAborted(context.signal);
+      if (!isNetworkError(error) || attempt >= LIMITS.tries) throw networkError(error, what);
+      const waitMs = backoffMs(attempt, context.random);
+      context.emit({ type: 'retry', what, reason: redact(reasonOf(error)), waitMs: Math.round(waitMs) });
       await sleep(waitMs, context.signal);
     }
   }

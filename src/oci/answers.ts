@@ -15,7 +15,7 @@ export function registryErrorCode(text: string): string {
       return '';
     const first: unknown = body.errors[0];
     if (typeof first !== 'object' || first === null || !('code' in first)) return '';
-    return typeof first.code === 'string' ? first.code : '';
+    return typeof first.code === 'string' ? first.code.slice(0, 100) : '';
   } catch {
     return '';
   }

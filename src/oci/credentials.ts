@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { SealiftError } from '../core/errors.ts';
+import { isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { readFileIfExists } from '../io/files.ts';
 import { runProcess } from '../io/process.ts';
@@ -22,13 +22,14 @@ interface AuthFile {
 
 /** Files that may hold credentials, in the order in which they are asked (registry.md 1.1 "Credential files"). */
 export function credentialFiles(env: Env): string[] {
-  const home = env.HOME ?? homedir();
-  const docker = env.DOCKER_CONFIG ?? join(home, '.docker');
+  // An empty variable is one that is not set.
+  const home = env.HOME || homedir();
+  const docker = env.DOCKER_CONFIG || join(home, '.docker');
   return [
     join(docker, 'config.json'),
-    ...(env.REGISTRY_AUTH_FILE === undefined ? [] : [env.REGISTRY_AUTH_FILE]),
-    ...(env.XDG_RUNTIME_DIR === undefined ? [] : [join(env.XDG_RUNTIME_DIR, 'containers', 'auth.json')]),
-    join(env.XDG_CONFIG_HOME ?? join(home, '.config'), 'containers', 'auth.json'),
+    ...(env.REGISTRY_AUTH_FILE ? [env.REGISTRY_AUTH_FILE] : []),
+    ...(env.XDG_RUNTIME_DIR ? [join(env.XDG_RUNTIME_DIR, 'containers', 'auth.json')] : []),
+    join(env.XDG_CONFIG_HOME || join(home, '.config'), 'containers', 'auth.json'),
   ];
 }
 
@@ -58,6 +59,9 @@ async function readAuthFile(path: string): Promise<AuthFile | undefined> {
     credsStore: typeof body.credsStore === 'string' && body.credsStore !== '' ? body.credsStore : undefined,
   };
 }
+
+/** A helper that wants a person to type something will not get an answer. */
+const HELPER_MS = 30_000;
 
 const HUB_KEY = 'https://index.docker.io/v1/';
 
@@ -94,21 +98,34 @@ function fromEntry(entry: Readonly<Record<string, unknown>>): Credential | undef
   return undefined;
 }
 
-async function fromHelper(name: string, server: string, env: Env): Promise<Credential | undefined> {
+interface Asking {
+  readonly repository?: string;
+  readonly env: Env;
+  readonly signal?: AbortSignal;
+}
+
+async function fromHelper(name: string, server: string, options: Asking): Promise<Credential | undefined> {
   if (!/^[a-zA-Z0-9._-]+$/.test(name)) return undefined;
   const program = `docker-credential-${name}`;
   let answer: Awaited<ReturnType<typeof runProcess>>;
   try {
     answer = await runProcess(program, ['get'], {
       input: server,
-      timeoutMs: 30_000,
+      timeoutMs: HELPER_MS,
       limit: LIMITS.token,
-      env,
+      env: options.env,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
   } catch (cause) {
+    if (isAbort(cause)) throw cause;
     throw new SealiftError('AUTH_REQUIRED', `${program}: cannot be started`, {
       cause,
       hint: 'install the credential helper that the docker configuration names, or remove it there',
+    });
+  }
+  if (answer.code === 124) {
+    throw new SealiftError('AUTH_REQUIRED', `${program}: no answer in ${HELPER_MS / 1000} s`, {
+      hint: `run \`${program} get\` by hand: it may wait for a password that unlocks it`,
     });
   }
   // Helpers say "credentials not found" with a non-zero code: that means anonymous, not an error.
@@ -128,10 +145,7 @@ async function fromHelper(name: string, server: string, env: Env): Promise<Crede
  * means anonymous. In one file `credHelpers` beats `credsStore` beats `auths`; the first file that knows the host wins.
  * @throws AUTH_REQUIRED when a file or a helper is broken
  */
-export async function findCredential(
-  host: string,
-  options: { readonly repository?: string; readonly env: Env },
-): Promise<Credential | undefined> {
+export async function findCredential(host: string, options: Asking): Promise<Credential | undefined> {
   const keys = keysFor(host, options.repository ?? '');
   for (const path of credentialFiles(options.env)) {
     const file = await readAuthFile(path);
@@ -139,7 +153,7 @@ export async function findCredential(
     const server = host === 'docker.io' ? HUB_KEY : host;
     const helper = file.credHelpers[host] ?? file.credHelpers[server] ?? file.credsStore;
     if (helper !== undefined) {
-      const found = await fromHelper(helper, server, options.env);
+      const found = await fromHelper(helper, server, options);
       if (found !== undefined) return found;
     }
     const byKey = new Map(Object.entries(file.auths).map(([k, v]) => [normalizeKey(k), v]));

@@ -33,18 +33,43 @@ export interface CollectOptions {
   readonly keep?: (child: Descriptor) => boolean;
 }
 
-/** Walks from `root` and gathers everything that it carries. Only manifests and indexes are read. */
+function isNamer(node: GraphNode): boolean {
+  return node.kind === 'index' || node.kind === 'manifest';
+}
+
+/** Registries keep manifests and blobs apart: one digest cannot be carried as both. */
+function ambiguous(root: Descriptor, descriptor: Descriptor): SealiftError {
+  const message = `${root.digest}: ${descriptor.digest} is named both as a manifest and as a blob`;
+  return new SealiftError('OCI_MANIFEST_INVALID', message);
+}
+
+/**
+ * Walks from `root` and gathers everything that it carries. Only manifests and indexes are read.
+ * @throws what `read` and `parseManifest` throw; OCI_MANIFEST_INVALID for a graph that is too deep, too large or ambiguous
+ */
 export async function collectGraph(root: Descriptor, options: CollectOptions): Promise<Graph> {
   const nodes = new Map<Digest, GraphNode>();
   const keep = options.keep ?? (() => true);
 
-  const leaf = (descriptor: Descriptor, kind: NodeKind): void => {
-    if (!nodes.has(descriptor.digest))
-      nodes.set(descriptor.digest, { descriptor, kind, children: [], left: [] });
+  const leaf = (descriptor: Descriptor, kind: 'config' | 'blob'): void => {
+    const known = nodes.get(descriptor.digest);
+    if (known === undefined) add({ descriptor, kind, children: [], left: [] });
+    else if (isNamer(known)) throw ambiguous(root, descriptor);
+  };
+  const add = (node: GraphNode): void => {
+    if (nodes.size >= LIMITS.bundleEntries) {
+      throw new SealiftError(
+        'OCI_MANIFEST_INVALID',
+        `${root.digest}: more than ${LIMITS.bundleEntries} parts`,
+      );
+    }
+    nodes.set(node.descriptor.digest, node);
   };
 
   const visit = async (descriptor: Descriptor, depth: number): Promise<void> => {
-    if (nodes.has(descriptor.digest)) return;
+    const known = nodes.get(descriptor.digest);
+    if (known !== undefined && !isNamer(known)) throw ambiguous(root, descriptor);
+    if (known !== undefined) return;
     if (depth > LIMITS.indexDepth) {
       throw new SealiftError('OCI_MANIFEST_INVALID', `${root.digest}: indexes are nested too deeply`);
     }
@@ -53,7 +78,7 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       if (parsed.config !== undefined) leaf(parsed.config, 'config');
       for (const layer of parsed.layers) leaf(layer, 'blob');
       const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...parsed.layers];
-      nodes.set(descriptor.digest, { descriptor, kind: 'manifest', children, left: [] });
+      add({ descriptor, kind: 'manifest', children, left: [] });
       return;
     }
     const children: Descriptor[] = [];
@@ -65,7 +90,7 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       else if (kept) leaf(child, 'blob');
       (kept ? children : left).push(child);
     }
-    nodes.set(descriptor.digest, { descriptor, kind: 'index', children, left });
+    add({ descriptor, kind: 'index', children, left });
   };
 
   await visit(root, 0);

@@ -6,22 +6,24 @@ import { isIndexType, isManifestType, isSchema1Type, MEDIA } from '../core/media
 import type { Platform } from '../core/platform.ts';
 
 /** What a manifest or an index says, checked. The bytes themselves are what is stored and sent. */
-export type ParsedManifest =
-  | {
-      readonly kind: 'manifest';
-      readonly mediaType: string;
-      readonly config: Descriptor | undefined;
-      readonly layers: readonly Descriptor[];
-      readonly annotations: Readonly<Record<string, string>>;
-      readonly artifactType: string | undefined;
-      readonly subject: Descriptor | undefined;
-    }
-  | {
-      readonly kind: 'index';
-      readonly mediaType: string;
-      readonly manifests: readonly Descriptor[];
-      readonly annotations: Readonly<Record<string, string>>;
-    };
+export type ParsedManifest = Said &
+  (
+    | {
+        readonly kind: 'manifest';
+        readonly config: Descriptor | undefined;
+        readonly layers: readonly Descriptor[];
+      }
+    | { readonly kind: 'index'; readonly manifests: readonly Descriptor[] }
+  );
+
+/** What both kinds say. */
+interface Said {
+  readonly mediaType: string;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly artifactType: string | undefined;
+  /** What this is about: a signature's image (image-spec manifest.md, "subject"). */
+  readonly subject: Descriptor | undefined;
+}
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -103,6 +105,29 @@ function parseJson(bytes: Uint8Array, where: string): Json {
   return body;
 }
 
+/** Refuses a body that is of another kind than `mediaType` says, or of two kinds. */
+function checkKind(body: Json, mediaType: string, where: string): void {
+  if (isSchema1Type(mediaType) || body.schemaVersion === 1) {
+    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: Docker image manifest schema 1`, {
+      hint: 'schema 1 was retired in 2017: push the image again with a current tool, or use a newer tag',
+    });
+  }
+  if (body.manifests !== undefined && (body.layers !== undefined || body.config !== undefined)) {
+    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: both an index and a manifest`);
+  }
+  if (typeof body.mediaType === 'string' && body.mediaType !== mediaType) {
+    throw new SealiftError(
+      'OCI_MANIFEST_INVALID',
+      `${where}: announced as ${mediaType.slice(0, 100)}, the body says ${body.mediaType.slice(0, 100)}`,
+    );
+  }
+  if (!isIndexType(mediaType) && !isManifestType(mediaType)) {
+    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: media type ${mediaType.slice(0, 100)}`, {
+      hint: 'Sealift carries OCI and Docker schema 2 images, indexes and artifacts',
+    });
+  }
+}
+
 /**
  * Reads a manifest or index whose bytes were already verified against `descriptor.digest`.
  * Rules: registry.md 1.3 "Media type" (a body that is both index and manifest is refused, CVE-2021-41190; schema 1 is
@@ -114,45 +139,32 @@ export function parseManifest(
   descriptor: { readonly mediaType: string; readonly digest: string },
 ): ParsedManifest {
   const where = `manifest ${descriptor.digest}`;
+  const { mediaType } = descriptor;
   const body = parseJson(bytes, where);
-  if (isSchema1Type(descriptor.mediaType) || body.schemaVersion === 1) {
-    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: Docker image manifest schema 1`, {
-      hint: 'schema 1 was retired in 2017: push the image again with a current tool, or use a newer tag',
-    });
-  }
-  if (body.manifests !== undefined && (body.layers !== undefined || body.config !== undefined)) {
-    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: both an index and a manifest`);
-  }
-  if (typeof body.mediaType === 'string' && body.mediaType !== descriptor.mediaType) {
-    throw new SealiftError(
-      'OCI_MANIFEST_INVALID',
-      `${where}: announced as ${descriptor.mediaType}, the body says ${body.mediaType}`,
-    );
-  }
-  const annotations = stringMap(body.annotations);
-  if (isIndexType(descriptor.mediaType)) {
+  checkKind(body, mediaType, where);
+  const { artifactType, subject } = body;
+  const said: Said = {
+    mediaType,
+    annotations: stringMap(body.annotations),
+    artifactType: typeof artifactType === 'string' && artifactType !== '' ? artifactType : undefined,
+    subject:
+      subject === undefined || subject === null ? undefined : parseDescriptor(subject, `${where} subject`),
+  };
+  if (isIndexType(mediaType)) {
     if (!Array.isArray(body.manifests)) {
       throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: an index without manifests`);
     }
     const manifests = parseList(body.manifests, `${where} manifests`, LIMITS.indexChildren);
-    return { kind: 'index', mediaType: descriptor.mediaType, manifests, annotations };
-  }
-  if (!isManifestType(descriptor.mediaType)) {
-    throw new SealiftError('CONTENT_UNSUPPORTED', `${where}: media type ${descriptor.mediaType}`, {
-      hint: 'Sealift carries OCI and Docker schema 2 images, indexes and artifacts',
-    });
+    return { kind: 'index', ...said, manifests };
   }
   if (body.config === undefined || body.layers === undefined) {
     throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: a manifest without config or layers`);
   }
   return {
     kind: 'manifest',
-    mediaType: descriptor.mediaType,
+    ...said,
     config: parseDescriptor(body.config, `${where} config`),
     layers: parseList(body.layers, `${where} layers`, LIMITS.layersPerManifest),
-    annotations,
-    artifactType: typeof body.artifactType === 'string' ? body.artifactType : undefined,
-    subject: isObject(body.subject) ? parseDescriptor(body.subject, `${where} subject`) : undefined,
   };
 }
 

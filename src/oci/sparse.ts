@@ -1,5 +1,5 @@
 import type { Descriptor } from '../core/descriptor.ts';
-import type { Digest } from '../core/digest.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { digestOf } from '../io/verify.ts';
 import { type Graph, isSparse } from './graph.ts';
@@ -14,6 +14,12 @@ type JsonObject = { [key: string]: unknown };
 
 function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A child's entry with another digest and size; embedded content (`data`) would be that of the old digest. */
+function pointTo(child: JsonObject, other: Descriptor): JsonObject {
+  const { data: _old, ...rest } = child;
+  return { ...rest, digest: other.digest, size: other.size };
 }
 
 /** The carried image manifests below the root, in index order. */
@@ -43,11 +49,11 @@ export async function filterIndexes(
       throw new SealiftError('OCI_MANIFEST_INVALID', `${node.descriptor.digest}: not an index`);
     }
     const manifests = original.manifests.filter(isJsonObject).flatMap((child) => {
-      const digest = [...kept].find((d) => d === child.digest);
-      if (digest === undefined || (substitutes.has(digest) && substitutes.get(digest) === undefined))
-        return [];
+      const { digest } = child;
+      if (typeof digest !== 'string' || !isDigest(digest) || !kept.has(digest)) return [];
+      if (!substitutes.has(digest)) return [child];
       const other = substitutes.get(digest)?.descriptor;
-      return [other === undefined ? child : { ...child, digest: other.digest, size: other.size }];
+      return other === undefined ? [] : [pointTo(child, other)];
     });
     if (manifests.length === 0 && node.descriptor.digest !== graph.root.digest) {
       substitutes.set(node.descriptor.digest, undefined);

@@ -1,14 +1,10 @@
 import { dirname, resolve } from 'node:path';
 import { artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import { removePartial } from '../bundle/partial.ts';
 import { type Artifact, type BundlePlan, type PlannedEntry, planBundle } from '../bundle/plan.ts';
+import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
-import {
-  type BundleWriter,
-  bundlePool,
-  openWriter,
-  removePartial,
-  type WriterStats,
-} from '../bundle/writer.ts';
+import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';

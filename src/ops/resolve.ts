@@ -45,6 +45,24 @@ interface Resolved<T> {
   readonly warnings: Fault[];
 }
 
+/** Runs the work on one entry between its `start` and its `end`, so that a screen can show it. */
+async function told<T>(
+  entry: { readonly name: string; readonly access: ChartAccess },
+  work: () => Promise<T>,
+): Promise<T> {
+  const { name, access } = entry;
+  const { emit } = access.context;
+  emit({ type: 'start', id: name, label: name, size: 0 });
+  try {
+    const value = await work();
+    emit({ type: 'end', id: name, outcome: 'done' });
+    return value;
+  } catch (error) {
+    emit({ type: 'end', id: name, outcome: 'failed' });
+    throw error;
+  }
+}
+
 /** Every image of the manifest: pins that hold are kept, the others are asked for. */
 export async function resolveImages(tools: ResolveTools): Promise<Resolved<ImageLock>> {
   const { access, state, before, check, moves } = tools;
@@ -59,7 +77,8 @@ export async function resolveImages(tools: ResolveTools): Promise<Resolved<Image
       if (keep && check.satisfied.images.has(ref)) return { ...old, usedBy };
       const pinned = keep && check.pinned.has(ref);
       const asked = pinned ? { ...image.ref, digest: old.digest } : image.ref;
-      const found = await resolveImage(access.registries, { ref: asked, platforms: image.platforms, signal });
+      const wanted = { ref: asked, platforms: image.platforms, signal };
+      const found = await told({ name: ref, access }, () => resolveImage(access.registries, wanted));
       return { ref, ...found, usedBy };
     }, image.position),
   );
@@ -80,8 +99,10 @@ export async function resolveFiles(tools: ResolveTools): Promise<Resolved<FileLo
         return { ...old, mode };
       }
       const pin = file.sha256 === undefined ? {} : { expected: file.sha256 };
-      const { digest, size } = await resolveFile(file.source, { ...access, ...pin });
-      return { name: file.name, source: file.source, size, sha256: digest, mode };
+      const { name } = file;
+      const found = await told({ name, access }, () => resolveFile(file.source, { ...access, ...pin }));
+      const { digest, size } = found;
+      return { name, source: file.source, size, sha256: digest, mode };
     }, file.position),
   );
   const { values, faults } = sortAttempts(done);
@@ -219,7 +240,8 @@ export async function resolveCharts(
         for (const dependency of deps) set.put(dependency);
         return;
       }
-      await set.resolve(sourceOf(chart), { by: tools.manifestName, values: chart.values, depth: 0 });
+      const use = { by: tools.manifestName, values: chart.values, depth: 0 };
+      await told({ name, access }, () => set.resolve(sourceOf(chart), use));
     }, chart.position);
     if ('fault' in done) faults.push(done.fault);
   }

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { archiveOf } from '../bundle/artifacts.ts';
 import { checkBytes, checkGraphs } from '../bundle/check.ts';
+import { blobName } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { hexOf } from '../core/digest.ts';
 import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
@@ -41,11 +42,17 @@ export interface VerifyResult {
 }
 
 /** Every chart's archive unpacked in memory, its tree hash compared with the lock. */
-async function checkTrees(bundle: Bundle, context: Context): Promise<Fault[]> {
+async function checkTrees(
+  bundle: Bundle,
+  options: { readonly damaged: ReadonlySet<unknown>; readonly context: Context },
+): Promise<Fault[]> {
+  const { damaged, context } = options;
   const faults: Fault[] = [];
   for (const chart of bundle.lock.charts) {
     const name = chartName(chart);
-    if (!bundle.has(chart.integrity.archive)) continue;
+    const { archive } = chart.integrity;
+    // What is missing or damaged was said already.
+    if (!bundle.has(archive) || damaged.has(blobName(archive))) continue;
     try {
       const bytes = bundle.open(archiveOf(chart), { signal: context.signal });
       const { tree } = await readChartArchive(bytes, { what: name });
@@ -71,7 +78,8 @@ export async function checkOpened(
 ): Promise<{ readonly faults: Fault[]; readonly bytes: number; readonly entries: number }> {
   const { context } = options;
   const report = await checkBytes(bundle, { sha256: options.deep, context });
-  const trees = await checkTrees(bundle, context);
+  const damaged = new Set(report.faults.map((f) => f.details?.entry));
+  const trees = await checkTrees(bundle, { damaged, context });
   return {
     faults: unique([...bundle.faults, ...report.faults, ...checkGraphs(bundle), ...trees]),
     bytes: report.bytes,

@@ -88,30 +88,14 @@ interface Pushed {
   readonly parsed: ParsedManifest;
 }
 
-/** The parts that `parseManifest` does not give for every kind: an index may have a subject and an artifact type too. */
-function extrasOf(bytes: Buffer, parsed: ParsedManifest): Omit<ManifestRecord, 'mediaType' | 'size'> {
-  const body: unknown = JSON.parse(bytes.toString('utf8'));
-  const fields: Readonly<Record<string, unknown>> =
-    typeof body === 'object' && body !== null ? { ...body } : {};
-  const { subject } = fields;
-  const subjectDigest =
-    typeof subject === 'object' && subject !== null && 'digest' in subject ? subject.digest : undefined;
-  if (
-    subject !== undefined &&
-    subject !== null &&
-    (typeof subjectDigest !== 'string' || !isDigest(subjectDigest))
-  ) {
-    throw new SealiftError('OCI_MANIFEST_INVALID', 'subject: not a descriptor with a sha256 digest');
-  }
+function recordOf(parsed: ParsedManifest, size: number): ManifestRecord {
   // distribution-spec, "Listing Referrers": without an artifactType an image manifest is listed by its config's type.
-  const artifactType =
-    typeof fields.artifactType === 'string' && fields.artifactType !== ''
-      ? fields.artifactType
-      : parsed.kind === 'manifest'
-        ? parsed.config?.mediaType
-        : undefined;
+  const configType = parsed.kind === 'manifest' ? parsed.config?.mediaType : undefined;
+  const artifactType = parsed.artifactType ?? configType;
   return {
-    ...(typeof subjectDigest === 'string' && isDigest(subjectDigest) ? { subject: subjectDigest } : {}),
+    mediaType: parsed.mediaType,
+    size,
+    ...(parsed.subject === undefined ? {} : { subject: parsed.subject.digest }),
     ...(artifactType === undefined ? {} : { artifactType }),
     ...(Object.keys(parsed.annotations).length === 0 ? {} : { annotations: parsed.annotations }),
   };
@@ -129,8 +113,7 @@ async function receive(exchange: Exchange, reference: string): Promise<Pushed | 
   try {
     const mediaType = manifestMediaType(bytes, exchange.request.headers['content-type'], 'manifest');
     const parsed = parseManifest(bytes, { mediaType, digest });
-    const record = { mediaType, size: bytes.length, ...extrasOf(bytes, parsed) };
-    return { bytes, record, parsed };
+    return { bytes, record: recordOf(parsed, bytes.length), parsed };
   } catch (error) {
     if (!(error instanceof SealiftError)) throw error;
     return refusal('MANIFEST_INVALID', error.message);

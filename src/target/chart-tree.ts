@@ -159,10 +159,22 @@ class TreeRun implements TargetRun {
         await this.#unpack(entry);
       } catch (error) {
         if (isAbort(error) || isSourceFault(error)) throw error;
+        await this.#refuseDamaged(entry.item, error);
         entry.state = 'failed';
         entry.fault = faultOf(error);
       }
     }
+  }
+
+  /**
+   * An archive that cannot be unpacked is a fault of the bundle, not of this folder: the lock was made from one that
+   * could. Unpacking stops before the end, where wrong bytes would show, so they are read again for their digest.
+   */
+  async #refuseDamaged(item: ChartItem, error: unknown): Promise<void> {
+    if (!(error instanceof SealiftError) || !error.code.startsWith('CHART_')) return;
+    const { source, context } = this.#options;
+    for await (const _ of source.open(item.archive, { signal: context.signal }));
+    throw new SealiftError('BUNDLE_TREE_MISMATCH', error.message, { side: 'source', cause: error });
   }
 
   async #unpack(entry: TreeEntry): Promise<void> {

@@ -166,7 +166,7 @@ class RegistryRun implements TargetRun {
 
   async #upload(repository: string, descriptor: Descriptor): Promise<void> {
     const { registry, source, context } = this.#options;
-    const id = `${repository} ${descriptor.digest}`;
+    const id = `${registry.host}/${repository} ${descriptor.digest}`;
     context.emit({
       type: 'start',
       id,

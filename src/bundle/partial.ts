@@ -1,0 +1,147 @@
+import { createHash } from 'node:crypto';
+import { readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { SealiftError } from '../core/errors.ts';
+import { errnoOf, freeSpace, kindOf } from '../io/files.ts';
+import { type JournalState, readJournal } from './journal.ts';
+import type { BundlePlan } from './plan.ts';
+import { type BlobPool, journalPool } from './pool.ts';
+
+/** What a pack keeps beside the bundle until it is finished. */
+export interface Paths {
+  readonly out: string;
+  readonly partial: string;
+  readonly journal: string;
+  /** An interrupted pack of another plan, whose blobs are used again. */
+  readonly oldPartial: string;
+  readonly oldJournal: string;
+  /** An older folder, for the moment between two renames. */
+  readonly replaced: string;
+}
+
+export function pathsOf(out: string): Paths {
+  return {
+    out,
+    partial: `${out}.partial`,
+    journal: `${out}.partial.journal`,
+    oldPartial: `${out}.partial-old`,
+    oldJournal: `${out}.partial-old.journal`,
+    replaced: `${out}.partial-replaced`,
+  };
+}
+
+async function removeAll(...paths: string[]): Promise<void> {
+  for (const path of paths) await rm(path, { recursive: true, force: true });
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return (await kindOf(path)) !== undefined;
+}
+
+/** Sets an interrupted pack of another plan aside so that its blobs can be used, and returns what was interrupted of this one. */
+export async function settlePartial(
+  paths: Paths,
+  plan: BundlePlan,
+  kind: 'tar' | 'folder',
+): Promise<JournalState | undefined> {
+  const { partial, journal, oldPartial, oldJournal } = paths;
+  const state = await readJournal(journal);
+  const there = await isThere(partial);
+  if (there && state !== undefined && state.plan === plan.id && state.kind === kind) return state;
+  if (there && state !== undefined && state.done.size > 0) {
+    await removeAll(oldPartial, oldJournal);
+    await rename(journal, oldJournal);
+    await rename(partial, oldPartial);
+  } else if (
+    there &&
+    !(await isThere(journal)) &&
+    (await isThere(oldJournal)) &&
+    !(await isThere(oldPartial))
+  ) {
+    // A kill came between the two renames above.
+    await rename(partial, oldPartial);
+  } else await removeAll(partial, journal);
+  return undefined;
+}
+
+/** The interrupted pack of another plan that was set aside, as a pool. */
+export async function settledPool(paths: Paths): Promise<BlobPool | undefined> {
+  const state = await readJournal(paths.oldJournal);
+  if (state === undefined || !(await isThere(paths.oldPartial))) return undefined;
+  return journalPool(paths.oldPartial, state);
+}
+
+/** Bytes that a file, or all files of a folder, take up on the disk; holes take none. */
+async function bytesOnDisk(path: string): Promise<number> {
+  const kind = await kindOf(path);
+  if (kind === undefined) return 0;
+  const s = await stat(path);
+  if (kind !== 'folder') return s.blocks * 512;
+  let sum = 0;
+  for (const name of await readdir(path)) sum += await bytesOnDisk(join(path, name));
+  return sum;
+}
+
+/**
+ * Refuses to begin what cannot end: what is there already of this bundle is not needed again.
+ * @throws DISK_FULL
+ */
+export async function checkSpace(paths: Paths, plan: BundlePlan): Promise<void> {
+  const folder = dirname(paths.out);
+  const free = await freeSpace(folder);
+  const need = plan.size - Math.min(plan.size, await bytesOnDisk(paths.partial));
+  if (need <= free) return;
+  throw new SealiftError(
+    'DISK_FULL',
+    `${folder}: ${need} bytes are needed, ${free} are free: ${need - free} too few`,
+    { hint: 'free some space or write the bundle to another disk with -o', details: { need, free } },
+  );
+}
+
+/**
+ * Keeps a second pack away from the same path while one runs: two would take each other's unfinished file for their own.
+ * The mark is an abstract socket (unix(7)), which the system takes away with its process, so a kill leaves nothing.
+ * Where there are none (not on Linux) nothing is kept away.
+ * @returns what gives the path free
+ * @throws PACK_BUSY
+ */
+export async function holdPath(out: string): Promise<() => Promise<void>> {
+  if (process.platform !== 'linux') return async () => {};
+  const real = join(await realpath(dirname(out)), basename(out));
+  const mark = `\0sealift-pack-${createHash('sha256').update(real).digest('hex').slice(0, 40)}`;
+  const server = createServer((socket) => socket.destroy());
+  try {
+    await listening(server, mark);
+  } catch (error) {
+    if (errnoOf(error) !== 'EADDRINUSE') return async () => {};
+    throw new SealiftError('PACK_BUSY', `${out}: another pack is writing this bundle`, {
+      hint: 'wait for it to end, or choose another path with -o',
+    });
+  }
+  return () => new Promise((resolve) => server.close(() => resolve()));
+}
+
+/** Removes what a pack keeps beside a bundle that is finished; nothing while another pack is writing there. */
+export async function removePartial(out: string): Promise<void> {
+  let release: () => Promise<void>;
+  try {
+    release = await holdPath(out);
+  } catch (error) {
+    if (error instanceof SealiftError && error.code === 'PACK_BUSY') return;
+    throw error;
+  }
+  const p = pathsOf(out);
+  await removeAll(p.partial, p.journal, p.oldPartial, p.oldJournal, p.replaced);
+  await release();
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ path }, () => {
+      server.unref();
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,117 @@
+import type { FileHandle } from 'node:fs/promises';
+import { type Fault, fault } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { readAt } from '../io/files.ts';
+import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
+import { B3SUMS, DOCUMENTS } from './plan.ts';
+
+const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;
+/** How much is searched at a time for the next header, in bytes. */
+const SEARCH = 1024 * TAR_BLOCK;
+
+/** Whether a bundle may hold an entry of this name at all. */
+export function isBundleName(name: string): boolean {
+  return BLOB_NAME.test(name) || name === B3SUMS || DOCUMENTS.includes(name);
+}
+
+export function notCanonical(path: string, offset: number, why: string): Fault {
+  return fault('BUNDLE_NOT_CANONICAL', `${path}: ${why} at byte ${offset}`, { details: { offset } });
+}
+
+/** What the headers of a tar say. Offsets are those of the content, in bytes. */
+export interface Scan {
+  readonly entries: { readonly name: string; readonly size: number; readonly offset: number }[];
+  readonly faults: Fault[];
+}
+
+interface Reading extends Scan {
+  readonly handle: FileHandle;
+  readonly path: string;
+  /** Bytes of the file. */
+  readonly size: number;
+}
+
+function isZero(bytes: Buffer): boolean {
+  return bytes.every((b) => b === 0);
+}
+
+/** Looks for the next block that is a canonical header, from a block boundary on; only used to go on after damage. */
+async function nextHeader({ handle, size }: Reading, from: number): Promise<number | undefined> {
+  for (let at = from; at < size; at += SEARCH) {
+    const bytes = await readAt(handle, at, Math.min(SEARCH + 2 * TAR_BLOCK, size - at));
+    for (let i = 0; i < SEARCH && i + TAR_BLOCK <= bytes.length; i += TAR_BLOCK) {
+      if (bytes.toString('latin1', i + 257, i + 262) !== 'ustar') continue;
+      const found = readTarHeader(bytes.subarray(i));
+      if (found !== undefined && isBundleName(found.name)) return at + i;
+    }
+  }
+  return undefined;
+}
+
+/** What stands at `at`: the next entry, the end of the archive, or why it is neither. */
+async function lookAt(
+  reading: Reading,
+  at: number,
+): Promise<{ readonly name: string; readonly size: number } | { readonly why: string } | 'end'> {
+  const { handle, size } = reading;
+  const bytes = await readAt(handle, at, 3 * TAR_BLOCK);
+  if (bytes.length < TAR_BLOCK) return 'end';
+  if (isZero(bytes.subarray(0, TAR_BLOCK))) {
+    // The size settles it for a whole archive; otherwise zeros may be a lost header with more behind them.
+    const more = size > at + TAR_END ? await nextHeader(reading, at + TAR_BLOCK) : undefined;
+    return more === undefined ? 'end' : { why: 'zeros where a header belongs' };
+  }
+  const header = readTarHeader(bytes);
+  if (header === undefined) return { why: 'not a canonical header' };
+  return isBundleName(header.name) ? header : { why: `unknown entry "${header.name}"` };
+}
+
+/** Exactly two zero blocks, and nothing behind them. */
+async function checkEnd({ handle, path, size, faults }: Reading, at: number): Promise<void> {
+  const missing = at + TAR_END - size;
+  if (missing !== 0) {
+    const [code, what] =
+      missing > 0
+        ? (['BUNDLE_TRUNCATED', 'bytes lack'] as const)
+        : (['BUNDLE_NOT_CANONICAL', 'bytes too many'] as const);
+    faults.push(
+      fault(code, `${path}: ${Math.abs(missing)} ${what} at the end of the archive, byte ${at}`, {
+        details: { offset: at, expected: at + TAR_END, found: size },
+      }),
+    );
+  }
+  const bad = (await readAt(handle, at, TAR_END)).findIndex((b) => b !== 0);
+  if (bad >= 0) faults.push(notCanonical(path, at + bad, 'the end of the archive is not zero'));
+}
+
+/**
+ * Reads all headers of a tar and compares each byte for byte with the one that this name and size must have. After
+ * damage it goes on at the next header, so that one bad block does not hide the rest.
+ */
+export async function scanTar(handle: FileHandle, path: string, size: number): Promise<Scan> {
+  const reading: Reading = { handle, path, size, entries: [], faults: [] };
+  const { entries, faults } = reading;
+  let at = 0;
+  while (entries.length < LIMITS.bundleEntries) {
+    const found = await lookAt(reading, at);
+    if (found === 'end') break;
+    if ('why' in found) {
+      faults.push(notCanonical(path, at, found.why));
+      const next = await nextHeader(reading, at + TAR_BLOCK);
+      if (next === undefined) return reading;
+      at = next;
+      continue;
+    }
+    const offset = at + tarHeaderLength(found.size);
+    if (offset + found.size > size) {
+      const details = { entry: found.name, offset, expected: found.size, found: Math.max(0, size - offset) };
+      const what = `${found.name} needs ${found.size} bytes from byte ${offset}, the file ends at byte ${size}`;
+      faults.push(fault('BUNDLE_TRUNCATED', `${path}: ${what}`, { details }));
+      return reading;
+    }
+    entries.push({ name: found.name, size: found.size, offset });
+    at = offset + found.size + tarPadding(found.size);
+  }
+  await checkEnd(reading, at);
+  return reading;
+}

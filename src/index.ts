@@ -1,0 +1,29 @@
+/** The public library: the verbs that the program calls, with what they take and give. */
+
+export type { Digest } from './core/digest.ts';
+export {
+  type ErrorCode,
+  exitCodeOf,
+  type Fault,
+  isErrorCode,
+  type Position,
+  SealiftError,
+} from './core/errors.ts';
+export type { Context, Emit, Event } from './core/events.ts';
+export type { Naming } from './core/naming.ts';
+export type { DiffChange, DiffEntry, DiffKind, FactChange, Facts, LockDiff } from './lock/diff.ts';
+export type { ChartLock, FileLock, ImageLock, Lock } from './lock/schema.ts';
+export { type DiffResult, type DiffSide, diff } from './ops/diff.ts';
+export { type LoadedEntry, type LoadedTarget, type LoadOptions, type LoadResult, load } from './ops/load.ts';
+export {
+  checkLockFile,
+  type LockCheckResult,
+  type LockOptions,
+  type LockResult,
+  lock,
+} from './ops/lock.ts';
+export { type Listed, type LsResult, ls } from './ops/ls.ts';
+export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
+export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';
+export { type Chain, refuseDamaged, type VerifyOptions, type VerifyResult, verify } from './ops/verify.ts';
+export { type RegistryOptions, type RunningRegistry, startRegistry } from './serve/registry.ts';

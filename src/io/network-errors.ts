@@ -1,0 +1,87 @@
+import { errors } from 'undici';
+import { SealiftError } from '../core/errors.ts';
+
+/** The parser's own code is there in some versions of undici only. */
+const NOT_HTTP = 'HPE_NOT_HTTP';
+
+const NETWORK_CODES = new Set([
+  NOT_HTTP,
+  'ECONNRESET',
+  'ECONNREFUSED',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_SOCKET',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  'UND_ERR_CLOSED',
+  'UND_ERR_DESTROYED',
+]);
+
+/** Codes of OpenSSL's verification (`CERT_HAS_EXPIRED`, `UNABLE_TO_VERIFY_LEAF_SIGNATURE` …) and of Node's TLS. */
+const TLS_CODE = /^ERR_TLS|CERT|SELF_SIGNED|SSL|^UNABLE_TO_/;
+
+/** The system codes of an error and of what caused it. */
+function codesOf(error: unknown): string[] {
+  const codes: string[] = [];
+  for (let e = error, depth = 0; e instanceof Error && depth < 4; e = e.cause, depth++) {
+    if (e instanceof errors.HTTPParserError) codes.push(NOT_HTTP);
+    else if ('code' in e && typeof e.code === 'string') codes.push(e.code);
+  }
+  return codes;
+}
+
+/** True for faults of the wire, which a new try may cure. */
+export function isNetworkError(error: unknown): boolean {
+  if (error instanceof SealiftError)
+    return error.code === 'NETWORK_FAILED' || error.code === 'NETWORK_TIMEOUT';
+  return codesOf(error).some((c) => NETWORK_CODES.has(c));
+}
+
+/** What an error says, for a line on the screen: its message, else its code. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'broken';
+  return error.message || (codesOf(error)[0] ?? 'broken');
+}
+
+/** A fault of the wire as our error; other errors pass unchanged. */
+export function networkError(error: unknown, where: string): unknown {
+  if (error instanceof SealiftError) return error;
+  const codes = codesOf(error);
+  const cause = { cause: error };
+  if (codes.some((c) => c.includes('TIMEOUT') || c === 'ETIMEDOUT')) {
+    return new SealiftError('NETWORK_TIMEOUT', `${where}: no answer in time`, {
+      ...cause,
+      hint: 'check the network, the port and proxies in between, then run the same command again',
+    });
+  }
+  if (codes.some((c) => TLS_CODE.test(c))) {
+    return new SealiftError('NETWORK_FAILED', `${where}: TLS failed (${codes[0]})`, {
+      ...cause,
+      hint: 'give the CA with registries.<host>.caFile, or plainHttp: true when the server has no TLS',
+    });
+  }
+  if (codes.includes('UND_ERR_REQ_CONTENT_LENGTH_MISMATCH')) {
+    return new SealiftError(
+      'CONTENT_SIZE_MISMATCH',
+      `${where}: the body to send has not the announced size`,
+      {
+        ...cause,
+        side: 'source',
+      },
+    );
+  }
+  if (isNetworkError(error)) {
+    return new SealiftError('NETWORK_FAILED', `${where}: ${reasonOf(error)}`, {
+      ...cause,
+      hint: 'check the host name, the port and the network, then run the same command again',
+    });
+  }
+  return error;
+}

@@ -1,0 +1,101 @@
+import type { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { errorText, type HttpClient, type HttpRequest, type HttpResponse, isLoopback } from '../io/http.ts';
+import { wholeAnswer } from '../io/resume.ts';
+import { statusError } from './answers.ts';
+import { RegistryAuth } from './auth.ts';
+
+/** How to reach one registry, where it differs from HTTPS with the system's trust. */
+export interface HostConfig {
+  /** Plain HTTP; the default only on loopback hosts. */
+  readonly plainHttp?: boolean;
+  /** Accept any certificate. */
+  readonly insecure?: boolean;
+  /** PEM file with CAs. */
+  readonly caFile?: string;
+}
+
+/** What a request does, for its authorization. */
+export interface Purpose {
+  /** '' for the registry itself. */
+  readonly repository: string;
+  readonly access: 'pull' | 'push';
+  /** Another repository that a blob is mounted from. */
+  readonly mountFrom?: string;
+}
+
+function scopesOf(purpose: Purpose): string[] {
+  if (purpose.repository === '') return [];
+  const actions = purpose.access === 'push' ? 'pull,push' : 'pull';
+  const from = purpose.mountFrom === undefined ? [] : [`repository:${purpose.mountFrom}:pull`];
+  return [`repository:${purpose.repository}:${actions}`, ...from];
+}
+
+/** Requests to one registry, with its authorization. */
+export class RegistryWire {
+  readonly host: string;
+  readonly context: Context;
+  readonly base: URL;
+  readonly #http: HttpClient;
+  readonly #config: HostConfig;
+  readonly #auth: RegistryAuth;
+
+  /** @param host as in a reference: `docker.io`, `quay.io`, `10.0.0.1:5000` */
+  constructor(
+    host: string,
+    options: { readonly http: HttpClient; readonly context: Context; readonly config: HostConfig },
+  ) {
+    this.host = host;
+    this.context = options.context;
+    this.#http = options.http;
+    this.#config = options.config;
+    const api = host === 'docker.io' ? 'registry-1.docker.io' : host;
+    const plain = this.#config.plainHttp ?? isLoopback(new URL(`https://${api}`).hostname);
+    this.base = new URL(`${plain ? 'http' : 'https'}://${api}`);
+    this.#auth = new RegistryAuth({
+      http: this.#http,
+      context: this.context,
+      host,
+      origin: this.base,
+      tls: this.#config,
+    });
+  }
+
+  url(path: string): URL {
+    return new URL(path, this.base);
+  }
+
+  /** Sends one request with authorization; a 401 is answered once with what the server asks for. */
+  async send(req: Omit<HttpRequest, 'tls'>, purpose: Purpose): Promise<HttpResponse> {
+    const about = { scopes: scopesOf(purpose), repository: purpose.repository };
+    const local = req.url.origin === this.base.origin;
+    for (let attempt = 0; ; attempt++) {
+      const authorization = local ? await this.#auth.header(about) : undefined;
+      const response = await this.#http.request({
+        ...req,
+        tls: this.#config,
+        headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
+      });
+      // Another host's 401, after a redirect, is not for our credentials (registry.md A7).
+      const own = local && response.url.origin === this.base.origin;
+      if (response.status !== 401 || attempt > 0 || !own) return response;
+      await response.body.dump();
+      await this.#auth.learn(response.headers['www-authenticate'], { ...about, refused: authorization });
+    }
+  }
+
+  /** Sends a GET and gathers its small answer; other answers than 200 come back unread. */
+  read(
+    req: Pick<HttpRequest, 'url' | 'headers'>,
+    about: Purpose & { readonly limit: number; readonly what: string },
+  ): Promise<{ readonly response: HttpResponse; readonly bytes: Buffer | undefined }> {
+    const ask = (): Promise<HttpResponse> => this.send({ method: 'GET', ...req }, about);
+    return wholeAnswer(ask, { limit: about.limit, what: about.what, context: this.context });
+  }
+
+  /** A refusal as our error. Reads the start of its body. */
+  async fail(response: HttpResponse, what: string, side: 'source' | 'destination'): Promise<SealiftError> {
+    const text = await errorText(response);
+    return statusError(response, { text, what: `${this.host}: ${what}`, host: this.host, side });
+  }
+}

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { resolve } from 'node:path';
 import { archiveOf } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
@@ -250,6 +251,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     const bundle = await openBundle(resolve(options.bundle), { signal: context.signal });
     const stop = new AbortController();
     const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
+    setMaxListeners(0, linked.signal); // Every running request of every target listens.
     let racers: Racer[] = [];
     try {
       if (options.verify === true) await refuseBad(bundle, context);

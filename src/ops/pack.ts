@@ -1,35 +1,26 @@
 import { dirname, resolve } from 'node:path';
-import { artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
 import { removePartial } from '../bundle/partial.ts';
-import { type Artifact, type BundlePlan, type PlannedEntry, planBundle } from '../bundle/plan.ts';
+import { type Artifact, type BundlePlan, blobName, type PlannedEntry, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
-import type { Descriptor } from '../core/descriptor.ts';
-import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { LIMITS } from '../core/limits.ts';
-import { parseReference } from '../core/reference.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { chartArtifact } from '../helm/artifact.ts';
 import { kindOf } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
-import { collect, digestOf, verified } from '../io/verify.ts';
-import { type ChartLock, chartName, type FileLock, type Lock } from '../lock/schema.ts';
-import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
-import type { ContentReader } from '../oci/content.ts';
-import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
-import { downloadUrl } from '../source/download.ts';
-import { openFile } from '../source/file.ts';
+import { digestOf, verified } from '../io/verify.ts';
+import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
 import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
+import { type BlobSource, blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { checkOpened } from './verify.ts';
 import { registriesConfig } from './wanted.ts';
 
-/** Manifests asked for at once, and blobs received at once. */
-const MANIFESTS_PARALLEL = 8;
+/** Blobs received at once. */
 const BLOBS_PARALLEL = 6;
 
 export interface PackOptions {
@@ -57,14 +48,6 @@ export interface PackResult {
   readonly compared: 'bytes' | 'headers' | null;
   readonly stats: WriterStats | null;
   readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
-}
-
-interface Tools {
-  readonly context: Context;
-  readonly access: ChartAccess;
-  readonly lock: Lock;
-  /** Manifests that were read for the plan, until they are written: each is asked for once, because registries count. */
-  readonly manifests: Map<Digest, Uint8Array>;
 }
 
 /**
@@ -96,7 +79,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
         await removePartial(out);
         return finished;
       }
-      const tools: Tools = { context, access, lock, manifests: new Map() };
+      const tools: PackTools = { context, access, lock, manifests: new Map() };
       const artifacts = await readArtifacts(tools, there);
       const plan = planBundle({ value: lock, bytes }, artifacts);
       await there?.close();
@@ -186,111 +169,12 @@ function result(facts: {
   };
 }
 
-/** Manifests first, many at a time: from the older bundle where it has them, else from the registries. */
-async function readArtifacts(tools: Tools, there: Bundle | undefined): Promise<Artifact[]> {
-  const { context, access, lock } = tools;
-  context.emit({ type: 'phase', name: 'manifests', detail: `${lock.images.length} images` });
-  const ask: ReadManifest = async (descriptor, { image, chart }) => {
-    if (there?.has(descriptor.digest) === true) {
-      try {
-        const bytes = there.open(descriptor, { signal: context.signal });
-        return await collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
-      } catch (error) {
-        if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
-      }
-    }
-    const source =
-      chart?.source.type === 'oci' ? ociReference(chart.source.ref) : parseReference(image?.ref ?? '');
-    const content = await access.registries.getManifest(source, descriptor.digest);
-    if (content.bytes.length !== descriptor.size) {
-      throw new SealiftError(
-        'CONTENT_SIZE_MISMATCH',
-        `${descriptor.digest}: expected ${descriptor.size} bytes, found ${content.bytes.length}`,
-      );
-    }
-    return content.bytes;
-  };
-  const read: ReadManifest = async (descriptor, of) => {
-    const bytes = tools.manifests.get(descriptor.digest) ?? (await ask(descriptor, of));
-    tools.manifests.set(descriptor.digest, bytes);
-    return bytes;
-  };
-  const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
-  const done = await mapBounded(artifactJobs(lock, read), limits, (job) => attempt(job.read));
-  const { values, faults } = sortAttempts(done);
-  if (faults.length > 0) throw errorOf(faults, `${faults.length} manifests cannot be fetched`);
-  return values;
-}
-
-/** Where one blob comes from: streams it from a byte on. */
-type BlobSource = (offset: number) => AsyncIterable<Uint8Array>;
-
-async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
-  yield bytes.subarray(offset);
-}
-
-function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
-  return (offset) => reader.open(descriptor, { signal: context.signal, offset });
-}
-
-/** A manifest that was read for the plan; it is forgotten once written. */
-function fromMemory(tools: Tools, descriptor: Descriptor): BlobSource {
-  return async function* (offset) {
-    const bytes = tools.manifests.get(descriptor.digest);
-    if (bytes === undefined) throw new SealiftError('INTERNAL', `manifest ${descriptor.digest} was not kept`);
-    yield* bytesOf(bytes, offset);
-  };
-}
-
-/** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
-function blobSources(artifacts: readonly Artifact[], tools: Tools): Map<Digest, BlobSource> {
-  const { lock, access, context } = tools;
-  const sources = new Map<Digest, BlobSource>();
-  const graphs = new Map(artifacts.map((a) => [`${a.kind} ${a.name}`, a.graph]));
-  const addGraph = (key: string, reader: ContentReader): void => {
-    for (const { descriptor, kind } of graphs.get(key)?.nodes.values() ?? []) {
-      if (sources.has(descriptor.digest)) continue;
-      const isManifest = kind === 'index' || kind === 'manifest';
-      const source = isManifest ? fromMemory(tools, descriptor) : fromReader(reader, descriptor, context);
-      sources.set(descriptor.digest, source);
-    }
-  };
-  for (const image of lock.images) {
-    addGraph(`image ${image.ref}`, access.registries.reader(parseReference(image.ref)));
-  }
-  for (const chart of lock.charts) {
-    if (chart.source.type === 'oci') {
-      addGraph(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
-    } else addChart(sources, chart, tools);
-  }
-  for (const file of lock.files) addFile(sources, file, tools);
-  sources.set(EMPTY_JSON_DIGEST, (offset) => bytesOf(EMPTY_CONFIG_BYTES, offset));
-  sources.set(EMPTY_DIGEST, (offset) => bytesOf(Buffer.alloc(0), offset));
-  return sources;
-}
-
-function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Tools): void {
-  const { access, lock } = tools;
-  const { archive, provenanceDigest } = chart.integrity;
-  sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
-  if (provenanceDigest === undefined || chart.source.type !== 'http') return;
-  const url = new URL(chart.source.url);
-  url.pathname += '.prov';
-  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, offset }));
-}
-
-function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: Tools): void {
-  const { artifact, manifest } = fileArtifactOf(file);
-  sources.set(artifact.root.digest, (offset) => bytesOf(manifest, offset));
-  sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));
-}
-
 async function write(job: {
   readonly plan: BundlePlan;
   readonly out: string;
   readonly kind: 'tar' | 'folder';
   readonly artifacts: readonly Artifact[];
-  readonly tools: Tools;
+  readonly tools: PackTools;
 }): Promise<WriterStats> {
   const { plan, out, kind, tools } = job;
   const { context } = tools;
@@ -305,7 +189,7 @@ async function write(job: {
     const made = madeFromCharts(tools.lock);
     const fetched = missing.filter((e) => e.digest === undefined || !made.has(e.digest));
     const largestFirst = fetched.sort((a, b) => b.size - a.size);
-    const faults = await fillAll(writer, { entries: largestFirst, sources, tools });
+    const faults = await fillAll(writer, { entries: largestFirst, sources, tools, artifacts: job.artifacts });
     if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
     for (const chart of tools.lock.charts) await fillChartDocuments(writer, chart, context);
     context.emit({ type: 'phase', name: 'finish' });
@@ -316,21 +200,41 @@ async function write(job: {
   }
 }
 
+/** What a running blob is called on the screen: the artifact that wants it first, and the start of its digest. */
+function labelsOf(artifacts: readonly Artifact[]): Map<string, string> {
+  const labels = new Map<string, string>();
+  for (const { name, graph } of artifacts) {
+    const short = name.replace(/@.*$/, '').split('/').at(-1) ?? name;
+    for (const digest of graph.nodes.keys()) {
+      const entry = blobName(digest);
+      if (!labels.has(entry)) labels.set(entry, `${short} ${digest.slice(7, 19)}`);
+    }
+  }
+  return labels;
+}
+
 async function fillAll(
   writer: BundleWriter,
   job: {
     readonly entries: readonly PlannedEntry[];
     readonly sources: ReadonlyMap<Digest, BlobSource>;
-    readonly tools: Tools;
+    readonly tools: PackTools;
+    readonly artifacts: readonly Artifact[];
   },
 ): Promise<Fault[]> {
   const { context } = job.tools;
+  const labels = labelsOf(job.artifacts);
   const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
   const done = await mapBounded(job.entries, limits, (entry) =>
     attempt(async () => {
       const source = entry.digest === undefined ? undefined : job.sources.get(entry.digest);
       if (source === undefined) throw new SealiftError('INTERNAL', `no source for ${entry.name}`);
-      context.emit({ type: 'start', id: entry.name, label: entry.name.slice(13, 25), size: entry.size });
+      context.emit({
+        type: 'start',
+        id: entry.name,
+        label: labels.get(entry.name) ?? entry.name,
+        size: entry.size,
+      });
       try {
         await writer.fill(entry, source);
       } catch (error) {

@@ -1,0 +1,130 @@
+import { artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/plan.ts';
+import type { Bundle } from '../bundle/reader.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
+import { errorOf, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import { parseReference } from '../core/reference.ts';
+import { mapBounded } from '../io/pool.ts';
+import { collect } from '../io/verify.ts';
+import { type ChartLock, chartName, type FileLock, type Lock } from '../lock/schema.ts';
+import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
+import type { ContentReader } from '../oci/content.ts';
+import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
+import { downloadUrl } from '../source/download.ts';
+import { openFile } from '../source/file.ts';
+import { attempt, sortAttempts } from './session.ts';
+
+/** Manifests asked for at once. */
+const MANIFESTS_PARALLEL = 8;
+
+/** What a pack works with. */
+export interface PackTools {
+  readonly context: Context;
+  readonly access: ChartAccess;
+  readonly lock: Lock;
+  /** Manifests that were read for the plan, until they are written: each is asked for once, because registries count. */
+  readonly manifests: Map<Digest, Uint8Array>;
+}
+
+/** Manifests first, many at a time: from the older bundle where it has them, else from the registries. */
+export async function readArtifacts(tools: PackTools, there: Bundle | undefined): Promise<Artifact[]> {
+  const { context, access, lock } = tools;
+  context.emit({ type: 'phase', name: 'manifests', detail: `${lock.images.length} images` });
+  const ask: ReadManifest = async (descriptor, { image, chart }) => {
+    if (there?.has(descriptor.digest) === true) {
+      try {
+        const bytes = there.open(descriptor, { signal: context.signal });
+        return await collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
+      } catch (error) {
+        if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
+      }
+    }
+    const source =
+      chart?.source.type === 'oci' ? ociReference(chart.source.ref) : parseReference(image?.ref ?? '');
+    const content = await access.registries.getManifest(source, descriptor.digest);
+    if (content.bytes.length !== descriptor.size) {
+      throw new SealiftError(
+        'CONTENT_SIZE_MISMATCH',
+        `${descriptor.digest}: expected ${descriptor.size} bytes, found ${content.bytes.length}`,
+      );
+    }
+    return content.bytes;
+  };
+  const read: ReadManifest = async (descriptor, of) => {
+    const bytes = tools.manifests.get(descriptor.digest) ?? (await ask(descriptor, of));
+    tools.manifests.set(descriptor.digest, bytes);
+    return bytes;
+  };
+  const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
+  const done = await mapBounded(artifactJobs(lock, read), limits, (job) => attempt(job.read));
+  const { values, faults } = sortAttempts(done);
+  if (faults.length > 0) throw errorOf(faults, `${faults.length} manifests cannot be fetched`);
+  return values;
+}
+
+/** Where one blob comes from: streams it from a byte on. */
+export type BlobSource = (offset: number) => AsyncIterable<Uint8Array>;
+
+/** Bytes in memory as a source. */
+export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
+  yield bytes.subarray(offset);
+}
+
+function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
+  return (offset) => reader.open(descriptor, { signal: context.signal, offset });
+}
+
+/** A manifest that was read for the plan; it is forgotten once written. */
+function fromMemory(tools: PackTools, descriptor: Descriptor): BlobSource {
+  return async function* (offset) {
+    const bytes = tools.manifests.get(descriptor.digest);
+    if (bytes === undefined) throw new SealiftError('INTERNAL', `manifest ${descriptor.digest} was not kept`);
+    yield* bytesOf(bytes, offset);
+  };
+}
+
+/** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
+export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Map<Digest, BlobSource> {
+  const { lock, access, context } = tools;
+  const sources = new Map<Digest, BlobSource>();
+  const graphs = new Map(artifacts.map((a) => [`${a.kind} ${a.name}`, a.graph]));
+  const addGraph = (key: string, reader: ContentReader): void => {
+    for (const { descriptor, kind } of graphs.get(key)?.nodes.values() ?? []) {
+      if (sources.has(descriptor.digest)) continue;
+      const isManifest = kind === 'index' || kind === 'manifest';
+      const source = isManifest ? fromMemory(tools, descriptor) : fromReader(reader, descriptor, context);
+      sources.set(descriptor.digest, source);
+    }
+  };
+  for (const image of lock.images) {
+    addGraph(`image ${image.ref}`, access.registries.reader(parseReference(image.ref)));
+  }
+  for (const chart of lock.charts) {
+    if (chart.source.type === 'oci') {
+      addGraph(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
+    } else addChart(sources, chart, tools);
+  }
+  for (const file of lock.files) addFile(sources, file, tools);
+  sources.set(EMPTY_JSON_DIGEST, (offset) => bytesOf(EMPTY_CONFIG_BYTES, offset));
+  sources.set(EMPTY_DIGEST, (offset) => bytesOf(Buffer.alloc(0), offset));
+  return sources;
+}
+
+function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: PackTools): void {
+  const { access, lock } = tools;
+  const { archive, provenanceDigest } = chart.integrity;
+  sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
+  if (provenanceDigest === undefined || chart.source.type !== 'http') return;
+  const url = new URL(chart.source.url);
+  url.pathname += '.prov';
+  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, offset }));
+}
+
+function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {
+  const { artifact, manifest } = fileArtifactOf(file);
+  sources.set(artifact.root.digest, (offset) => bytesOf(manifest, offset));
+  sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));
+}

@@ -1,0 +1,155 @@
+import { basename } from 'node:path';
+import type { Command } from 'commander';
+import { EXIT, errorOf, exitCodeOf, type Fault, SealiftError } from '../../core/errors.ts';
+import type { Lock } from '../../lock/schema.ts';
+import type { LockCheckResult, LockOptions, LockResult } from '../../ops/lock.ts';
+import { examples } from '../examples.ts';
+import type { Outcome, RunVerb } from '../outcome.ts';
+import { diffLines, diffSummary, isEmptyDiff } from '../render-diff.ts';
+import { contentText, harmless, shellWord } from '../words.ts';
+
+interface LockFlags {
+  readonly file: string;
+  readonly lock?: string;
+  readonly update?: readonly string[];
+  readonly updateAll?: boolean;
+  readonly check?: boolean;
+  readonly online?: boolean;
+  readonly diff?: boolean;
+  readonly json?: boolean;
+}
+
+/** New entries that the summary names. */
+const ADDED_SHOWN = 20;
+
+/** The flags that name manifest and lock, where they are not the defaults. */
+function placeFlags(flags: { readonly file: string; readonly lock?: string }): string {
+  const file = flags.file === 'sealift.yaml' ? '' : ` -f ${shellWord(flags.file)}`;
+  return `${file}${flags.lock === undefined ? '' : ` --lock ${shellWord(flags.lock)}`}`;
+}
+
+function packCommand(flags: LockFlags, of: { readonly name: string; readonly version: string }): string {
+  return `sealift pack${placeFlags(flags)} -o ${shellWord(`${of.name}-${of.version}.tar`)}`;
+}
+
+function contentOf(lock: Lock): { readonly images: number; readonly charts: number; readonly files: number } {
+  return { images: lock.images.length, charts: lock.charts.length, files: lock.files.length };
+}
+
+function lockOutcome(result: LockResult, flags: LockFlags): Outcome {
+  const { path, lock, diff, written, warnings } = result;
+  const content = contentOf(lock);
+  const isDry = flags.diff === true;
+  const document = { command: 'lock', path, written, dryRun: isDry, content, ...diff, warnings };
+  const has = `${harmless(path)}: ${contentText(content)}`;
+  if (isDry) {
+    const same = isEmptyDiff(diff);
+    return {
+      document,
+      warnings,
+      data: diffLines(diff),
+      summary: [
+        same
+          ? `${has}, nothing would change`
+          : 'nothing was written: this is what `sealift lock` would change',
+      ],
+      next: same ? packCommand(flags, lock) : `sealift lock${placeFlags(flags)}`,
+    };
+  }
+  return {
+    document,
+    warnings,
+    summary: written
+      ? [`wrote ${has}`, ...diffSummary(diff, ADDED_SHOWN)]
+      : [`${has}, all in step, nothing was written`],
+    next: packCommand(flags, lock),
+  };
+}
+
+/** The error of a check. What says that the check failed decides over what could not be asked. */
+function checkFailure(faults: readonly Fault[], flags: LockFlags): SealiftError {
+  const lockName = flags.lock === undefined ? 'versions.lock' : basename(flags.lock);
+  const decides = faults.find((f) => exitCodeOf(f.code) === EXIT.checkSaysNo) ?? faults[0];
+  const stale = faults.some((f) => f.code === 'LOCK_STALE');
+  const drift = faults.some((f) => exitCodeOf(f.code) === EXIT.checkSaysNo);
+  const headline = stale
+    ? `${lockName} does not match ${basename(flags.file)}`
+    : drift
+      ? `the sources are no longer what ${lockName} says`
+      : 'the sources could not all be asked';
+  return errorOf(faults, headline, decides?.code ?? 'INTERNAL');
+}
+
+function checkOutcome(result: LockCheckResult, flags: LockFlags): Outcome {
+  const { path, online, checked, faults, warnings } = result;
+  const document = {
+    command: 'lock',
+    check: true,
+    path,
+    online,
+    checked,
+    inStep: faults.length === 0,
+    warnings,
+  };
+  if (faults.length > 0) return { document, warnings, summary: [], failure: checkFailure(faults, flags) };
+  const sources = online ? ' and with what the sources publish now' : '';
+  return {
+    document,
+    warnings,
+    summary: [`${harmless(path)} is in step with ${harmless(flags.file)}${sources}: ${contentText(checked)}`],
+    next: `sealift pack${placeFlags(flags)} -o OUT.tar`,
+  };
+}
+
+function refuseLonelyOnline(flags: LockFlags): void {
+  if (flags.online !== true || flags.check === true) return;
+  throw new SealiftError('USAGE', '--online belongs to --check', {
+    hint: 'run `sealift lock --check --online`',
+  });
+}
+
+/** `sealift lock`. */
+export function addLock(program: Command, run: RunVerb): void {
+  const command = program.command('lock').summary('resolve sealift.yaml into versions.lock');
+  command
+    .description(
+      'Asks every source what the manifest means today and writes it down in versions.lock. Pins that hold never move by themselves.',
+    )
+    .addHelpText(
+      'before',
+      examples(
+        'sealift lock                                make or complete versions.lock',
+        'sealift lock --update nginx redis           move the pins of two entries, showing old → new',
+        'sealift lock --diff                         what would change, without writing',
+        'sealift lock --check                        for CI: exit 3 when not in step; no network',
+        'sealift lock --check --online               also ask the sources whether they still publish the same',
+      ),
+    )
+    .option('-f, --file <path>', 'the manifest', 'sealift.yaml')
+    .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
+    .option('--update <name...>', 'move the pins of these images, charts or files')
+    .option('--update-all', 'move every pin')
+    .option('--check', 'compare only, write nothing; exit 3 when not in step')
+    .option('--online', 'with --check: ask the sources too')
+    .option('--diff', 'print what would change, write nothing')
+    .option('--json', 'one JSON document on stdout');
+  for (const option of command.options) {
+    if (option.long === '--check') option.conflicts(['diff', 'update', 'updateAll']);
+  }
+  command.action((flags: LockFlags) => {
+    return run(flags, async (context) => {
+      refuseLonelyOnline(flags);
+      const { checkLockFile, lock } = await import('../../ops/lock.ts');
+      const options: LockOptions = {
+        manifestPath: flags.file,
+        ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
+        ...(flags.update === undefined ? {} : { update: flags.update }),
+        updateAll: flags.updateAll === true,
+        dryRun: flags.diff === true,
+      };
+      if (flags.check !== true) return lockOutcome(await lock(options, context), flags);
+      const checked = await checkLockFile({ ...options, online: flags.online === true }, context);
+      return checkOutcome(checked, flags);
+    });
+  });
+}

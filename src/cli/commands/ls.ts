@@ -1,0 +1,65 @@
+import type { Command } from 'commander';
+import type { Listed, LsResult } from '../../ops/ls.ts';
+import { examples } from '../examples.ts';
+import type { Outcome, RunVerb } from '../outcome.ts';
+import { bytesText, contentText, count, exactBytes, harmless, shellWord, table } from '../words.ts';
+
+interface LsFlags {
+  readonly json?: boolean;
+}
+
+function rowOf(item: Listed): string[] {
+  const platforms = item.platforms.length === 0 ? '-' : item.platforms.join(',');
+  return [
+    item.kind,
+    harmless(item.name),
+    `${harmless(platforms)}${item.sparse ? ' *' : ''}`,
+    bytesText(item.size),
+    bytesText(item.shared),
+    item.digest,
+  ];
+}
+
+function contentOf(artifacts: readonly Listed[]): Parameters<typeof contentText>[0] {
+  const of = (kind: Listed['kind']): number => artifacts.filter((a) => a.kind === kind).length;
+  return { images: of('image'), charts: of('chart'), files: of('file') };
+}
+
+function lsOutcome(result: LsResult, bundle: string): Outcome {
+  const { name, version, size, blobs, blobBytes, sharedBytes, artifacts } = result;
+  const heads = ['KIND', 'NAME', 'PLATFORMS', 'SIZE', 'SHARED', 'DIGEST'];
+  const sparse = artifacts.some((a) => a.sparse)
+    ? [
+        '* only some platforms of the index are carried: plain `ctr images import` and `skopeo copy` work, their all-platform modes do not',
+      ]
+    : [];
+  return {
+    document: { command: 'ls', ...result },
+    data: table([heads, ...artifacts.map(rowOf)], [3, 4]),
+    summary: [
+      ...sparse,
+      `${harmless(name)} ${harmless(version)}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
+    ],
+    next: `sealift verify ${shellWord(bundle)}`,
+  };
+}
+
+/** `sealift ls`. */
+export function addLs(program: Command, run: RunVerb): void {
+  program
+    .command('ls')
+    .summary('list what a bundle holds')
+    .description('Lists images, charts and files with sizes, shared bytes and digests. Blobs are not read.')
+    .argument('<bundle>', 'a bundle: file or folder')
+    .addHelpText(
+      'before',
+      examples('sealift ls astrago.tar', "sealift ls astrago.tar --json | jq -r '.artifacts[].name'"),
+    )
+    .option('--json', 'one JSON document on stdout')
+    .action((bundle: string, flags: LsFlags) => {
+      return run(flags, async (context) => {
+        const { ls } = await import('../../ops/ls.ts');
+        return lsOutcome(await ls(bundle, context), bundle);
+      });
+    });
+}

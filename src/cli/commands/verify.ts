@@ -1,0 +1,76 @@
+import type { Command } from 'commander';
+import { SealiftError } from '../../core/errors.ts';
+import type { Chain, VerifyResult } from '../../ops/verify.ts';
+import { examples } from '../examples.ts';
+import type { Outcome, RunVerb } from '../outcome.ts';
+import { contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
+
+interface VerifyFlags {
+  readonly lock?: string;
+  readonly deep?: boolean;
+  readonly json?: boolean;
+}
+
+/** Which chain of trust was walked, in plain words. */
+const CHAINS: Readonly<Record<Chain, string>> = {
+  lock: 'compared with the versions.lock that you gave: SHA-256 of every blob (and BLAKE3). Whoever trusts that lock can trust this bundle.',
+  digests:
+    'compared with the digests inside the bundle: SHA-256 and BLAKE3 of everything. This finds damage, not a forged bundle: for that give --lock FILE, a lock that came another way.',
+  b3sums:
+    'compared with the list inside the bundle: BLAKE3 of everything. This finds damage, not a forged bundle: for that give --lock FILE, a lock that came another way.',
+};
+
+async function failureOf(result: VerifyResult): Promise<SealiftError | undefined> {
+  const { refuseDamaged } = await import('../../ops/verify.ts');
+  try {
+    refuseDamaged(result);
+    return undefined;
+  } catch (error) {
+    if (error instanceof SealiftError) return error;
+    throw error;
+  }
+}
+
+async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outcome> {
+  const failure = await failureOf(result);
+  const { faults: _, ...facts } = result;
+  const read = `${count(result.entries, 'entry')}, ${exactBytes(result.bytes)}`;
+  const title = harmless(`${bundle}: ${result.name} ${result.version}`);
+  const document = { command: 'verify', ok: failure === undefined, ...facts };
+  const chain = `  ${CHAINS[result.chain]}`;
+  if (failure !== undefined) return { document, summary: [`${title}: read ${read}`, chain], failure };
+  return {
+    document,
+    summary: [`${title} is whole: ${contentText(result)}; ${read}`, chain],
+    next: `sealift load ${shellWord(bundle)} --registry HOST:PORT`,
+  };
+}
+
+/** `sealift verify`. */
+export function addVerify(program: Command, run: RunVerb): void {
+  program
+    .command('verify')
+    .summary('check a bundle: structure, every byte, every graph, every chart')
+    .description('Reads the whole bundle and reports every fault with its place; exit 5 when there is one.')
+    .argument('<bundle>', 'a bundle: file or folder')
+    .addHelpText(
+      'before',
+      examples(
+        'sealift verify astrago.tar                          is it whole?',
+        'sealift verify astrago.tar --lock versions.lock     is it exactly what this lock says?',
+        'sealift verify astrago.tar --deep                   SHA-256 besides BLAKE3',
+      ),
+    )
+    .option('--lock <file>', 'a versions.lock that came another way: the bundle must be exactly its content')
+    .option('--deep', 'SHA-256 of every entry besides BLAKE3 (always done with --lock)')
+    .option('--json', 'one JSON document on stdout')
+    .action((bundle: string, flags: VerifyFlags) => {
+      return run(flags, async (context) => {
+        const { verify } = await import('../../ops/verify.ts');
+        const lock = flags.lock === undefined ? {} : { lockPath: flags.lock };
+        context.emit({ type: 'phase', name: 'verify' });
+        const result = await verify({ bundle, ...lock, deep: flags.deep === true }, context);
+        return await verifyOutcome(result, bundle);
+      });
+    });
+}

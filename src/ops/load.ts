@@ -26,7 +26,7 @@ import {
 } from '../target/target.ts';
 import { matchNames } from './names.ts';
 import { type RegistryPlace, registryTargetOf } from './registry-place.ts';
-import { withHttp } from './session.ts';
+import { countOf, withHttp } from './session.ts';
 import { checkOpened } from './verify.ts';
 
 export interface LoadOptions {
@@ -47,7 +47,7 @@ export interface LoadOptions {
   readonly dryRun?: boolean;
   /** Replace hand-edited chart trees and files with other bytes. */
   readonly force?: boolean;
-  /** Where the receipt is written. */
+  /** Where the receipt is written; a dry run writes none. */
   readonly receiptPath?: string;
 }
 
@@ -260,7 +260,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       context.emit({
         type: 'phase',
         name: 'plan',
-        detail: `${items.length} items, ${racers.length} targets`,
+        detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
       });
       await planAll(racers, items, { source: bundle, context: linked });
       if (options.dryRun !== true) await apply(racers, { stop, context });
@@ -269,7 +269,8 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       await bundle.close();
     }
     const result = resultOf(bundle, { racers, options, start, end: context.now() });
-    if (options.receiptPath !== undefined) await writeReceipt(options.receiptPath, result);
+    if (options.receiptPath !== undefined && options.dryRun !== true)
+      await writeReceipt(options.receiptPath, result);
     return result;
   });
 }

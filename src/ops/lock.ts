@@ -16,7 +16,7 @@ import { resolveFile } from '../source/file.ts';
 import { Registries } from '../source/registries.ts';
 import { chartNames, imageNames } from './names.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
-import { attempt, withHttp } from './session.ts';
+import { attempt, countOf, withHttp } from './session.ts';
 import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';
 
 export interface LockOptions {
@@ -132,7 +132,11 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     context.emit({
       type: 'phase',
       name: 'resolve',
-      detail: `${state.wanted.images.length} images, ${state.wanted.charts.length} charts, ${state.wanted.files.length} files`,
+      detail: [
+        countOf(state.wanted.images.length, 'image'),
+        countOf(state.wanted.charts.length, 'chart'),
+        countOf(state.wanted.files.length, 'file'),
+      ].join(', '),
     });
     const manifestName = basename(options.manifestPath);
     const images = await resolveImages(tools);

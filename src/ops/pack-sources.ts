@@ -15,7 +15,7 @@ import type { ContentReader } from '../oci/content.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
 import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
-import { attempt, sortAttempts } from './session.ts';
+import { attempt, countOf, sortAttempts } from './session.ts';
 
 /** Manifests asked for at once. */
 const MANIFESTS_PARALLEL = 8;
@@ -32,7 +32,7 @@ export interface PackTools {
 /** Manifests first, many at a time: from the older bundle where it has them, else from the registries. */
 export async function readArtifacts(tools: PackTools, there: Bundle | undefined): Promise<Artifact[]> {
   const { context, access, lock } = tools;
-  context.emit({ type: 'phase', name: 'manifests', detail: `${lock.images.length} images` });
+  context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
   const ask: ReadManifest = async (descriptor, { image, chart }) => {
     if (there?.has(descriptor.digest) === true) {
       try {

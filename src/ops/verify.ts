@@ -99,7 +99,11 @@ function unique(faults: readonly Fault[]): Fault[] {
 }
 
 async function compareWithLock(bundle: Bundle, lockPath: string): Promise<Fault[]> {
-  const bytes = await readFileLimited(lockPath, { limit: LIMITS.lockText, missing: 'LOCK_NOT_FOUND' });
+  const bytes = await readFileLimited(lockPath, {
+    limit: LIMITS.lockText,
+    missing: 'FILE_NOT_FOUND',
+    hint: 'give the lock that came with the bundle another way',
+  });
   if (bytes.equals(bundle.lockBytes)) return [];
   const given = parseLock(bytes, lockPath);
   const { added, removed, changed } = diffLocks(given, bundle.lock);

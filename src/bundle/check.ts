@@ -5,7 +5,7 @@ import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { throwIfAborted } from '../io/pool.ts';
-import { collect } from '../io/verify.ts';
+import { collect, digestOf } from '../io/verify.ts';
 import { digestOfName, parseSums } from './documents.ts';
 import type { FoundEntry } from './medium.ts';
 import { B3SUMS } from './plan.ts';
@@ -147,7 +147,7 @@ export async function checkBytes(
   const bytes = medium.entries.reduce((sum, e) => sum + e.size, 0);
   options.context.emit({ type: 'total', bytes, items: medium.entries.length });
   options.context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
-  const shaOf = await readShaSums(bundle);
+  const shaOf = await documentSums(bundle);
   for (const entry of medium.entries) {
     if (entry.name === B3SUMS) continue;
     const found = await orUnreadable(entry, () => judgeEntry(bundle, entry, { ...options, shaOf }));
@@ -158,12 +158,21 @@ export async function checkBytes(
   return { entries: medium.entries.length, bytes, sha256: options.sha256, faults };
 }
 
-/** SHA-256 of the documents by SHA256SUMS; its own faults were found when the bundle was opened. */
-async function readShaSums(bundle: Bundle): Promise<Map<string, string>> {
-  const entry = bundle.medium.entries.find((e) => e.name === 'SHA256SUMS');
-  if (entry === undefined) return new Map();
-  if (entry.size > LIMITS.bundleDocument) return new Map();
-  const bytes = await collect(bundle.medium.read(entry), { limit: LIMITS.bundleDocument, what: entry.name });
+/**
+ * SHA-256 of the documents: what the lock implies, or where that is unknown what SHA256SUMS says. Their own faults were
+ * found when the bundle was opened.
+ */
+async function documentSums({ plan, medium }: Bundle): Promise<ReadonlyMap<string, string>> {
+  if (plan !== undefined) {
+    return new Map(
+      plan.entries.flatMap((e) =>
+        e.bytes === undefined ? [] : [[e.name, hexOf(digestOf(e.bytes))] as const],
+      ),
+    );
+  }
+  const entry = medium.entries.find((e) => e.name === 'SHA256SUMS');
+  if (entry === undefined || entry.size > LIMITS.bundleDocument) return new Map();
+  const bytes = await collect(medium.read(entry), { limit: LIMITS.bundleDocument, what: entry.name });
   const { lines } = parseSums(bytes.toString('latin1'), 'SHA256SUMS');
   return new Map(lines.map((l) => [l.name, l.hex]));
 }

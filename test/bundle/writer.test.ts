@@ -1,0 +1,204 @@
+/** The writer by itself: wrong sources, two at once, and pools that cannot be read. */
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { readJournal } from '../../src/bundle/journal.ts';
+import { removePartial } from '../../src/bundle/partial.ts';
+import type { BundlePlan, PlannedEntry } from '../../src/bundle/plan.ts';
+import type { BlobPool } from '../../src/bundle/pool.ts';
+import { openBundle } from '../../src/bundle/reader.ts';
+import { type BundleWriter, openWriter } from '../../src/bundle/writer.ts';
+import { SealiftError } from '../../src/core/errors.ts';
+import { kindOf } from '../../src/io/files.ts';
+import { contextOf, openSite, type Packed, packSite, type Site } from './site.ts';
+
+let site: Site;
+let good: Packed;
+let plan: BundlePlan;
+let out: string;
+let turn = 0;
+
+beforeAll(async () => {
+  site = await openSite({ fleet: { images: 1 } });
+  good = await packSite(site);
+  const bundle = await openBundle(good.path, { signal: contextOf().signal });
+  await bundle.close();
+  if (bundle.plan === undefined) throw new Error('a good bundle has a plan');
+  plan = bundle.plan;
+});
+
+afterAll(() => site.close());
+
+beforeEach(() => {
+  turn += 1;
+  out = site.path(`writer-${turn}`, 'b.tar');
+});
+
+function open(pools: readonly BlobPool[] = [], kind: 'tar' | 'folder' = 'tar'): Promise<BundleWriter> {
+  return openWriter(out, { plan, kind, context: contextOf(), pools });
+}
+
+function contentOf(entry: PlannedEntry): Buffer {
+  return good.bytes.subarray(entry.offset, entry.offset + entry.size);
+}
+
+async function* chunks(bytes: Buffer, size = 700): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+async function fillAll(writer: BundleWriter): Promise<void> {
+  for (const entry of writer.missing()) {
+    await writer.fill(entry, (offset) => chunks(contentOf(entry).subarray(offset)));
+  }
+}
+
+describe('a bundle writer', () => {
+  it('writes the planned bytes, whatever the order in which the blobs come', async () => {
+    const writer = await open();
+    for (const entry of writer.missing().reverse()) {
+      await writer.fill(entry, (offset) => chunks(contentOf(entry).subarray(offset), 1));
+    }
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+    expect(await readdir(site.path(`writer-${turn}`))).toEqual(['b.tar']);
+  });
+
+  it('is not finished while a blob lacks', async () => {
+    const writer = await open();
+    await expect(writer.finish()).rejects.toThrow('blobs were never filled');
+    await writer.close();
+    expect(await kindOf(out)).toBeUndefined();
+  });
+
+  it('counts nothing as done that is shorter, longer or other than planned', async () => {
+    const writer = await open();
+    const entry = writer.missing().at(-1);
+    if (entry === undefined) throw new Error('there are blobs');
+    const content = contentOf(entry);
+    const other = Buffer.from(content);
+    other[0] = (other[0] ?? 0) ^ 1;
+    for (const [bytes, code] of [
+      [content.subarray(1), 'CONTENT_SIZE_MISMATCH'],
+      [Buffer.concat([content, Buffer.from('x')]), 'CONTENT_SIZE_MISMATCH'],
+      [other, 'CONTENT_DIGEST_MISMATCH'],
+      [Buffer.alloc(0), 'CONTENT_SIZE_MISMATCH'],
+    ] as const) {
+      await expect(writer.fill(entry, () => chunks(bytes))).rejects.toMatchObject({ code });
+      expect(writer.missing()).toContain(entry);
+    }
+    expect((await readJournal(`${out}.partial.journal`))?.done.size).toBe(0);
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('never writes beyond the place of a blob, however long its source is', async () => {
+    const writer = await open();
+    const [first, second] = writer.missing();
+    if (first === undefined || second === undefined) throw new Error('there are blobs');
+    await writer.fill(second, () => chunks(contentOf(second)));
+    const flood = chunks(Buffer.alloc(100_000, 0xff), 100_000);
+    await expect(writer.fill(first, () => flood)).rejects.toMatchObject({ code: 'CONTENT_SIZE_MISMATCH' });
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('goes on behind the bytes that came before a source broke, in the same run', async () => {
+    const writer = await open();
+    const entry = writer.missing().toSorted((a, b) => b.size - a.size)[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    const broken = async function* (): AsyncGenerator<Uint8Array> {
+      yield contentOf(entry).subarray(0, 1000);
+      throw new SealiftError('NETWORK_FAILED', 'cut');
+    };
+    await expect(writer.fill(entry, broken)).rejects.toMatchObject({ code: 'NETWORK_FAILED' });
+    const offsets: number[] = [];
+    await writer.fill(entry, (offset) => {
+      offsets.push(offset);
+      return chunks(contentOf(entry).subarray(offset));
+    });
+    expect(offsets).toEqual([1000]);
+    await writer.close();
+  });
+
+  it('keeps a second one away from the same path, and lets it in afterwards', async () => {
+    const first = await open();
+    const entry = first.missing()[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    await first.fill(entry, () => chunks(contentOf(entry)));
+    if (process.platform === 'linux') {
+      await expect(open()).rejects.toMatchObject({ code: 'PACK_BUSY' });
+      await removePartial(out);
+      expect(await kindOf(`${out}.partial`)).toBe('file');
+    }
+    await first.close();
+    const second = await open();
+    expect(second.stats.resumed).toEqual({ blobs: 1, bytes: entry.size });
+    await fillAll(second);
+    await second.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('gives the path free and closes its pools when it cannot be opened', async () => {
+    let closed = 0;
+    const pool: BlobPool = {
+      what: 'a pool',
+      open: () => undefined,
+      close: async () => {
+        closed += 1;
+      },
+    };
+    const stopped = { ...contextOf(), signal: AbortSignal.abort() };
+    const opening = openWriter(out, { plan, kind: 'tar', context: stopped, pools: [pool] });
+    await expect(opening).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(closed).toBe(1);
+    const writer = await open();
+    await writer.close();
+  });
+
+  it('fetches what a pool has damaged or cannot read, and takes the rest', async () => {
+    const damaged = plan.entries.find((e) => e.kind === 'blob')?.digest;
+    const unreadable = plan.entries.filter((e) => e.kind === 'blob')[1]?.digest;
+    const pool: BlobPool = {
+      what: 'an old bundle',
+      open: (digest) => {
+        const entry = plan.blobs.get(digest);
+        if (entry === undefined) return undefined;
+        if (digest === unreadable) return failing();
+        return digest === damaged ? buffers(Buffer.alloc(entry.size, 1)) : buffers(contentOf(entry));
+      },
+      close: async () => {},
+    };
+    const writer = await open([pool]);
+    expect(writer.missing().map((e) => e.digest)).toEqual([damaged, unreadable]);
+    expect(writer.stats.reused.blobs).toBe(plan.blobs.size - 2);
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('makes a folder with the same content, and no file is longer than planned', async () => {
+    const first = await open([], 'folder');
+    const entry = first.missing()[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    await first.close();
+    await writeFile(`${out}.partial/${entry.name}`, Buffer.alloc(entry.size + 5000, 1));
+    await writeFile(`${out}.partial/index.json`, Buffer.alloc(50_000, 1));
+    const writer = await open([], 'folder');
+    await fillAll(writer);
+    await writer.finish();
+    for (const e of good.entries) {
+      expect((await readFile(`${out}/${e.name}`)).equals(contentOf(e)), e.name).toBe(true);
+    }
+  });
+});
+
+async function* buffers(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
+
+// What a pool says of a disk that fails (see pool.ts).
+async function* failing(): AsyncGenerator<Buffer> {
+  yield Buffer.from('some');
+  throw new SealiftError('CONTENT_NOT_FOUND', 'the old bundle cannot be read');
+}

@@ -148,6 +148,9 @@ class Writer implements BundleWriter {
 
   /** Counts what is already there: first the interrupted file's own blobs, then those of the pools. */
   async takeUp(): Promise<void> {
+    const { context, pools, state } = this.#p;
+    if (state !== undefined)
+      context.emit({ type: 'phase', name: 'take up', detail: 'what an interrupted pack left' });
     for (const [digest, entry] of this.#p.plan.blobs) {
       throwIfAborted(this.#p.context.signal);
       const b3 = this.#maybeWhole(entry) ? await this.#hashIfWhole(entry) : undefined;
@@ -157,8 +160,10 @@ class Writer implements BundleWriter {
       this.stats.resumed.bytes += entry.size;
       if (!this.#p.state?.done.has(digest)) await this.#p.journal.done(digest, entry);
     }
+    if (pools.length > 0)
+      context.emit({ type: 'phase', name: 'reuse', detail: pools.map((p) => p.what).join(', ') });
     for (const entry of this.missing()) {
-      throwIfAborted(this.#p.context.signal);
+      throwIfAborted(context.signal);
       if (await this.#fromPools(entry)) {
         this.stats.reused.blobs += 1;
         this.stats.reused.bytes += entry.size;

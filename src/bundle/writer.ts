@@ -148,7 +148,8 @@ class Writer implements BundleWriter {
 
   /** Counts what is already there: first the interrupted file's own blobs, then those of the pools. */
   async takeUp(): Promise<void> {
-    const { context, pools, state } = this.#p;
+    const { context, held, state } = this.#p;
+    const { pools } = held;
     if (state !== undefined)
       context.emit({ type: 'phase', name: 'take up', detail: 'what an interrupted pack left' });
     for (const [digest, entry] of this.#p.plan.blobs) {

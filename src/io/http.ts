@@ -110,32 +110,25 @@ export class HttpClient {
     return agent;
   }
 
-  /** One hop. What the body's source throws comes out as it is, not as the broken connection that it leads to. */
+  /** One hop. What the body's source throws comes out as it is. */
   async #hop(
     hop: Hop,
     options: { readonly tls: TlsOptions; readonly signal: AbortSignal },
   ): Promise<HttpResponse> {
-    const source = typeof hop.body === 'function' ? watch(hop.body()) : undefined;
-    try {
-      const answer = await request(hop.url, {
-        method: hop.method,
-        headers: hop.headers,
-        body: (source?.bytes ?? hop.body ?? null) as Dispatcher.DispatchOptions['body'] & object,
-        dispatcher: this.#agent(options.tls),
-        signal: options.signal,
-      });
-      // Without a listener a body that breaks before anybody reads it would end the process. Readers still see the error.
-      answer.body.on('error', () => {});
-      return {
-        status: answer.statusCode,
-        headers: flatHeaders(answer.headers),
-        body: answer.body,
-        url: hop.url,
-      };
-    } catch (error) {
-      const failure = source?.failure();
-      throw failure === undefined ? error : failure.error;
-    }
+    const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
+    const answer = await request(hop.url, {
+      method: hop.method,
+      headers: hop.headers,
+      body: body as Dispatcher.DispatchOptions['body'] & object,
+      dispatcher: this.#agent(options.tls),
+      signal: options.signal,
+    });
+    return {
+      status: answer.statusCode,
+      headers: flatHeaders(answer.headers),
+      body: answer.body,
+      url: hop.url,
+    };
   }
 
   async #once(req: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
@@ -219,23 +212,6 @@ export class HttpClient {
 interface Hop extends Pick<HttpRequest, 'url' | 'method'> {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: HttpRequest['body'];
-}
-
-/** Passes a body on and remembers what broke it. */
-function watch(source: AsyncIterable<Uint8Array>): {
-  readonly bytes: AsyncIterable<Uint8Array>;
-  readonly failure: () => { readonly error: unknown } | undefined;
-} {
-  let failure: { readonly error: unknown } | undefined;
-  const bytes = (async function* () {
-    try {
-      yield* source;
-    } catch (error) {
-      failure = { error };
-      throw error;
-    }
-  })();
-  return { bytes, failure: () => failure };
 }
 
 /** The request after a redirect: no credentials for another origin, and no body after 303 (RFC 9110 15.4.4). */

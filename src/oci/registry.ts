@@ -65,9 +65,10 @@ export class Registry {
       );
     }
     const text = await errorText(response);
-    if (response.status === 200 || response.status === 401) return;
-    const html = /^\s*</.test(text) ? ' with a web page' : '';
-    throw new SealiftError('TARGET_UNREACHABLE', `${url.href} answered HTTP ${response.status}${html}`, {
+    const isPage = /^\s*</.test(text);
+    if (response.status === 401 || (response.status === 200 && !isPage)) return;
+    const page = isPage ? ' with a web page' : '';
+    throw new SealiftError('TARGET_UNREACHABLE', `${url.href} answered HTTP ${response.status}${page}`, {
       hint: 'this is not a registry endpoint; with Nexus use the port of the docker repository (its connector), not 8081',
     });
   }

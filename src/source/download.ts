@@ -1,6 +1,6 @@
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import type { HttpClient, HttpResponse, TlsOptions } from '../io/http.ts';
+import { type HttpClient, type HttpResponse, type TlsOptions, withoutQuery } from '../io/http.ts';
 import { resumableBytes } from '../io/resume.ts';
 
 /**
@@ -19,8 +19,10 @@ export function downloadUrl(
   },
 ): AsyncIterable<Buffer> {
   const url = new URL(address);
+  // A query may hold a token or a signature.
+  const shown = withoutQuery(address);
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${address}: only http and https are fetched`);
+    throw new SealiftError('NETWORK_URL_REFUSED', `${shown}: only http and https are fetched`);
   }
   const open = async (at: number): Promise<HttpResponse> => {
     const response = await options.http.request({
@@ -31,10 +33,10 @@ export function downloadUrl(
     });
     if (response.status === 200 || response.status === 206) return response;
     await response.body.dump();
-    throw answerError(address, response.status);
+    throw answerError(shown, response.status);
   };
   return resumableBytes({
-    what: address,
+    what: shown,
     start: options.offset ?? 0,
     context: options.context,
     open,

@@ -1,13 +1,14 @@
 import { setMaxListeners } from 'node:events';
+import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { archiveOf } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
-import { errorOf, type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { parseReference } from '../core/reference.ts';
-import { writeFileAtomic } from '../io/files.ts';
+import { besidePath, writeFileAtomic } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 import { chartName } from '../lock/schema.ts';
@@ -15,11 +16,11 @@ import { isSparse } from '../oci/graph.ts';
 import { chartTreeTarget } from '../target/chart-tree.ts';
 import { containerdTargets } from '../target/containerd/target.ts';
 import { filesTarget } from '../target/files.ts';
-import { isSourceFault } from '../target/registry.ts';
 import {
   type Entry,
   emptyTally,
   type Item,
+  isSourceFault,
   type Tally,
   type Target,
   type TargetRun,
@@ -161,6 +162,8 @@ function targetsOf(
     ),
     ...(options.files ?? []).map((dir) => filesTarget({ dir: resolve(dir), force })),
   ];
+  const twice = targets.find((t, i) => targets.findIndex((o) => o.name === t.name) !== i);
+  if (twice !== undefined) throw new SealiftError('USAGE', `${twice.name} is given twice`);
   if (targets.length > 0) return targets;
   throw new SealiftError('USAGE', 'no target to load into', {
     hint: 'give at least one of --registry, --containerd, --chart-tree and --files',
@@ -176,6 +179,10 @@ async function planAll(
   const done = await Promise.allSettled(
     racers.map(async (racer) => {
       const own = items.filter((item) => racer.target.accepts(item));
+      if (own.length === 0) {
+        const message = `nothing that is loaded is for ${racer.target.name}`;
+        plan.context.emit({ type: 'warning', fault: fault('USAGE', message) });
+      }
       racer.run = await racer.target.plan(own, plan);
     }),
   );
@@ -254,6 +261,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     setMaxListeners(0, linked.signal); // Every running request of every target listens.
     let racers: Racer[] = [];
     try {
+      if (options.receiptPath !== undefined) await refuseUnwritable(options.receiptPath);
       if (options.verify === true) await refuseBad(bundle, context);
       const items = matchNames(itemsOf(bundle), options.only);
       racers = targetsOf(options, bundle, { http, context: linked }).map((target) => ({ target }));
@@ -273,6 +281,13 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       await writeReceipt(options.receiptPath, result);
     return result;
   });
+}
+
+/** The receipt is written last: a place where it cannot be is told before anything is loaded. */
+async function refuseUnwritable(path: string): Promise<void> {
+  const probe = besidePath(resolve(path));
+  await writeFileAtomic(probe, '');
+  await rm(probe, { force: true });
 }
 
 async function refuseBad(bundle: Bundle, context: Context): Promise<void> {

@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { removePartial } from '../bundle/partial.ts';
 import { type Artifact, type BundlePlan, blobName, type PlannedEntry, planBundle } from '../bundle/plan.ts';
@@ -104,7 +105,8 @@ async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<voi
 
 /** The bundle at the target path, damaged or not; undefined when there is none that can be read. */
 async function openExisting(out: string, context: Context): Promise<Bundle | undefined> {
-  if ((await kindOf(out)) === undefined) return undefined;
+  const kind = await kindOf(out);
+  if (kind === undefined || (kind === 'folder' && (await readdir(out)).length === 0)) return undefined;
   try {
     return await openBundle(out, { signal: context.signal, strict: false });
   } catch (error) {

@@ -1,6 +1,6 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { fault, SealiftError } from '../core/errors.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { diffTree, hashTree, unpackChart } from '../helm/tree.ts';
 import {
@@ -11,12 +11,13 @@ import {
   syncFolder,
   writeFileIfChanged,
 } from '../io/files.ts';
-import { isSourceFault } from './registry.ts';
 import {
   type ChartItem,
   type Entry,
   emptyTally,
+  failEntry,
   type Item,
+  newEntry,
   type Tally,
   type Target,
   type TargetOptions,
@@ -57,16 +58,12 @@ async function planTrees(items: readonly Item[], options: Options): Promise<Targ
   for (const item of items) {
     if (item.kind !== 'chart') continue;
     const path = join(options.dir, item.name);
-    const entry: TreeEntry = {
-      item,
-      path,
-      as: path,
-      state: 'write',
-      presentBytes: 0,
-      writeBytes: 0,
-      notes: [],
-    };
-    await judge(entry, options);
+    const entry: TreeEntry = { ...newEntry(item, path), path };
+    try {
+      await judge(entry, options);
+    } catch (error) {
+      failEntry(entry, diskError(error, path));
+    }
     entries.push(entry);
   }
   return new TreeRun(entries, { ...options, lockPath });
@@ -143,7 +140,7 @@ class TreeRun implements TargetRun {
   readonly entries: readonly TreeEntry[];
   readonly tally: Tally = emptyTally();
   readonly #options: Options & { readonly lockPath: string };
-  /** Unpacked and checked, waiting for the rename. */
+  /** Where each chart is unpacked; in place by rename once it is whole and checked. */
   readonly #ready = new Map<TreeEntry, string>();
 
   constructor(entries: readonly TreeEntry[], options: Options & { readonly lockPath: string }) {
@@ -158,10 +155,9 @@ class TreeRun implements TargetRun {
       try {
         await this.#unpack(entry);
       } catch (error) {
-        if (isAbort(error) || isSourceFault(error)) throw error;
         await this.#refuseDamaged(entry.item, error);
-        entry.state = 'failed';
-        entry.fault = faultOf(error);
+        failEntry(entry, diskError(error, entry.path));
+        await rm(this.#ready.get(entry) ?? '', { recursive: true, force: true });
       }
     }
   }
@@ -206,12 +202,12 @@ class TreeRun implements TargetRun {
   async commit(): Promise<void> {
     const { dir, lock, lockPath } = this.#options;
     for (const [entry, temp] of this.#ready) {
+      if (entry.state !== 'write') continue;
       try {
         await replaceFolder(temp, entry.path);
         entry.state = 'written';
       } catch (error) {
-        entry.state = 'failed';
-        entry.fault = faultOf(diskError(error, entry.path));
+        failEntry(entry, diskError(error, entry.path));
       }
     }
     await syncFolder(dir);

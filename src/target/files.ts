@@ -1,14 +1,15 @@
 import { chmod, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
-import { fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { fault, SealiftError } from '../core/errors.ts';
 import { besidePath, diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
-import { isSourceFault } from './registry.ts';
 import {
   type Entry,
   emptyTally,
   type FileItem,
+  failEntry,
   type Item,
+  newEntry,
   type Tally,
   type Target,
   type TargetOptions,
@@ -43,16 +44,12 @@ async function planFiles(items: readonly Item[], options: Options): Promise<Targ
   for (const item of items) {
     if (item.kind !== 'file') continue;
     const path = join(options.dir, item.name);
-    const entry: FileEntry = {
-      item,
-      path,
-      as: path,
-      state: 'write',
-      presentBytes: 0,
-      writeBytes: 0,
-      notes: [],
-    };
-    await judge(entry, options);
+    const entry: FileEntry = { ...newEntry(item, path), path };
+    try {
+      await judge(entry, options);
+    } catch (error) {
+      failEntry(entry, diskError(error, path));
+    }
     entries.push(entry);
   }
   return new FilesRun(entries, options);
@@ -70,9 +67,20 @@ async function sameBytes(entry: FileEntry): Promise<boolean> {
   }
 }
 
+/** A link inside the folder must not lead out of it. @throws TARGET_CONFLICT */
+async function refuseLinkOut(dir: string, path: string): Promise<void> {
+  const root = await realpath(dir);
+  const parent = await realpath(dirname(path));
+  if (parent === root || parent.startsWith(root + sep)) return;
+  throw new SealiftError('TARGET_CONFLICT', `${path}: a link leads out of ${dir}`, {
+    hint: 'replace the link with a folder, or give another folder with --files',
+  });
+}
+
 async function judge(entry: FileEntry, options: Options): Promise<void> {
   const { item, path } = entry;
   const kind = await kindOf(path);
+  if (kind !== undefined) await refuseLinkOut(options.dir, path);
   if (kind === 'file' && (await sameBytes(entry))) {
     entry.presentBytes = item.content.size;
     if (((await stat(path)).mode & 0o777) === item.mode) entry.state = 'present';
@@ -109,9 +117,7 @@ class FilesRun implements TargetRun {
       try {
         await this.#write(entry);
       } catch (error) {
-        if (isAbort(error) || isSourceFault(error)) throw error;
-        entry.state = 'failed';
-        entry.fault = faultOf(diskError(error, entry.path));
+        failEntry(entry, diskError(error, entry.path));
       }
     }
   }
@@ -121,11 +127,7 @@ class FilesRun implements TargetRun {
     const { dir, source, context } = this.#options;
     const { item, path } = entry;
     await mkdir(dirname(path), { recursive: true });
-    const root = await realpath(dir);
-    const parent = await realpath(dirname(path));
-    if (parent !== root && !parent.startsWith(root + sep)) {
-      throw new SealiftError('TARGET_CONFLICT', `${path}: a link leads out of ${dir}`);
-    }
+    await refuseLinkOut(dir, path);
     const temp = besidePath(path);
     this.#ready.set(entry, temp);
     context.emit({ type: 'start', id: path, label: item.name, size: item.content.size });
@@ -159,8 +161,7 @@ class FilesRun implements TargetRun {
         }
         entry.state = 'written';
       } catch (error) {
-        entry.state = 'failed';
-        entry.fault = faultOf(diskError(error, entry.path));
+        failEntry(entry, diskError(error, entry.path));
       }
     }
   }

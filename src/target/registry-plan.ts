@@ -4,7 +4,8 @@ import { errorOf, type Fault, fault } from '../core/errors.ts';
 import { chartPlace, filePlace, imageRepository, type Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
-import type { Entry, Item } from './target.ts';
+import { carriedManifests } from '../oci/sparse.ts';
+import { type Entry, failEntry, type Item } from './target.ts';
 
 /** Requests that only ask, at once. */
 const ASK_PARALLEL = 8;
@@ -18,7 +19,7 @@ export interface Place {
 export interface PlacedEntry extends Entry {
   readonly place: Place;
   /** Digests under which the root counts as present: its own, and what stands for it. */
-  readonly accepted: ReadonlySet<Digest>;
+  accepted: ReadonlySet<Digest>;
 }
 
 /** One blob on one registry: where it is, and where it has to go. */
@@ -90,8 +91,12 @@ export async function planBlobs(
     [...pairs.values()],
     { limit: ASK_PARALLEL, signal: options.signal },
     async ({ work, repository }) => {
-      const has = await options.registry.hasBlob(repository, work.descriptor.digest);
-      (has ? work.present : work.wanted).push(repository);
+      try {
+        const has = await options.registry.hasBlob(repository, work.descriptor.digest);
+        (has ? work.present : work.wanted).push(repository);
+      } catch (error) {
+        for (const user of work.users) if (user.place.repository === repository) failEntry(user, error);
+      }
     },
   );
   for (const work of works.values()) {
@@ -105,24 +110,41 @@ export async function planBlobs(
   return works;
 }
 
-/** The digest under which each entry's name is found now; entries whose digest is accepted are present. */
+/** Whether the registry has every carried manifest: an index that it took may have come with other platforms. */
+async function hasManifests(entry: PlacedEntry, registry: Registry): Promise<boolean> {
+  for (const { digest } of carriedManifests(entry.item.graph)) {
+    if ((await registry.resolve(entry.place.repository, digest)) !== digest) return false;
+  }
+  return true;
+}
+
+/** What is found under the entry's name now; present when its digest is accepted and all carried manifests are there. */
+async function planName(entry: PlacedEntry, registry: Registry): Promise<void> {
+  const { repository, tag } = entry.place;
+  for (const name of tag === undefined ? [...entry.accepted] : [tag]) {
+    const found = await registry.resolve(repository, name);
+    if (found === undefined) continue;
+    if (!entry.accepted.has(found)) {
+      entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
+    } else if (await hasManifests(entry, registry)) {
+      entry.state = 'present';
+      if (found !== entry.item.root.digest) entry.pushedDigest = found;
+      for (const n of entry.item.graph.nodes.values()) entry.presentBytes += n.descriptor.size;
+      return;
+    }
+  }
+}
+
+/** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */
 export async function planNames(
   entries: readonly PlacedEntry[],
   options: { readonly registry: Registry; readonly signal: AbortSignal },
 ): Promise<void> {
   await mapBounded(entries, { limit: ASK_PARALLEL, signal: options.signal }, async (entry) => {
-    const { repository, tag } = entry.place;
-    const names = tag === undefined ? [...entry.accepted] : [tag];
-    for (const name of names) {
-      const found = await options.registry.resolve(repository, name);
-      if (found === undefined) continue;
-      if (entry.accepted.has(found)) {
-        entry.state = 'present';
-        if (found !== entry.item.root.digest) entry.pushedDigest = found;
-        for (const n of entry.item.graph.nodes.values()) entry.presentBytes += n.descriptor.size;
-        return;
-      }
-      entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
+    try {
+      await planName(entry, options.registry);
+    } catch (error) {
+      failEntry(entry, error);
     }
   });
 }

@@ -1,6 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
@@ -17,7 +17,9 @@ import {
 } from './registry-plan.ts';
 import {
   emptyTally,
+  failEntry,
   type Item,
+  newEntry,
   type Tally,
   type Target,
   type TargetOptions,
@@ -75,37 +77,51 @@ function readManifest(descriptor: Descriptor, options: Options): Promise<Buffer>
   return collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
 }
 
+/** Digests that count as present under the item's name: with a policy that forces one form, only that one. */
+function acceptedOf(item: Item, shape: Shapes, policy: IndexPolicy): ReadonlySet<Digest> {
+  const root = item.root.digest;
+  const filtered = shape.filtered.get(root)?.descriptor.digest;
+  if (filtered === undefined || policy === 'original') return new Set([root]);
+  const single = shape.single?.digest;
+  if (policy === 'filtered') return new Set([filtered]);
+  if (policy === 'single') return new Set([single ?? filtered]);
+  return new Set([root, filtered, ...(single === undefined ? [] : [single])]);
+}
+
+/** An entry with its place; a name that the target cannot have is the item's own failure. */
+function placedEntry(item: Item, options: Options): PlacedEntry {
+  const { registry } = options;
+  const accepted = new Set([item.root.digest]);
+  try {
+    const place = placeOf(item, options);
+    const name = place.tag === undefined ? `@${item.root.digest}` : `:${place.tag}`;
+    return { ...newEntry(item, `${registry.host}/${place.repository}${name}`), place, accepted };
+  } catch (error) {
+    const entry = { ...newEntry(item, item.name), place: { repository: '', tag: undefined }, accepted };
+    failEntry(entry, error);
+    return entry;
+  }
+}
+
 async function planRegistry(items: readonly Item[], options: Options): Promise<TargetRun> {
   const { registry, context } = options;
-  const placed = items.map((item) => ({ item, place: placeOf(item, options) }));
-  refuseCollisions(placed);
+  const entries = items.map((item) => placedEntry(item, options));
+  refuseCollisions(entries);
   await registry.ping();
   const shapes = new Map<Item, Shapes>();
-  const entries: PlacedEntry[] = [];
-  for (const { item, place } of placed) {
-    const shape = await shapesOf(item, options);
-    shapes.set(item, shape);
-    const root = item.root.digest;
-    const filtered = shape.filtered.get(root)?.descriptor.digest;
-    const substitutes = [filtered, shape.single?.digest].filter((d) => d !== undefined);
-    entries.push({
-      item,
-      place,
-      as: `${registry.host}/${place.repository}${place.tag === undefined ? `@${root}` : `:${place.tag}`}`,
-      state: 'write',
-      presentBytes: 0,
-      writeBytes: 0,
-      notes: [],
-      accepted: new Set([root, ...substitutes]),
-    });
+  for (const entry of entries) {
+    const shape = await shapesOf(entry.item, options);
+    shapes.set(entry.item, shape);
+    entry.accepted = acceptedOf(entry.item, shape, options.indexPolicy);
   }
   const ask = { registry, signal: context.signal };
-  await planNames(entries, ask);
-  const works = await planBlobs(
-    entries.filter((e) => e.state === 'write'),
-    ask,
-  );
+  await planNames(entries.filter(isOpen), ask);
+  const works = await planBlobs(entries.filter(isOpen), ask);
   return new RegistryRun(entries, { options, works, shapes });
+}
+
+function isOpen(entry: PlacedEntry): boolean {
+  return entry.state === 'write';
 }
 
 class RegistryRun implements TargetRun {
@@ -135,7 +151,7 @@ class RegistryRun implements TargetRun {
   }
 
   #open(): PlacedEntry[] {
-    return this.entries.filter((e) => e.state === 'write');
+    return this.entries.filter(isOpen);
   }
 
   async writeBlobs(): Promise<void> {
@@ -146,8 +162,7 @@ class RegistryRun implements TargetRun {
       try {
         await this.#writeBlob(work);
       } catch (error) {
-        if (isAbort(error) || isSourceFault(error)) throw error;
-        for (const entry of work.users) this.#failed(entry, error);
+        for (const entry of work.users) failEntry(entry, error);
       }
     });
   }
@@ -194,19 +209,13 @@ class RegistryRun implements TargetRun {
     this.tally.bytesWritten += descriptor.size;
   }
 
-  #failed(entry: PlacedEntry, error: unknown): void {
-    entry.state = 'failed';
-    entry.fault ??= faultOf(error);
-  }
-
   async writeManifests(): Promise<void> {
     const limits = { limit: ITEMS_PARALLEL, signal: this.#options.context.signal };
     await mapBounded(this.#open(), limits, async (entry) => {
       try {
         this.#tops.set(entry, await this.#putGraph(entry));
       } catch (error) {
-        if (isAbort(error) || isSourceFault(error)) throw error;
-        this.#failed(entry, error);
+        failEntry(entry, error);
       }
     });
   }
@@ -247,7 +256,7 @@ class RegistryRun implements TargetRun {
       try {
         return await this.#put(entry, await this.#content(about.node));
       } catch (error) {
-        if (policy === 'original' || !isUnknownChild(error)) throw error;
+        if (policy === 'original' || !isRefusal(error, SPARSE_REFUSED)) throw error;
         this.#strict = true;
       }
     }
@@ -271,7 +280,7 @@ class RegistryRun implements TargetRun {
     try {
       await registry.putManifest(repository, digest, content);
     } catch (error) {
-      if (!isUnknownChild(error) || !(await this.#sendAgain(entry, digest))) throw error;
+      if (!isRefusal(error, LOST_BLOB) || !(await this.#sendAgain(entry, digest))) throw error;
       await registry.putManifest(repository, digest, content);
     }
     this.tally.manifestsWritten += 1;
@@ -305,8 +314,7 @@ class RegistryRun implements TargetRun {
         }
         entry.state = 'written';
       } catch (error) {
-        if (isAbort(error) || isSourceFault(error)) throw error;
-        this.#failed(entry, error);
+        failEntry(entry, error);
       }
     });
   }
@@ -314,19 +322,12 @@ class RegistryRun implements TargetRun {
   async close(): Promise<void> {}
 }
 
-/** A fault of the bundle, not of the target: everything stops. */
-export function isSourceFault(error: unknown): boolean {
-  return error instanceof SealiftError && error.side === 'source' && error.code.startsWith('BUNDLE_');
-}
+const LOST_BLOB = new Set(['MANIFEST_BLOB_UNKNOWN', 'BLOB_UNKNOWN']);
+/** What registries answer to an index whose children they lack (registry.md 1.6). */
+const SPARSE_REFUSED = new Set([...LOST_BLOB, 'MANIFEST_UNKNOWN', 'MANIFEST_INVALID']);
 
-function isUnknownChild(error: unknown): boolean {
+function isRefusal(error: unknown, codes: ReadonlySet<string>): boolean {
   if (!(error instanceof SealiftError)) return false;
   const { status, serverCode } = error.details ?? {};
-  return (
-    (status === 400 || status === 404) &&
-    (serverCode === 'MANIFEST_BLOB_UNKNOWN' ||
-      serverCode === 'BLOB_UNKNOWN' ||
-      serverCode === 'MANIFEST_UNKNOWN' ||
-      serverCode === 'MANIFEST_INVALID')
-  );
+  return (status === 400 || status === 404) && typeof serverCode === 'string' && codes.has(serverCode);
 }

@@ -1,6 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import type { Fault } from '../core/errors.ts';
+import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Reference } from '../core/reference.ts';
 import type { ContentReader } from '../oci/content.ts';
@@ -117,4 +117,21 @@ export function emptyTally(): Tally {
     manifestsWritten: 0,
     manifestsPresent: 0,
   };
+}
+
+/** An entry at its beginning: to be written, nothing known yet. */
+export function newEntry<T extends Item>(item: T, as: string): Entry & { readonly item: T } {
+  return { item, as, state: 'write', presentBytes: 0, writeBytes: 0, notes: [] };
+}
+
+/** A fault of the bundle, not of the target: everything stops. */
+export function isSourceFault(error: unknown): boolean {
+  return error instanceof SealiftError && error.side === 'source' && error.code.startsWith('BUNDLE_');
+}
+
+/** Records what went wrong with one item, so that the others go on. Faults of the bundle, stops and bugs are thrown on. */
+export function failEntry(entry: Entry, error: unknown): void {
+  if (isAbort(error) || isSourceFault(error) || !(error instanceof SealiftError)) throw error;
+  entry.state = 'failed';
+  entry.fault ??= faultOf(error);
 }

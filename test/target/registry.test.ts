@@ -108,6 +108,31 @@ describe('an image of which some platforms are carried (registry.md 1.6)', () =>
     expect(await digestAt(target, image.name, image.tag)).toBeNull();
   });
 
+  it('is completed when the registry has the same index with other platforms only', async () => {
+    const lenient = await startRegistry({ storage: 'memory', acceptSparse: true });
+    try {
+      const one = await site.bundle('first', manifest(ref, '[linux/amd64]'));
+      const two = await site.bundle('second', manifest(ref, '[linux/amd64, linux/arm64]'));
+      await load({ bundle: one, registries: [placeOf(lenient)] }, testContext());
+      const result = await load({ bundle: two, registries: [placeOf(lenient)] }, testContext());
+      expect(entriesOf(result).map((e) => e.state)).toEqual(['written']);
+      const arm = image.platforms['linux/arm64'] ?? '';
+      expect(await digestAt(lenient, image.name, arm)).toBe(arm);
+    } finally {
+      await lenient.close();
+    }
+  });
+
+  it('is written anew in the form that a policy forces', async () => {
+    const bundle = await site.bundle('forced', manifest(ref, '[linux/amd64]'));
+    await load({ bundle, registries: [placeOf(target)] }, testContext());
+    const filtered = placeOf(target, { indexPolicy: 'filtered' });
+    const result = await load({ bundle, registries: [filtered] }, testContext());
+    expect(entriesOf(result).map((e) => e.state)).toEqual(['written']);
+    expect(await digestAt(target, image.name, image.tag)).toBe(entriesOf(result)[0]?.pushedDigest);
+    expect(entriesOf(result)[0]?.pushedDigest).not.toBe(image.platforms['linux/amd64']);
+  });
+
   it('drops a nested index below which nothing is carried', async () => {
     const nested = makeImage({
       platforms: ['linux/amd64', 'linux/arm64'],
@@ -140,6 +165,15 @@ describe('names on a registry', () => {
     for (const repository of [image.name, kept]) {
       expect(await digestAt(target, repository, image.tag)).toBe(image.index.digest);
     }
+  });
+
+  it('given twice are a mistake that is told', async () => {
+    const bundle = await site.bundle(
+      'twice',
+      `images: ["${await site.addImage(makeImage({ seed: 16 }))}"]\n`,
+    );
+    const twice = load({ bundle, registries: [placeOf(target), placeOf(target)] }, testContext());
+    await expect(twice).rejects.toMatchObject({ code: 'USAGE' });
   });
 
   it('that two different images would share are refused before anything is written', async () => {
@@ -225,6 +259,63 @@ describe('blobs on a registry', () => {
       expect(await digestAt(liar, image.name, image.tag)).toBe(image.index.digest);
     } finally {
       await liar.close();
+    }
+  });
+
+  it('are not sent again when the registry refuses the manifest for another reason', async () => {
+    const image = makeImage({ kinds: ['single'], seed: 14 });
+    const ref = await site.addImage(image);
+    const bundle = await site.bundle('refusing', `platforms: all\nimages: ["${ref}"]\n`);
+    const refusing = await startRegistry({
+      storage: 'memory',
+      intercept: (request, response) => {
+        if (request.method !== 'PUT' || request.url?.includes('/manifests/') !== true) return false;
+        const body = '{"errors":[{"code":"MANIFEST_INVALID","message":"no"}]}';
+        response.writeHead(400, { 'content-type': 'application/json' }).end(body);
+        return true;
+      },
+    });
+    try {
+      const result = await load({ bundle, registries: [placeOf(refusing)] }, testContext());
+      expect(result.failed).toBe(1);
+      expect(result.targets[0]?.tally.blobsWritten).toBe(image.blobs.size);
+    } finally {
+      await refusing.close();
+    }
+  });
+
+  it('of one refused repository do not keep the others back', async () => {
+    const images = makeFleet({ images: 3, seed: 15 });
+    const refs: string[] = [];
+    for (const image of images) refs.push(await site.addImage(image));
+    await site.addChart('Web', '1.0.0', demoFiles('Web', '1.0.0'));
+    const bundle = await site.bundle(
+      'refused',
+      `platforms: all\nimages: ${JSON.stringify(refs)}\ncharts: [{name: Web, version: 1.0.0, repo: "${site.source.url}/charts"}]\n`,
+    );
+    const [first] = images;
+    const picky = await startRegistry({
+      storage: 'memory',
+      intercept: (request, response) => {
+        if (request.url?.includes(`/v2/${first?.name}/`) !== true) return false;
+        response.writeHead(403).end();
+        return true;
+      },
+    });
+    try {
+      const result = await load({ bundle, registries: [placeOf(picky)] }, testContext());
+      const states = Object.fromEntries(entriesOf(result).map((e) => [e.name, e.fault?.code ?? e.state]));
+      expect(Object.values(states).sort()).toEqual([
+        'AUTH_DENIED',
+        'REFERENCE_INVALID',
+        'written',
+        'written',
+      ]);
+      expect(states['Web-1.0.0']).toBe('REFERENCE_INVALID');
+      const plan = await load({ bundle, registries: [placeOf(picky)], dryRun: true }, testContext());
+      expect(entriesOf(plan)).toHaveLength(4);
+    } finally {
+      await picky.close();
     }
   });
 

@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { chmod, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type LoadResult, load } from '../../src/ops/load.ts';
@@ -74,6 +75,36 @@ describe('the chart tree', () => {
     expect(await readFile(join(tree, 'versions.lock'), 'utf8')).toContain('nvidia');
   });
 
+  it('never shows a chart that could not be unpacked wholly, and completes it the next time', async () => {
+    const files = Object.fromEntries(
+      Array.from({ length: 30 }, (_, i) => [`files/f${i}.txt`, 'x'.repeat(100_000)]),
+    );
+    await site.addChart('big', '1.0.0', { ...demoFiles('big', '1.0.0'), ...files });
+    const big = await site.bundle(
+      'big',
+      `charts: [{name: big, version: 1.0.0, repo: "${site.source.url}/charts"}]\n`,
+    );
+    const disk = join(site.dir, 'small-disk');
+    await mkdir(disk);
+    const mount = (...args: string[]): boolean => spawnSync(args[0] ?? '', args.slice(1)).status === 0;
+    if (!mount('mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk)) {
+      console.warn('skipped: a small tmpfs cannot be mounted here (needs root)');
+      expect(process.getuid?.()).not.toBe(0);
+      return;
+    }
+    try {
+      const result = await load({ bundle: big, chartTrees: [disk] }, testContext());
+      expect(faultOf(result)).toMatchObject({ code: 'DISK_FULL' });
+      expect(result.targets[0]?.entries.map((e) => e.state)).toEqual(['failed']);
+      expect(await readdir(disk)).toEqual([]);
+      expect(mount('mount', '-o', 'remount,size=16m', disk)).toBe(true);
+      expect((await load({ bundle: big, chartTrees: [disk] }, testContext())).failed).toBe(0);
+      expect((await readdir(disk)).sort()).toEqual(['big-1.0.0', 'versions.lock']);
+    } finally {
+      mount('umount', disk);
+    }
+  });
+
   it('keeps the lock of another bundle and puts ours beside it', async () => {
     const other = await site.bundle(
       'other',
@@ -137,6 +168,31 @@ describe('a folder of files', () => {
     expect(faultOf(result)?.message).toContain('leads out');
     expect(await readdir(outside)).toEqual([]);
     expect(await readFile(join(files, 'etc', 'a.toml'), 'utf8')).toBe('a = 1\n');
+  });
+
+  it('is not left through a link where only a mode would change', async () => {
+    await load({ bundle: withFiles, files: [files] }, testContext());
+    const outside = join(site.dir, 'outside');
+    await rename(join(files, 'bin'), outside);
+    await symlink(outside, join(files, 'bin'));
+    await chmod(join(outside, 'tool'), 0o600);
+    const result = await load({ bundle: withFiles, files: [files] }, testContext());
+    expect(faultOf(result)?.message).toContain('leads out');
+    expect((await stat(join(outside, 'tool'))).mode & 0o777).toBe(0o600);
+  });
+
+  it("has its receipt's place tried before anything is written", async () => {
+    const receiptPath = join(site.dir, 'tools', 'sealift.yaml', 'receipt.json');
+    const failed = load({ bundle: withFiles, files: [files], receiptPath }, testContext());
+    await expect(failed).rejects.toMatchObject({ code: 'FILE_UNREADABLE' });
+    await expect(stat(files)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('is said to get nothing when nothing in the bundle is for it', async () => {
+    const context = testContext();
+    await load({ bundle, files: [files] }, context);
+    const warnings = context.events.flatMap((e) => (e.type === 'warning' ? [e.fault.message] : []));
+    expect(warnings.join()).toContain(`nothing that is loaded is for files ${files}`);
   });
 
   it('is named in the receipt with what was written and what was there', async () => {

@@ -30,7 +30,7 @@ Exit codes:
   0 done    1 failed    2 bad usage or manifest    3 a check says no (lock stale, difference found)
   4 authentication    5 integrity, signature or policy    130 interrupted
 
-Secrets come from docker's configuration files or the environment, never from a flag.`;
+Secrets come from the files of docker login and podman login, never from a flag.`;
 
 /** All commands. `finish` is told the exit code of the verb that ran. */
 function createProgram(finish: (exitCode: number) => void): Command {

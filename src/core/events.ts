@@ -20,7 +20,7 @@ export type Emit = (event: Event) => void;
 export interface Context {
   readonly signal: AbortSignal;
   readonly emit: Emit;
-  /** Environment variables (credentials' files, proxies). */
+  /** Environment variables: they say where the files with credentials are. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
 import { redact, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -12,7 +13,7 @@ import { sleep, throwIfAborted } from './pool.ts';
 export interface TlsOptions {
   /** Accept any certificate. Only when the manifest or a flag says so for that host. */
   readonly insecure?: boolean;
-  /** PEM file with the CAs to trust instead of the system's. */
+  /** PEM file with CAs to trust besides the well-known ones. */
   readonly caFile?: string;
 }
 
@@ -72,6 +73,12 @@ export function isLoopback(hostname: string): boolean {
   return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }
 
+/** `insecure` is for the host that it was said for: a redirect to another one is checked as always. */
+function tlsFor(url: URL, req: HttpRequest): TlsOptions {
+  const { insecure, ...rest } = req.tls ?? {};
+  return insecure === true && url.hostname === req.url.hostname ? { ...rest, insecure } : rest;
+}
+
 /** Connections, redirects and retries of everything that speaks HTTP. Close it to end its sockets. */
 export class HttpClient {
   readonly #context: Context;
@@ -103,7 +110,8 @@ export class HttpClient {
       connect: {
         timeout: LIMITS.connectMs,
         ...(tls.insecure === true ? { rejectUnauthorized: false } : {}),
-        ...(ca === undefined ? {} : { ca }),
+        // The system's CAs stay: a redirect may lead to a public host.
+        ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
       },
     });
     this.#agents.set(key, agent);
@@ -140,7 +148,7 @@ export class HttpClient {
       body: req.body,
     };
     for (let hops = 0; ; hops++) {
-      const response = await this.#hop(hop, { tls: req.tls ?? {}, signal });
+      const response = await this.#hop(hop, { tls: tlsFor(hop.url, req), signal });
       const location = response.headers.location;
       if (req.follow === false || !REDIRECT_STATUS.has(response.status) || location === undefined) {
         return response;

@@ -89,6 +89,12 @@ interface TokenRequest {
   readonly credential: Credential | undefined;
 }
 
+/** The registry's TLS settings for its token server; `insecure` only where that is the same host. */
+function tlsOf(registry: AuthOptions, realm: URL): TlsOptions {
+  const { insecure, ...rest } = registry.tls;
+  return insecure === true && realm.hostname === registry.origin.hostname ? { ...rest, insecure } : rest;
+}
+
 /** `Basic` for a password. */
 export function basicOf(credential: Extract<Credential, { kind: 'password' }>): string {
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`;
@@ -101,7 +107,12 @@ function askByGet(registry: AuthOptions, request: TokenRequest): Promise<HttpRes
   for (const scope of request.scopes) url.searchParams.append('scope', scope);
   const { credential } = request;
   const headers = credential?.kind === 'password' ? { authorization: basicOf(credential) } : undefined;
-  return registry.http.request({ method: 'GET', url, tls: registry.tls, ...(headers ? { headers } : {}) });
+  return registry.http.request({
+    method: 'GET',
+    url,
+    tls: tlsOf(registry, url),
+    ...(headers ? { headers } : {}),
+  });
 }
 
 /** The OAuth2 form for an identity token (A3). Not redirected: the secret is in the body, which would go along. */
@@ -116,7 +127,7 @@ function askByPost(registry: AuthOptions, request: TokenRequest, token: string):
   return registry.http.request({
     method: 'POST',
     url: request.realm,
-    tls: registry.tls,
+    tls: tlsOf(registry, request.realm),
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
     body: Buffer.from(form.toString()),
     follow: false,

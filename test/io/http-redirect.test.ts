@@ -71,6 +71,23 @@ describe('redirects', () => {
     expect(plain.asked).toHaveLength(0);
   });
 
+  it('take `insecure` along only to the same host name', async () => {
+    const other = await startServer((_, response) => response.end('secret place'), selfSigned());
+    const { port } = new URL(other.url);
+    const server = await startServer((_, response, count) => {
+      const host = count === 1 ? '127.0.0.1' : 'localhost';
+      response.writeHead(302, { location: `https://${host}:${port}/` }).end();
+    }, selfSigned());
+    const request = { method: 'GET', url: new URL(server.url), tls: { insecure: true }, tries: 1 } as const;
+    const client = testClient();
+    const answer = await client.request(request);
+    await answer.body.dump();
+    expect(answer.status).toBe(200);
+    const failure = await failureOf(client.request(request));
+    expect(failure).toMatchObject({ code: 'NETWORK_FAILED' });
+    expect(other.asked).toHaveLength(1);
+  });
+
   it('are answers when nobody wants to follow them', async () => {
     const server = await startServer((_, response) => response.writeHead(302, { location: '/x' }).end());
     const answer = await testClient().request({ method: 'GET', url: new URL(server.url), follow: false });

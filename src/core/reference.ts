@@ -95,12 +95,6 @@ export function parseReference(text: string): Reference {
   };
 }
 
-/** True when neither a tag nor a digest was written, or the tag is `latest`: what it means may change any day. */
-export function isFloating(text: string): boolean {
-  const ref = parseReference(text);
-  return ref.digest === undefined && ref.tag === 'latest';
-}
-
 /** `host/repository[:tag][@digest]`. */
 export function formatReference(ref: Reference): string {
   const tag = ref.tag === undefined ? '' : `:${ref.tag}`;

@@ -6,6 +6,7 @@ import { digestOf } from '../io/verify.ts';
 import { type ChartLockFile, parseChartLock } from './chart-lock.ts';
 import { type ChartMetadata, checkChartYaml } from './chartfile.ts';
 import { compareBytes } from './paths.ts';
+import { parseConstraint } from './versions.ts';
 
 /** A chart inside a chart. */
 export interface VendoredChart {
@@ -180,8 +181,22 @@ function vendoredOf(
   return vendored.sort((a, b) => compareBytes(a.path, b.path));
 }
 
-/** The dependencies of the chart itself that are in its charts/ under no name: they have to be fetched. Like Helm, only names count. */
+/**
+ * The dependencies of the chart itself that are not in its charts/: they have to be fetched. Like Helm, only names count,
+ * but where one name is declared several times each declaration needs a version that fits it.
+ */
 export function missingDependencies(content: ChartContent): ChartMetadata['dependencies'] {
-  const there = new Set(content.vendored.filter((v) => v.path.split('/').length === 2).map((v) => v.name));
-  return content.chart.dependencies.filter((d) => !there.has(d.name));
+  const { dependencies } = content.chart;
+  return dependencies.filter((d) => {
+    const there = vendoredAs(content, d.name);
+    const matches = parseConstraint(d.version);
+    const isOnly = dependencies.filter((other) => other.name === d.name).length === 1;
+    if (there.length === 0 || isOnly || matches === undefined) return there.length === 0;
+    return !there.some((v) => matches(v.version));
+  });
+}
+
+/** The charts of a name that lie in charts/ of the chart itself. */
+export function vendoredAs(content: ChartContent, name: string): VendoredChart[] {
+  return content.vendored.filter((v) => v.path.split('/').length === 2 && v.name === name);
 }

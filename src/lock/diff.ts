@@ -1,4 +1,12 @@
-import { type ChartLock, chartName, type FileLock, type ImageLock, type Lock } from './schema.ts';
+import {
+  type BlobLock,
+  type ChartDependency,
+  type ChartLock,
+  chartName,
+  type FileLock,
+  type ImageLock,
+  type Lock,
+} from './schema.ts';
 import { compareBytes } from './write.ts';
 
 export type DiffKind = 'bundle' | 'image' | 'chart' | 'file';
@@ -44,6 +52,22 @@ interface Item {
   readonly facts: Facts;
 }
 
+/** A text of a list: in quotes where it could be mistaken for several. */
+function plain(text: string): string {
+  return /^[^\s,"]+$/.test(text) ? text : JSON.stringify(text);
+}
+
+/** A path: in quotes where it could be mistaken for an address. */
+function pathText(path: string): string {
+  return /^[a-z]+:\/\/|"/.test(path) ? JSON.stringify(path) : path;
+}
+
+function dependencyText(d: ChartDependency): string {
+  const alias = d.alias === undefined ? '' : ` as ${plain(d.alias)}`;
+  const archive = d.archive === undefined ? '' : ` ${d.archive}`;
+  return `${plain(d.name)} ${plain(d.version)}${alias} ${d.from} from ${plain(d.repository)}${archive}`;
+}
+
 function imageItem(image: ImageLock): Item {
   const at = image.ref.indexOf('@');
   const named = at < 0 ? image.ref : image.ref.slice(0, at);
@@ -62,13 +86,17 @@ function imageItem(image: ImageLock): Item {
         ', ',
       ),
       size: String(image.size),
-      usedBy: image.usedBy.join(', '),
+      usedBy: image.usedBy.map(plain).join(', '),
     },
   };
 }
 
+function blobFacts(name: string, blob: BlobLock): Facts {
+  return { [name]: blob.digest, [`${name}Type`]: blob.mediaType, [`${name}Size`]: String(blob.size) };
+}
+
 function chartItem(chart: ChartLock): Item {
-  const { archive, upstream, tree, provenance, provenanceDigest } = chart.integrity;
+  const { archive, upstream, tree, provenance, provenanceDigest, provenanceSize } = chart.integrity;
   const { source } = chart;
   return {
     kind: 'chart',
@@ -77,19 +105,21 @@ function chartItem(chart: ChartLock): Item {
     facts: {
       version: chart.version,
       ...(chart.appVersion === null ? {} : { appVersion: chart.appVersion }),
-      source: source.type === 'http' ? source.url : source.type === 'oci' ? source.ref : source.path,
+      source:
+        source.type === 'http' ? source.url : source.type === 'oci' ? source.ref : pathText(source.path),
+      ...(source.type === 'http' ? { repo: source.repo } : {}),
       archive,
       ...(upstream === null ? {} : { upstream }),
       tree,
       provenance: provenanceDigest === undefined ? provenance : `${provenance} ${provenanceDigest}`,
+      ...(provenanceSize === undefined ? {} : { provenanceSize: String(provenanceSize) }),
       ...(chart.allowIndexMismatch === undefined ? {} : { allowIndexMismatch: chart.allowIndexMismatch }),
       size: String(chart.size),
-      manifest: chart.manifest.digest,
-      dependencies: chart.dependencies
-        .map((d) => `${d.name} ${d.version} ${d.from}${d.archive === undefined ? '' : ` ${d.archive}`}`)
-        .join(', '),
-      values: chart.values.map((v) => `${v.path} ${v.sha256}`).join(', '),
-      usedBy: chart.usedBy.join(', '),
+      ...blobFacts('manifest', chart.manifest),
+      ...blobFacts('config', chart.config),
+      dependencies: chart.dependencies.map(dependencyText).join(', '),
+      values: chart.values.map((v) => `${plain(v.path)} ${v.sha256}`).join(', '),
+      usedBy: chart.usedBy.map(plain).join(', '),
     },
   };
 }
@@ -100,7 +130,7 @@ function fileItem(file: FileLock): Item {
     name: file.name,
     family: file.name,
     facts: {
-      source: 'url' in file.source ? file.source.url : file.source.path,
+      source: 'url' in file.source ? file.source.url : pathText(file.source.path),
       sha256: file.sha256,
       size: String(file.size),
       mode: file.mode,

@@ -89,7 +89,7 @@ export const isWebUrl: Rule = (text) => {
   if (url.username !== '' || url.password !== '') {
     return {
       message: `${shown(text)} has a user name or a password in it`,
-      hint: 'put credentials in netrc or in the environment, never in the manifest',
+      hint: 'credentials in addresses are not supported yet: download the file yourself and name it with `path:`',
     };
   }
   return undefined;

@@ -96,10 +96,14 @@ function chartAccess(
 }
 
 /** Which entries `--update` means. @throws USAGE for a name that nothing has */
-function movesOf(options: LockOptions, state: WantedState): ResolveTools['moves'] {
+function movesOf(options: LockOptions, state: WantedState, before: Lock | undefined): ResolveTools['moves'] {
   if (options.updateAll === true) return () => true;
   const asked = new Set(options.update ?? []);
+  const locked = before?.charts ?? [];
+  const parents = new Set(locked.map(chartName));
+  const dependencies = locked.filter((c) => c.usedBy.some((user) => parents.has(user)));
   const names = new Map<string, readonly string[]>([
+    ...dependencies.map((c): [string, string[]] => [`chart ${chartName(c)}`, chartNames(c)]),
     ...state.wanted.images.map((i): [string, string[]] => [`image ${i.name}`, imageNames(i.name)]),
     ...state.wanted.charts.map((c): [string, string[]] => [`chart ${chartName(c)}`, chartNames(c)]),
     ...state.wanted.files.map((f): [string, string[]] => [`file ${f.name}`, [f.name]]),
@@ -128,7 +132,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const known = before ?? emptyLock(state.manifest.name, state.manifest.version);
     const { check, changedPaths } = await compareNow(known, state);
     const access = chartAccess(state, { http, context });
-    const tools: ResolveTools = { access, state, before, check, moves: movesOf(options, state) };
+    const tools: ResolveTools = { access, state, before, check, moves: movesOf(options, state, before) };
     context.emit({
       type: 'phase',
       name: 'resolve',

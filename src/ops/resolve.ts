@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Fault, fault } from '../core/errors.ts';
+import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { imageName } from '../core/reference.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { CheckResult, WantedChart } from '../lock/check.ts';
@@ -129,20 +129,41 @@ function sourceOf(chart: WantedChart): SourceChart {
   };
 }
 
+/** Where a locked chart comes from, for a message. */
+function whereOf({ source }: ChartLock): string {
+  return source.type === 'http' ? source.url : source.type === 'oci' ? source.ref : source.path;
+}
+
+function twoCharts(a: ChartLock, b: ChartLock): SealiftError {
+  const [from, to] = [whereOf(a), whereOf(b)];
+  const what = `${chartName(a)} is two different charts`;
+  const hashes = `${a.integrity.archive} from ${from}, ${b.integrity.archive} from ${to}`;
+  return new SealiftError('MANIFEST_CONFLICT', `${what}: ${hashes}`, {
+    hint:
+      from === to
+        ? `it was republished; take the new one everywhere with \`sealift lock --update ${a.name}\``
+        : 'a bundle holds one chart of each name and version: take both from one source',
+  });
+}
+
 /** Gathers charts and the charts that they depend on; each name and version once. */
 class ChartSet {
   readonly charts = new Map<string, ChartLock>();
   readonly warnings: Fault[] = [];
   readonly #access: ChartAccess;
   readonly #cache: IndexCache = new Map();
+  /** By what was asked: a chart that many depend on is fetched once. */
+  readonly #resolved = new Map<string, ChartLock>();
 
   constructor(access: ChartAccess) {
     this.#access = access;
   }
 
-  /** Puts a chart in, or adds a user to one that is there. */
+  /** Puts a chart in, or adds a user to one that is there. @throws MANIFEST_CONFLICT when that is another chart */
   put(chart: ChartLock): ChartLock {
     const known = this.charts.get(chartName(chart));
+    if (known !== undefined && known.integrity.archive !== chart.integrity.archive)
+      throw twoCharts(known, chart);
     const merged =
       known === undefined
         ? chart
@@ -158,6 +179,14 @@ class ChartSet {
     wanted: SourceChart,
     use: { readonly by: string; readonly values: ChartLock['values']; readonly depth: number },
   ): Promise<ChartLock> {
+    const key = JSON.stringify(wanted);
+    const chart = this.#resolved.get(key) ?? (await this.#fetch(wanted, use.depth));
+    this.#resolved.set(key, chart);
+    return this.put({ ...chart, values: use.values, usedBy: [use.by] });
+  }
+
+  /** A chart with all that it depends on, which is put in; the chart itself is not yet. */
+  async #fetch(wanted: SourceChart, depth: number): Promise<ChartLock> {
     const access = this.#access;
     const found = await resolveChart(wanted, access, this.#cache);
     this.warnings.push(...found.warnings);
@@ -165,13 +194,14 @@ class ChartSet {
     const parent = {
       name,
       content: found.content,
-      depth: use.depth,
+      depth,
       ...(wanted.kind === 'path' ? { path: wanted.path } : {}),
     };
-    const fetched = await resolveDependencies(parent, { access, cache: this.#cache });
+    const { fetched, warnings } = await resolveDependencies(parent, { access, cache: this.#cache });
+    this.warnings.push(...warnings);
     const dependencies: ChartDependency[] = vendoredDependencies(found.content);
     for (const { declared, wanted: dependency } of fetched) {
-      const chart = await this.resolve(dependency, { by: name, values: [], depth: use.depth + 1 });
+      const chart = await this.resolve(dependency, { by: name, values: [], depth: depth + 1 });
       dependencies.push({
         name: chart.name,
         version: chart.version,
@@ -193,7 +223,7 @@ class ChartSet {
       wanted.kind === 'path' && fetched.length > 0
         ? await this.#repack(wanted.path, found, dependencies)
         : found.facts;
-    return this.put({ ...facts, dir: chartDir(facts), dependencies, values: use.values, usedBy: [use.by] });
+    return { ...facts, dir: chartDir(facts), dependencies, values: [], usedBy: [] };
   }
 
   /** A chart folder with its fetched dependencies put into charts/, so that it can be installed as it arrives. */
@@ -210,12 +240,21 @@ class ChartSet {
   }
 }
 
-/** What a kept chart brings along: the charts that were fetched for it. */
-function keptDependencies(chart: ChartLock, before: Lock): ChartLock[] {
-  return chart.dependencies
-    .filter((d) => d.from === 'fetched')
-    .flatMap((d) => before.charts.filter((c) => c.name === d.name && c.version === d.version))
-    .flatMap((c) => [{ ...c, usedBy: [chartName(chart)] }, ...keptDependencies(c, before)]);
+/** What a kept chart brings along: the charts that were fetched for it, once for each chart that uses them. */
+function keptDependencies(top: ChartLock, before: Lock): ChartLock[] {
+  const locked = new Map(before.charts.map((c) => [chartName(c), c]));
+  const kept: ChartLock[] = [];
+  // A set gives what is added while it is gone through, and each chart once: a lock in a circle ends.
+  const users = new Set([top]);
+  for (const user of users) {
+    for (const dependency of user.dependencies) {
+      const chart = dependency.from === 'fetched' ? locked.get(chartName(dependency)) : undefined;
+      if (chart === undefined) continue;
+      kept.push({ ...chart, usedBy: [chartName(user)] });
+      users.add(chart);
+    }
+  }
+  return kept;
 }
 
 /** Every chart of the manifest and what they depend on. One after the other: they share repository indexes. */
@@ -230,9 +269,11 @@ export async function resolveCharts(
     const name = chartName(chart);
     const old = locked.get(name);
     const deps = old === undefined || before === undefined ? [] : keptDependencies(old, before);
-    const holds = check.satisfied.charts.has(name) && !deps.some((d) => changedPaths.has(chartName(d)));
+    const holds = [name, ...deps.map(chartName)].every(
+      (n) => check.satisfied.charts.has(n) && !changedPaths.has(n) && !moves('chart', n),
+    );
     const done = await attempt(async () => {
-      if (old !== undefined && holds && !moves('chart', name)) {
+      if (old !== undefined && holds) {
         const { allowIndexMismatch: _, ...rest } = old;
         const allow = chart.allowIndexMismatch;
         const kept = { ...rest, ...(allow === undefined ? {} : { allowIndexMismatch: allow }) };

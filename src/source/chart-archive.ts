@@ -67,9 +67,11 @@ export async function vendorOf(
   all: readonly ChartLock[],
 ): Promise<VendorFile[]> {
   const vendor: VendorFile[] = [];
+  // Without the chart itself, so that a lock that goes in a circle ends.
+  const others = all.filter((c) => c !== chart);
   for (const dependency of chart.dependencies) {
     if (dependency.from !== 'fetched') continue;
-    const found = all.find((c) => c.name === dependency.name && c.version === dependency.version);
+    const found = others.find((c) => c.name === dependency.name && c.version === dependency.version);
     if (found === undefined) {
       throw new SealiftError(
         'LOCK_INVALID',
@@ -79,7 +81,7 @@ export async function vendorOf(
         },
       );
     }
-    vendor.push({ path: `charts/${chartName(found)}.tgz`, data: await fetchArchive(found, access, all) });
+    vendor.push({ path: `charts/${chartName(found)}.tgz`, data: await fetchArchive(found, access, others) });
   }
   return vendor;
 }
@@ -95,8 +97,7 @@ export async function* openArchive(
   const { access, offset = 0 } = options;
   const { source } = chart;
   if (source.type === 'http') {
-    const { http, context } = access;
-    yield* downloadUrl(source.url, { http, context, offset, size: chart.size });
+    yield* downloadUrl(source.url, { ...access, offset, size: chart.size });
   } else if (source.type === 'oci') {
     const descriptor: Descriptor = {
       mediaType: MEDIA.helmChart,

@@ -108,12 +108,15 @@ async function fetchProvenance(
   archive: { readonly fileName: string; readonly digest: Digest },
   access: ChartAccess,
 ): Promise<Pick<ChartIntegrity, 'provenance' | 'provenanceDigest' | 'provenanceSize'>> {
-  const response = await access.http.request({ method: 'GET', url: new URL(url) });
-  if (response.status !== 200) {
-    await response.body.dump();
-    return { provenance: 'absent' };
+  let bytes: Buffer;
+  try {
+    bytes = await collect(downloadUrl(url, access), { limit: LIMITS.provenance, what: url });
+  } catch (error) {
+    // Object stores answer 403 for what is not there. Any other failure says nothing about whether it is.
+    if (error instanceof SealiftError && (error.code === 'CONTENT_NOT_FOUND' || error.code === 'AUTH_DENIED'))
+      return { provenance: 'absent' };
+    throw error;
   }
-  const bytes = await collect(response.body, { limit: LIMITS.provenance, what: url });
   // Some servers answer every path with a page: only a clear-signed text is a provenance file.
   if (!bytes.includes('-----BEGIN PGP SIGNED MESSAGE-----')) return { provenance: 'absent' };
   const state = provenanceState(bytes.toString('utf8'), archive);
@@ -129,6 +132,16 @@ async function fetchProvenance(
   return { provenance: 'unverified', provenanceDigest: digestOf(bytes), provenanceSize: bytes.length };
 }
 
+/** The last part of an address, decoded; as it is where its % codes are not valid. */
+function fileNameOf({ pathname }: URL): string {
+  const name = pathname.slice(pathname.lastIndexOf('/') + 1);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 async function resolveFromRepository(
   wanted: WantedChart & { readonly kind: 'repo' },
   access: ChartAccess,
@@ -141,10 +154,9 @@ async function resolveFromRepository(
   if (entry.digest !== undefined && entry.digest !== digest && wanted.allowIndexMismatch === undefined) {
     throw mismatch(url, entry.digest, digest);
   }
-  const { pathname } = new URL(url);
   const provUrl = new URL(url);
+  const fileName = fileNameOf(provUrl);
   provUrl.pathname += '.prov';
-  const fileName = decodeURIComponent(pathname.slice(pathname.lastIndexOf('/') + 1));
   const provenance = await fetchProvenance(provUrl.href, { fileName, digest }, access);
   const { provenanceDigest, provenanceSize } = provenance;
   const artifact = chartArtifact(content.chart, {

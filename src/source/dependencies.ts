@@ -1,8 +1,10 @@
 import { posix } from 'node:path';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { type ChartContent, missingDependencies } from '../helm/content.ts';
+import { isLockInStep } from '../helm/chart-lock.ts';
+import { type ChartContent, missingDependencies, vendoredAs } from '../helm/content.ts';
 import { highestMatch, resolveConstraint } from '../helm/index-file.ts';
+import { parseConstraint } from '../helm/versions.ts';
 import type { ChartDependency } from '../lock/schema.ts';
 import { type IndexCache, readIndex, type WantedChart } from './chart.ts';
 import type { ChartAccess } from './chart-archive.ts';
@@ -22,8 +24,12 @@ export function vendoredDependencies(content: ChartContent): ChartDependency[] {
   return content.chart.dependencies
     .filter((d) => !missing.has(d))
     .map((d) => {
-      const candidates = content.vendored.filter((v) => v.path.split('/').length === 2 && v.name === d.name);
-      const inside = candidates.find((v) => v.version === d.version) ?? candidates[0];
+      const candidates = vendoredAs(content, d.name);
+      const fits = parseConstraint(d.version);
+      const inside =
+        candidates.find((v) => v.version === d.version) ??
+        candidates.find((v) => fits?.(v.version) === true) ??
+        candidates[0];
       return {
         name: d.name,
         version: inside?.version ?? d.version,
@@ -42,13 +48,25 @@ function unresolvable(chart: string, d: Declared): Fault {
   });
 }
 
+/** Whether Chart.lock was made from Chart.yaml. The hash of Helm 2 cannot be told; there each version is checked alone. */
+function isLockUsable({ chart, lock }: ChartContent): boolean {
+  if (lock === undefined) return false;
+  return chart.apiVersion === 'v1' || isLockInStep(chart.dependencies, lock);
+}
+
 /** The version that Chart.lock decided, if it did; else the highest that satisfies the range. */
 async function versionOf(
   d: Declared,
   content: ChartContent,
   choose: (constraint: string) => Promise<string>,
 ): Promise<string> {
-  const decided = content.lock?.dependencies.find((l) => l.name === d.name);
+  const locked = isLockUsable(content) ? (content.lock?.dependencies ?? []) : [];
+  const matches = parseConstraint(d.version);
+  const decides = (l: (typeof locked)[number] | undefined): boolean =>
+    l?.name === d.name && l.repository === d.repository && matches?.(l.version) === true;
+  // Helm keeps the order of Chart.yaml: the place tells two aliases of one chart apart.
+  const samePlace = locked[content.chart.dependencies.indexOf(d)];
+  const decided = decides(samePlace) ? samePlace : locked.find(decides);
   return decided?.version ?? choose(d.version);
 }
 
@@ -88,6 +106,7 @@ async function wantedOf(
 /**
  * The dependencies that a chart declares and does not contain, each with what it resolves to: by Chart.lock where there
  * is one, else as `helm dependency update` would.
+ * @returns with a warning when Chart.lock is out of step with Chart.yaml: then the ranges decide
  * @param parent.path of a `path` chart, for `file://` repositories
  * @throws CHART_INVALID, CHART_VERSION_NOT_FOUND, CONTENT_NOT_FOUND …
  */
@@ -99,12 +118,20 @@ export async function resolveDependencies(
     readonly depth: number;
   },
   tools: { readonly access: ChartAccess; readonly cache: IndexCache },
-): Promise<FetchedDependency[]> {
-  const missing = missingDependencies(parent.content);
+): Promise<{ readonly fetched: FetchedDependency[]; readonly warnings: Fault[] }> {
+  const { content } = parent;
+  const missing = missingDependencies(content);
   if (missing.length > 0 && parent.depth >= LIMITS.chartDepth) {
     throw new SealiftError('CHART_INVALID', `${parent.name}: dependencies are nested too deeply`);
   }
-  const found: FetchedDependency[] = [];
-  for (const declared of missing) found.push({ declared, wanted: await wantedOf(declared, parent, tools) });
-  return found;
+  const warnings: Fault[] = [];
+  if (missing.length > 0 && content.lock !== undefined && !isLockUsable(content)) {
+    const message = `${parent.name}: its Chart.lock was not made from its Chart.yaml and is not used`;
+    warnings.push(
+      fault('CHART_INVALID', message, { hint: 'run `helm dependency update` in the chart to renew it' }),
+    );
+  }
+  const fetched: FetchedDependency[] = [];
+  for (const declared of missing) fetched.push({ declared, wanted: await wantedOf(declared, parent, tools) });
+  return { fetched, warnings };
 }

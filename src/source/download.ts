@@ -3,6 +3,11 @@ import type { Context } from '../core/events.ts';
 import { type HttpClient, type HttpResponse, type TlsOptions, withoutQuery } from '../io/http.ts';
 import { resumableBytes } from '../io/resume.ts';
 
+/** How to trust the server of an address (`caFile`, `insecure`); `Registries` is one. */
+export interface HostTrust {
+  tlsOf(url: URL): TlsOptions;
+}
+
 /**
  * Streams a URL from byte `offset`, surviving cuts. Not verified here.
  * @throws CONTENT_NOT_FOUND, AUTH_REQUIRED, NETWORK_FAILED, NETWORK_URL_REFUSED
@@ -12,7 +17,8 @@ export function downloadUrl(
   options: {
     readonly http: HttpClient;
     readonly context: Context;
-    readonly tls?: TlsOptions;
+    /** What the manifest says about hosts. */
+    readonly registries?: HostTrust;
     /** Whole size in bytes, where it is known. */
     readonly size?: number;
     readonly offset?: number;
@@ -29,7 +35,7 @@ export function downloadUrl(
       method: 'GET',
       url,
       headers: at > 0 ? { range: `bytes=${at}-` } : {},
-      ...(options.tls === undefined ? {} : { tls: options.tls }),
+      ...(options.registries === undefined ? {} : { tls: options.registries.tlsOf(url) }),
     });
     if (response.status === 200 || response.status === 206) return response;
     await response.body.dump();

@@ -7,7 +7,7 @@ import type { Context } from '../core/events.ts';
 import { diskError, errnoOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
 import { digestStream } from '../io/verify.ts';
-import { downloadUrl } from './download.ts';
+import { downloadUrl, type HostTrust } from './download.ts';
 
 /** Where a file comes from. `path` is relative to the manifest's folder `root`. */
 export type FileSource = { readonly url: string } | { readonly path: string };
@@ -60,6 +60,7 @@ export async function* openFile(
     readonly root: string;
     readonly http: HttpClient;
     readonly context: Context;
+    readonly registries?: HostTrust;
     readonly offset?: number;
     readonly size?: number;
   },
@@ -88,6 +89,7 @@ export async function resolveFile(
     readonly root: string;
     readonly http: HttpClient;
     readonly context: Context;
+    readonly registries?: HostTrust;
     readonly expected?: Digest;
   },
 ): Promise<{ readonly digest: Digest; readonly size: number }> {

@@ -2,7 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import type { HttpClient } from '../io/http.ts';
+import type { HttpClient, TlsOptions } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
@@ -23,7 +23,9 @@ interface Endpoint {
   readonly repository: string;
 }
 
-/** Every registry that content is fetched from, each with its mirrors; the original is always asked last. */
+const MIRROR = /^(?:(https?):\/\/)?([^/]+)(?:\/(.+))?$/;
+
+/** Every registry that content is fetched from, each with its mirrors; content is asked of the original last. */
 export class Registries {
   readonly #http: HttpClient;
   readonly #context: Context;
@@ -40,29 +42,41 @@ export class Registries {
     this.#config = options.config;
   }
 
-  #client(host: string): Registry {
-    const known = this.#clients.get(host);
+  /** @param scheme of a mirror that says it; else the configuration of the host decides */
+  #client(host: string, scheme?: string): Registry {
+    const key = `${scheme ?? ''}//${host}`;
+    const known = this.#clients.get(key);
     if (known !== undefined) return known;
-    const config = this.#config[host] ?? {};
+    const plain = scheme === undefined ? {} : { plainHttp: scheme === 'http' };
+    const config = { ...this.#config[host], ...plain };
     const client = new Registry(host, { http: this.#http, context: this.#context, config });
-    this.#clients.set(host, client);
+    this.#clients.set(key, client);
     return client;
+  }
+
+  /** How to trust the server of any address: `caFile` and `insecure` count for chart repositories and files too. */
+  tlsOf(url: URL): TlsOptions {
+    const port = url.protocol === 'http:' ? 80 : 443;
+    const { caFile, insecure } = this.#config[url.host] ?? this.#config[`${url.hostname}:${port}`] ?? {};
+    return { ...(caFile === undefined ? {} : { caFile }), ...(insecure === undefined ? {} : { insecure }) };
   }
 
   #endpoints(of: Repository): Endpoint[] {
     const mirrors = (this.#config[of.host]?.mirrors ?? []).map((mirror) => {
-      const [host = '', ...prefix] = mirror.split('/');
-      return { registry: this.#client(host), repository: [...prefix, of.repository].join('/') };
+      const [, scheme, host = '', prefix] = MIRROR.exec(mirror) ?? [];
+      const repository = prefix === undefined ? of.repository : `${prefix}/${of.repository}`;
+      return { registry: this.#client(host, scheme), repository };
     });
     return [...mirrors, { registry: this.#client(of.host), repository: of.repository }];
   }
 
-  /** Asks one endpoint after the other; the last one's failure is the answer. */
+  /** Asks one endpoint after the other; the last one's failure, or that it has nothing, is the answer. */
   async #ask<T>(of: Repository, work: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     const endpoints = this.#endpoints(of);
     for (const [i, endpoint] of endpoints.entries()) {
       try {
-        return await work(endpoint);
+        const answer = await work(endpoint);
+        if (answer !== undefined || i === endpoints.length - 1) return answer;
       } catch (error) {
         throwIfAborted(this.#context.signal);
         if (i === endpoints.length - 1 || !(error instanceof SealiftError)) throw error;
@@ -82,9 +96,21 @@ export class Registries {
     return this.#ask(of, ({ registry, repository }) => registry.resolve(repository, reference));
   }
 
-  /** All tags of a repository. */
-  listTags(of: Repository): Promise<string[]> {
-    return this.#ask(of, ({ registry, repository }) => registry.listTags(repository));
+  /** All tags of a repository. The original is asked first, because a mirror knows only the tags it was asked for. */
+  async listTags(of: Repository): Promise<string[]> {
+    const [origin, ...mirrors] = this.#endpoints(of).reverse();
+    if (origin === undefined) throw new SealiftError('INTERNAL', `${of.host}: no endpoint`);
+    try {
+      return await origin.registry.listTags(origin.repository);
+    } catch (error) {
+      if (!(error instanceof SealiftError)) throw error;
+      for (const { registry, repository } of mirrors.reverse()) {
+        throwIfAborted(this.#context.signal);
+        const tags = await registry.listTags(repository).catch(() => undefined);
+        if (tags !== undefined) return tags;
+      }
+      throw error;
+    }
   }
 
   /** Blobs of one repository. A mirror is left for the next endpoint only before its first byte came. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { diffLocks } from '../../src/lock/diff.ts';
+import { formatLock } from '../../src/lock/write.ts';
 import { chart, digestOf, file, image, lockArbitrary, lockOf } from './locks.ts';
 
 describe('the difference of two locks', () => {
@@ -10,6 +11,52 @@ describe('the difference of two locks', () => {
         expect(diffLocks(lock, lock)).toEqual({ added: [], removed: [], changed: [] });
       }),
     );
+  });
+
+  it('is nothing only where their texts are equal', () => {
+    const one = chart('a', '1');
+    const dependency = { name: 'd', version: '1', repository: 'https://x.example', from: 'fetched' as const };
+    const source = {
+      type: 'http',
+      repo: 'https://other.example',
+      url: 'https://charts.example/a-1.tgz',
+    } as const;
+    const others: Partial<typeof one>[] = [
+      { source },
+      { config: { ...one.config, digest: digestOf('9') } },
+      { config: { ...one.config, size: 100 } },
+      { manifest: { ...one.manifest, mediaType: 'application/x' } },
+      { manifest: { ...one.manifest, size: 1 } },
+      { dependencies: [{ ...dependency, alias: 'e' }] },
+      { dependencies: [{ ...dependency, repository: 'https://y.example' }] },
+      { usedBy: ['a, b'] },
+      { usedBy: ['a', 'b'] },
+      {
+        integrity: {
+          ...one.integrity,
+          provenance: 'unverified',
+          provenanceDigest: digestOf('5'),
+          provenanceSize: 1,
+        },
+      },
+      {
+        integrity: {
+          ...one.integrity,
+          provenance: 'unverified',
+          provenanceDigest: digestOf('5'),
+          provenanceSize: 2,
+        },
+      },
+    ];
+    const locks = [{}, { dependencies: [dependency] }, ...others].map((more) =>
+      lockOf({ charts: [{ ...one, ...more }] }),
+    );
+    for (const a of locks) {
+      for (const b of locks) {
+        const { changed } = diffLocks(a, b);
+        expect(changed.length === 0).toBe(formatLock(a) === formatLock(b));
+      }
+    }
   });
 
   it('turned round swaps added and removed', () => {

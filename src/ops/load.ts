@@ -8,7 +8,7 @@ import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { parseReference } from '../core/reference.ts';
-import { besidePath, writeFileAtomic } from '../io/files.ts';
+import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 import { chartName } from '../lock/schema.ts';
@@ -261,7 +261,9 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     setMaxListeners(0, linked.signal); // Every running request of every target listens.
     let racers: Racer[] = [];
     try {
-      if (options.receiptPath !== undefined) await refuseUnwritable(options.receiptPath);
+      if (options.receiptPath !== undefined && options.dryRun !== true) {
+        await refuseUnwritable(resolve(options.receiptPath), resolve(options.bundle));
+      }
       if (options.verify === true) await refuseBad(bundle, context);
       const items = matchNames(itemsOf(bundle), options.only);
       racers = targetsOf(options, bundle, { http, context: linked }).map((target) => ({ target }));
@@ -284,8 +286,15 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
 }
 
 /** The receipt is written last: a place where it cannot be is told before anything is loaded. */
-async function refuseUnwritable(path: string): Promise<void> {
-  const probe = besidePath(resolve(path));
+async function refuseUnwritable(path: string, bundle: string): Promise<void> {
+  const kind = await kindOf(path);
+  if (path === bundle || (kind !== undefined && kind !== 'file')) {
+    const what = path === bundle ? 'the bundle' : 'a folder';
+    throw new SealiftError('USAGE', `--receipt: ${path} is ${what}`, {
+      hint: 'name a new file for the receipt',
+    });
+  }
+  const probe = besidePath(path);
   await writeFileAtomic(probe, '');
   await rm(probe, { force: true });
 }

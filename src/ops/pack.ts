@@ -108,8 +108,16 @@ async function openExisting(out: string, context: Context): Promise<Bundle | und
   const kind = await kindOf(out);
   if (kind === undefined || (kind === 'folder' && (await readdir(out)).length === 0)) return undefined;
   try {
-    return await openBundle(out, { signal: context.signal, strict: false });
+    const there = await openBundle(out, { signal: context.signal, strict: false });
+    const foreign =
+      kind === 'folder' ? there.medium.faults.find((f) => f.code === 'BUNDLE_ENTRY_EXTRA') : undefined;
+    if (foreign === undefined) return there;
+    await there.close();
+    throw new SealiftError('TARGET_CONFLICT', foreign.message, {
+      hint: 'a bundle in a folder is replaced as a whole: move other files out of it, or choose another folder with -o',
+    });
   } catch (error) {
+    if (error instanceof SealiftError && error.code === 'TARGET_CONFLICT') throw error;
     if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
     throw new SealiftError('TARGET_CONFLICT', `${out}: there is something that is not a bundle of sealift`, {
       cause: error,

@@ -155,8 +155,12 @@ class ChartSet {
   /** By what was asked: a chart that many depend on is fetched once. */
   readonly #resolved = new Map<string, ChartLock>();
 
-  constructor(access: ChartAccess) {
+  /** How charts that the manifest itself asks for say so in `usedBy`. */
+  readonly #manifestName: string;
+
+  constructor(access: ChartAccess, manifestName: string) {
     this.#access = access;
+    this.#manifestName = manifestName;
   }
 
   /** Puts a chart in, or adds a user to one that is there. @throws MANIFEST_CONFLICT when that is another chart */
@@ -168,7 +172,8 @@ class ChartSet {
       known === undefined
         ? chart
         : {
-            ...(known.values.length > 0 ? known : chart),
+            // The manifest's own entry says where it comes from, whoever else needs the same bytes.
+            ...(known.usedBy.includes(this.#manifestName) ? known : chart),
             usedBy: [...new Set([...known.usedBy, ...chart.usedBy])].sort(),
           };
     this.charts.set(chartName(chart), merged);
@@ -262,7 +267,7 @@ export async function resolveCharts(
   tools: ResolveTools & { readonly manifestName: string; readonly changedPaths: ReadonlySet<string> },
 ): Promise<Resolved<ChartLock>> {
   const { access, state, before, check, moves, changedPaths } = tools;
-  const set = new ChartSet(access);
+  const set = new ChartSet(access, tools.manifestName);
   const locked = new Map(before?.charts.map((c) => [chartName(c), c]));
   const faults: Fault[] = [];
   for (const chart of state.wanted.charts) {

@@ -1,7 +1,7 @@
-import { chmod, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { fault, SealiftError } from '../core/errors.ts';
-import { besidePath, diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
+import { besidePath, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
 import {
   type Entry,
@@ -27,6 +27,8 @@ type Options = FilesOptions & TargetOptions;
 interface FileEntry extends Entry {
   readonly item: FileItem;
   readonly path: string;
+  /** The bytes are there, only the mode is not. */
+  modeOnly: boolean;
 }
 
 /** A folder as a target: each file under its name with its mode. */
@@ -44,7 +46,7 @@ async function planFiles(items: readonly Item[], options: Options): Promise<Targ
   for (const item of items) {
     if (item.kind !== 'file') continue;
     const path = join(options.dir, item.name);
-    const entry: FileEntry = { ...newEntry(item, path), path };
+    const entry: FileEntry = { ...newEntry(item, path), path, modeOnly: false };
     try {
       await judge(entry, options);
     } catch (error) {
@@ -77,14 +79,27 @@ async function refuseLinkOut(dir: string, path: string): Promise<void> {
   });
 }
 
+/** What is at a path itself: a link counts as `other`, wherever it leads. */
+async function plainKindOf(path: string): Promise<Awaited<ReturnType<typeof kindOf>>> {
+  try {
+    return (await lstat(path)).isSymbolicLink() ? 'other' : await kindOf(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
 async function judge(entry: FileEntry, options: Options): Promise<void> {
   const { item, path } = entry;
-  const kind = await kindOf(path);
+  const kind = await plainKindOf(path);
   if (kind !== undefined) await refuseLinkOut(options.dir, path);
   if (kind === 'file' && (await sameBytes(entry))) {
     entry.presentBytes = item.content.size;
     if (((await stat(path)).mode & 0o777) === item.mode) entry.state = 'present';
-    else entry.notes.push(`${path}: only its mode changes, to ${item.mode.toString(8).padStart(4, '0')}`);
+    else {
+      entry.modeOnly = true;
+      entry.notes.push(`${path}: only its mode changes, to ${item.mode.toString(8).padStart(4, '0')}`);
+    }
     return;
   }
   if (kind === undefined || (kind === 'file' && options.force)) {
@@ -113,7 +128,7 @@ class FilesRun implements TargetRun {
   async writeBlobs(): Promise<void> {
     for (const entry of this.entries) {
       if (entry.state === 'present') this.tally.blobsPresent += 1;
-      if (entry.state !== 'write' || entry.writeBytes === 0) continue;
+      if (entry.state !== 'write' || entry.modeOnly) continue;
       try {
         await this.#write(entry);
       } catch (error) {
@@ -154,7 +169,8 @@ class FilesRun implements TargetRun {
       if (entry.state !== 'write') continue;
       try {
         const temp = this.#ready.get(entry);
-        if (temp === undefined) await chmod(entry.path, entry.item.mode);
+        if (temp === undefined && entry.modeOnly) await chmod(entry.path, entry.item.mode);
+        else if (temp === undefined) throw new SealiftError('INTERNAL', `${entry.path}: not prepared`);
         else {
           await rename(temp, entry.path);
           await syncFolder(dirname(entry.path));

@@ -159,11 +159,7 @@ class RegistryRun implements TargetRun {
     const works = [...this.#works.values()].sort((a, b) => b.descriptor.size - a.descriptor.size);
     await mapBounded(works, { limit: BLOBS_PARALLEL, signal: context.signal }, async (work) => {
       this.tally.blobsPresent += work.present.length;
-      try {
-        await this.#writeBlob(work);
-      } catch (error) {
-        for (const entry of work.users) failEntry(entry, error);
-      }
+      await this.#writeBlob(work);
     });
   }
 
@@ -172,10 +168,15 @@ class RegistryRun implements TargetRun {
     const { registry } = this.#options;
     let from = work.present[0];
     for (const repository of work.wanted) {
-      if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
-        this.tally.blobsMounted += 1;
-      } else await this.#upload(repository, work.descriptor);
-      from ??= repository;
+      try {
+        if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
+          this.tally.blobsMounted += 1;
+        } else await this.#upload(repository, work.descriptor);
+        from ??= repository;
+      } catch (error) {
+        // A repository that refuses is the failure of what goes there, not of others with the same blob.
+        for (const user of work.users) if (user.place.repository === repository) failEntry(user, error);
+      }
     }
   }
 

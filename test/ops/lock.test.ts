@@ -220,6 +220,27 @@ describe('the check', () => {
   });
 });
 
+describe('a bundle in a folder', () => {
+  it('is not replaced while something of somebody else is in it', async () => {
+    await site.put('notes.txt', 'one\n');
+    await manifest('files: [{path: notes.txt, name: notes.txt}]\n');
+    await lockNow();
+    const out = `${join(site.dir, 'folder')}/`;
+    await pack({ manifestPath, out }, testContext());
+    await site.put('folder/precious.txt', 'mine\n');
+    await site.put('notes.txt', 'two\n');
+    await lockNow();
+    const refused = await failureOf(pack({ manifestPath, out }, testContext()));
+    expect([refused.code, refused.message]).toEqual([
+      'TARGET_CONFLICT',
+      expect.stringContaining('precious.txt'),
+    ]);
+    expect(await readFile(join(site.dir, 'folder', 'precious.txt'), 'utf8')).toBe('mine\n');
+    await rm(join(site.dir, 'folder', 'precious.txt'));
+    expect((await pack({ manifestPath, out }, testContext())).outcome).toBe('packed');
+  });
+});
+
 describe('dependencies of charts', () => {
   const needs = (repository: string, version = '^1.0.0'): string =>
     `dependencies:\n  - {name: db, version: ${version}, repository: "${repository}"}\n`;
@@ -272,6 +293,33 @@ describe('dependencies of charts', () => {
     expect(again.lock.charts[0]?.integrity.tree).not.toBe(locked.charts[0]?.integrity.tree);
     await pack({ manifestPath, out: join(site.dir, 'own.tar') }, testContext());
     expect((await checkLockFile({ manifestPath }, testContext())).faults).toEqual([]);
+  });
+
+  it('that the manifest asks for too stay as the manifest says', async () => {
+    const other = await makeSite();
+    try {
+      const common = demoFiles('common', '1.0.0');
+      await site.addChart('common', '1.0.0', common);
+      await other.addChart('common', '1.0.0', common);
+      const umbrella = demoFiles('umbrella', '1.0.0');
+      const needsIt = `dependencies: [{name: common, version: 1.0.0, repository: "${other.source.url}/charts"}]\n`;
+      await site.addChart('umbrella', '1.0.0', {
+        ...umbrella,
+        'Chart.yaml': `${umbrella['Chart.yaml']}${needsIt}`,
+      });
+      const repo = `repo: "${site.source.url}/charts"`;
+      for (const names of [
+        ['common', 'umbrella'],
+        ['umbrella', 'common'],
+      ]) {
+        await manifest(`charts: [${names.map((n) => `{name: ${n}, version: 1.0.0, ${repo}}`).join(', ')}]\n`);
+        await rm(join(site.dir, 'versions.lock'), { force: true });
+        await lockNow();
+        expect((await checkLockFile({ manifestPath }, testContext())).faults, names.join()).toEqual([]);
+      }
+    } finally {
+      await other.close();
+    }
   });
 
   it('without a place to fetch them from are a fault', async () => {

@@ -319,6 +319,28 @@ describe('blobs on a registry', () => {
     }
   });
 
+  it('that one repository refuses still reach the others', async () => {
+    for (const name of ['aone', 'btwo']) await site.put(`both/${name}`, `${name}\n`);
+    const bundle = await site.bundle('both', 'files: [{path: aone, name: aone}, {path: btwo, name: btwo}]\n');
+    const half = await startRegistry({
+      storage: 'memory',
+      intercept: (request, response) => {
+        if (request.method !== 'POST' || request.url?.startsWith('/v2/files/aone/') !== true) return false;
+        response.writeHead(403).end();
+        return true;
+      },
+    });
+    try {
+      const result = await load({ bundle, registries: [placeOf(half)] }, testContext());
+      expect(entriesOf(result).map((e) => [e.name, e.state])).toEqual([
+        ['aone', 'failed'],
+        ['btwo', 'written'],
+      ]);
+    } finally {
+      await half.close();
+    }
+  });
+
   it('reach the healthy target when the other one fails, and the next run completes the rest', async () => {
     const image = makeImage({ seed: 9 });
     const ref = await site.addImage(image);

@@ -158,6 +158,28 @@ describe('a folder of files', () => {
     expect(await readFile(join(files, 'bin', 'tool'), 'utf8')).toBe('a tool\n');
   });
 
+  it('gets empty files too, and a forced one really has no bytes afterwards', async () => {
+    await site.put('empty/none.txt', '');
+    const empty = await site.bundle('empty', 'files: [{path: none.txt, name: none.txt}]\n');
+    expect((await load({ bundle: empty, files: [files] }, testContext())).failed).toBe(0);
+    expect(await readFile(join(files, 'none.txt'), 'utf8')).toBe('');
+    await writeFile(join(files, 'none.txt'), 'other bytes');
+    expect((await load({ bundle: empty, files: [files] }, testContext())).failed).toBe(1);
+    expect((await load({ bundle: empty, files: [files], force: true }, testContext())).failed).toBe(0);
+    expect(await readFile(join(files, 'none.txt'), 'utf8')).toBe('');
+  });
+
+  it('keeps what a link in place of a file leads to', async () => {
+    await load({ bundle: withFiles, files: [files] }, testContext());
+    const outside = join(site.dir, 'outside.txt');
+    await rename(join(files, 'bin', 'tool'), outside);
+    await chmod(outside, 0o600);
+    await symlink(outside, join(files, 'bin', 'tool'));
+    const result = await load({ bundle: withFiles, files: [files] }, testContext());
+    expect(faultOf(result)).toMatchObject({ code: 'TARGET_CONFLICT' });
+    expect((await stat(outside)).mode & 0o777).toBe(0o600);
+  });
+
   it('is not left through a link inside it', async () => {
     const outside = join(site.dir, 'outside');
     await mkdir(outside);
@@ -186,6 +208,17 @@ describe('a folder of files', () => {
     const failed = load({ bundle: withFiles, files: [files], receiptPath }, testContext());
     await expect(failed).rejects.toMatchObject({ code: 'FILE_UNREADABLE' });
     await expect(stat(files)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('is not loaded when the receipt would take the place of the bundle or of a folder', async () => {
+    for (const receiptPath of [withFiles, site.dir]) {
+      const failed = load({ bundle: withFiles, files: [files], receiptPath }, testContext());
+      await expect(failed).rejects.toMatchObject({ code: 'USAGE' });
+    }
+    await expect(stat(files)).rejects.toMatchObject({ code: 'ENOENT' });
+    const receiptPath = join(site.dir, 'new', 'r.json');
+    await load({ bundle: withFiles, files: [files], receiptPath, dryRun: true }, testContext());
+    await expect(stat(join(site.dir, 'new'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   it('is said to get nothing when nothing in the bundle is for it', async () => {

@@ -102,7 +102,7 @@ function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly strin
   const document = { command: 'load', kind: 'receipt', ...result };
   const { bundle } = result;
   const title = harmless(`${bundle.name} ${bundle.version}`);
-  const receipt = flags.receipt === undefined ? [] : [`receipt: ${harmless(flags.receipt)}`];
+  const receipt = flags.receipt === undefined || result.dryRun ? [] : [`receipt: ${harmless(flags.receipt)}`];
   const failed = failure === undefined ? {} : { failure };
   if (result.dryRun) {
     return {

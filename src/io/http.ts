@@ -73,10 +73,10 @@ export function isLoopback(hostname: string): boolean {
   return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }
 
-/** `insecure` is for the host that it was said for: a redirect to another one is checked as always. */
-function tlsFor(url: URL, req: HttpRequest): TlsOptions {
-  const { insecure, ...rest } = req.tls ?? {};
-  return insecure === true && url.hostname === req.url.hostname ? { ...rest, insecure } : rest;
+/** TLS settings of one address for another that it leads to: `insecure` stays with the host name that it was said for. */
+export function tlsTowards(tls: TlsOptions, way: { readonly from: URL; readonly to: URL }): TlsOptions {
+  const { insecure, ...rest } = tls;
+  return insecure === true && way.to.hostname === way.from.hostname ? { ...rest, insecure } : rest;
 }
 
 /** Connections, redirects and retries of everything that speaks HTTP. Close it to end its sockets. */
@@ -148,7 +148,10 @@ export class HttpClient {
       body: req.body,
     };
     for (let hops = 0; ; hops++) {
-      const response = await this.#hop(hop, { tls: tlsFor(hop.url, req), signal });
+      const response = await this.#hop(hop, {
+        tls: tlsTowards(req.tls ?? {}, { from: req.url, to: hop.url }),
+        signal,
+      });
       const location = response.headers.location;
       if (req.follow === false || !REDIRECT_STATUS.has(response.status) || location === undefined) {
         return response;

@@ -2,7 +2,14 @@ import { BlockList, isIP } from 'node:net';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { errorText, type HttpClient, type HttpResponse, isLoopback, type TlsOptions } from '../io/http.ts';
+import {
+  errorText,
+  type HttpClient,
+  type HttpResponse,
+  isLoopback,
+  type TlsOptions,
+  tlsTowards,
+} from '../io/http.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credential } from './credentials.ts';
@@ -89,12 +96,6 @@ interface TokenRequest {
   readonly credential: Credential | undefined;
 }
 
-/** The registry's TLS settings for its token server; `insecure` only where that is the same host. */
-function tlsOf(registry: AuthOptions, realm: URL): TlsOptions {
-  const { insecure, ...rest } = registry.tls;
-  return insecure === true && realm.hostname === registry.origin.hostname ? { ...rest, insecure } : rest;
-}
-
 /** `Basic` for a password. */
 export function basicOf(credential: Extract<Credential, { kind: 'password' }>): string {
   return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`;
@@ -110,7 +111,7 @@ function askByGet(registry: AuthOptions, request: TokenRequest): Promise<HttpRes
   return registry.http.request({
     method: 'GET',
     url,
-    tls: tlsOf(registry, url),
+    tls: tlsTowards(registry.tls, { from: registry.origin, to: url }),
     ...(headers ? { headers } : {}),
   });
 }
@@ -127,7 +128,7 @@ function askByPost(registry: AuthOptions, request: TokenRequest, token: string):
   return registry.http.request({
     method: 'POST',
     url: request.realm,
-    tls: tlsOf(registry, request.realm),
+    tls: tlsTowards(registry.tls, { from: registry.origin, to: request.realm }),
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
     body: Buffer.from(form.toString()),
     follow: false,

@@ -2,14 +2,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Context } from '../../src/core/events.ts';
 import { load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { chartArchive, demoFiles } from '../support/charts.ts';
 import { type FleetImage, makeFleet, pushImage } from '../support/fleet.ts';
-import { type Containerd, listCriImages, run, startContainerd } from '../support/peers.ts';
+import { type Containerd, listCriImages, quietContext, run, startContainerd } from '../support/peers.ts';
 
 /** A bundle with images, a chart and a file, on a real containerd: by Sealift, and by containerd's own import. */
 
@@ -19,13 +18,7 @@ let dir: string;
 let source: RunningRegistry;
 let images: FleetImage[];
 
-const context: Context = {
-  signal: new AbortController().signal,
-  emit: () => {},
-  env: {},
-  now: Date.now,
-  random: Math.random,
-};
+const context = quietContext();
 
 async function makeBundle(name: string, platforms: string): Promise<string> {
   const manifestPath = join(dir, `${name}.yaml`);

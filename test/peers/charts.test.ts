@@ -6,14 +6,13 @@ import { tmpdir } from 'node:os';
 import { basename, join, relative, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
-import type { Context } from '../../src/core/events.ts';
 import { load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { parseRegistryUrl } from '../../src/ops/registry-place.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { chartArchive, demoFiles } from '../support/charts.ts';
-import { peer, type Registry, run, startRegistry } from '../support/peers.ts';
+import { peer, quietContext, type Registry, run, startRegistry } from '../support/peers.ts';
 
 /** Charts from a repository and a registry, through a bundle, to a registry and a tree, judged by the real helm. */
 
@@ -25,13 +24,7 @@ let target: Registry;
 let site: { readonly url: string; readonly close: () => void };
 let env: NodeJS.ProcessEnv;
 
-const context: Context = {
-  signal: new AbortController().signal,
-  emit: () => {},
-  env: {},
-  now: Date.now,
-  random: Math.random,
-};
+const context = quietContext();
 
 /** Serves a folder; `index.yaml` with every address of an archive made to point here. */
 async function serveFolder(folder: string): Promise<typeof site> {

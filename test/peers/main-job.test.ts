@@ -2,7 +2,6 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Context } from '../../src/core/events.ts';
 import { digestOf } from '../../src/io/verify.ts';
 import { type LoadOptions, load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
@@ -10,7 +9,7 @@ import { pack } from '../../src/ops/pack.ts';
 import { parseRegistryUrl } from '../../src/ops/registry-place.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { type FleetImage, makeBigFleet, pushImage } from '../support/fleet.ts';
-import { peer, type Registry, run, startRegistry } from '../support/peers.ts';
+import { peer, quietContext, type Registry, run, startRegistry } from '../support/peers.ts';
 
 /** The main job on real programs: docker-registry on both sides; skopeo, regctl and crane as judges. */
 
@@ -26,13 +25,7 @@ let source: Registry;
 let target: Registry;
 const images: { name: string; tag: string; digest: string; isDocker: boolean }[] = [];
 
-const context: Context = {
-  signal: new AbortController().signal,
-  emit: () => {},
-  env: {},
-  now: Date.now,
-  random: Math.random,
-};
+const context = quietContext();
 
 function place(registry: Registry): NonNullable<LoadOptions['registries']>[number] {
   return { ...parseRegistryUrl(registry.url), naming: 'drop-host', indexPolicy: 'auto' };

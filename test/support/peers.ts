@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
+import type { Context } from '../../src/core/events.ts';
 
 const installer = fileURLToPath(new URL('../../scripts/peers', import.meta.url));
 const readyWithin = 60_000;
@@ -410,4 +411,10 @@ async function inOwnDirectory<T>(start: (dir: string) => Promise<T>): Promise<T>
 async function removeOwnDirectory(dir: string): Promise<void> {
   await rm(dir, { recursive: true, force: true, maxRetries: 3 });
   ownDirectories.delete(dir);
+}
+
+/** A context of the real clock that shows nothing. */
+export function quietContext(): Context {
+  const { signal } = new AbortController();
+  return { signal, emit: () => {}, env: {}, now: Date.now, random: Math.random };
 }

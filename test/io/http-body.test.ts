@@ -5,7 +5,7 @@ import { isNetworkError } from '../../src/io/network-errors.ts';
 import { bodyOf, failureOf, gather, someBytes, startServer, testClient, testContext } from './server.ts';
 
 describe('a body to send', () => {
-  it('is made again for every try (A6)', async () => {
+  it('[A6] is made again for every try', async () => {
     const bytes = someBytes(300_000);
     const received: number[] = [];
     const server = await startServer(async (request, response, count) => {

@@ -8,7 +8,7 @@ import { selfSigned } from './certificate.ts';
 import { bodyOf, failureOf, gather, startServer, testClient, testContext } from './server.ts';
 
 describe('redirects', () => {
-  it('keep the authorization on the same origin and drop it, and cookies, for another', async () => {
+  it('[1.3-redirect, 1.3-redirect-auth] keep the authorization on the same origin and drop it, and cookies, for another', async () => {
     const other = await startServer((_, response) => response.end('blob'));
     const server = await startServer((request, response) => {
       const location = request.url === '/a' ? '/b' : `${other.url}/c?sig=abc`;
@@ -27,7 +27,7 @@ describe('redirects', () => {
     expect(other.asked[0]?.headers.range).toBe('bytes=3-');
   });
 
-  it('do not bring the authorization back on the way home', async () => {
+  it('[1.3-redirect-auth] do not bring the authorization back on the way home', async () => {
     let home = '';
     const other = await startServer((_, response) =>
       response.writeHead(302, { location: `${home}/end` }).end(),
@@ -43,7 +43,7 @@ describe('redirects', () => {
     expect(server.asked.map((r) => r.headers.authorization)).toEqual(['Bearer secret', undefined]);
   });
 
-  it('that go in a circle end', async () => {
+  it('[1.3-redirect] that go in a circle end', async () => {
     const server = await startServer((_, response) => response.writeHead(302, { location: '/' }).end());
     const failure = await failureOf(testClient().request({ method: 'GET', url: new URL(server.url) }));
     expect(failure).toMatchObject({ code: 'NETWORK_URL_REFUSED' });
@@ -51,7 +51,7 @@ describe('redirects', () => {
   });
 
   for (const location of ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'data:text/plain,x', 'http://[broken']) {
-    it(`to ${location} are refused`, async () => {
+    it(`[1.3-redirect] to ${location} are refused`, async () => {
       const server = await startServer((_, response) => response.writeHead(302, { location }).end());
       const failure = await failureOf(testClient().request({ method: 'GET', url: new URL(server.url) }));
       expect(failure).toMatchObject({ code: 'NETWORK_URL_REFUSED' });
@@ -59,7 +59,7 @@ describe('redirects', () => {
     });
   }
 
-  it('from https to plain http are refused', async () => {
+  it('[1.3-redirect] from https to plain http are refused', async () => {
     const plain = await startServer((_, response) => response.end());
     const server = await startServer(
       (_, response) => response.writeHead(301, { location: plain.url }).end(),
@@ -113,7 +113,7 @@ describe('redirects', () => {
     expect(seen).toEqual(['PUT /1 content', 'PUT /2 content', 'GET /3 ']);
   });
 
-  it('that broke are followed from the first address again, where a fresh one is given', async () => {
+  it('[1.3-redirect-fresh] that broke are followed from the first address again, where a fresh one is given', async () => {
     const server = await startServer((request, response, count) => {
       if (request.url === '/') response.writeHead(307, { location: `/signed?n=${count}` }).end();
       else if (request.url === '/signed?n=1') request.socket.destroy();

@@ -8,7 +8,7 @@ const BUSY = [408, 425, 429, 499, 500, 502, 503, 504, 522];
 
 describe('retries of a request', () => {
   for (const status of BUSY) {
-    it(`are made after HTTP ${status}`, async () => {
+    it(`[1.3-retry-status] are made after HTTP ${status}`, async () => {
       const server = await startServer((_, response, count) => {
         response.writeHead(count === 1 ? status : 200).end();
       });
@@ -22,7 +22,7 @@ describe('retries of a request', () => {
   }
 
   for (const status of [400, 401, 403, 404, 409, 413, 416, 501]) {
-    it(`are not made after HTTP ${status}: it is an answer`, async () => {
+    it(`[1.3-retry-status] are not made after HTTP ${status}: it is an answer`, async () => {
       const server = await startServer((_, response) => response.writeHead(status).end('why'));
       const answer = await testClient().request({ method: 'GET', url: new URL(server.url) });
       expect(answer.status).toBe(status);
@@ -31,7 +31,7 @@ describe('retries of a request', () => {
     });
   }
 
-  it('end after the last try with the answer itself', async () => {
+  it('[1.3-retry] end after the last try with the answer itself', async () => {
     const server = await startServer((_, response) => response.writeHead(503).end('down for good'));
     const answer = await testClient().request({ method: 'GET', url: new URL(server.url) });
     expect([answer.status, await errorText(answer)]).toEqual([503, 'down for good']);
@@ -45,7 +45,7 @@ describe('retries of a request', () => {
     expect(server.asked).toHaveLength(2);
   });
 
-  it('are made after a connection that was cut before the answer', async () => {
+  it('[1.3-retry-connection] are made after a connection that was cut before the answer', async () => {
     const server = await startServer((request, response, count) => {
       if (count < 3) request.socket.destroy();
       else response.end('ok');
@@ -74,7 +74,7 @@ describe('retries of a request', () => {
 });
 
 describe('Retry-After', () => {
-  it('in seconds is waited for', async () => {
+  it('[1.3-retry-after] in seconds is waited for', async () => {
     const server = await startServer((_, response, count) => {
       response.writeHead(count === 1 ? 503 : 200, { 'retry-after': '0.02' }).end();
     });
@@ -83,7 +83,7 @@ describe('Retry-After', () => {
     expect(context.events).toMatchObject([{ type: 'retry', waitMs: 20 }]);
   });
 
-  it('as a date is waited for', async () => {
+  it('[1.3-retry-after] as a date is waited for', async () => {
     const now = Date.parse('Sun, 06 Nov 1994 08:49:36.980Z');
     const server = await startServer((_, response, count) => {
       response.writeHead(count === 1 ? 503 : 200, { 'retry-after': 'Sun, 06 Nov 1994 08:49:37 GMT' }).end();
@@ -93,7 +93,7 @@ describe('Retry-After', () => {
     expect(context.events).toMatchObject([{ type: 'retry', waitMs: 20 }]);
   });
 
-  it('is bounded, never negative, and ignored when it says nothing', () => {
+  it('[1.3-retry-after] is bounded, never negative, and ignored when it says nothing', () => {
     const now = Date.parse('2026-01-01T00:00:00Z');
     expect(retryAfterMs('120', now)).toBe(120_000);
     expect(retryAfterMs('999999999', now)).toBe(LIMITS.retryAfterMs);
@@ -104,7 +104,7 @@ describe('Retry-After', () => {
     for (const text of ['soon', '1e999', 'NaN', undefined]) expect(retryAfterMs(text, now)).toBeUndefined();
   });
 
-  it('of a 429 holds for everybody who talks to that host', async () => {
+  it('[1.3-host-pause] of a 429 holds for everybody who talks to that host', async () => {
     let clock = 1_000_000;
     const times: number[] = [];
     const server = await startServer((_, response, count) => {
@@ -126,14 +126,14 @@ describe('Retry-After', () => {
     expect(times.slice(1)).toEqual([1_001_000, 1_001_000]);
   });
 
-  it('backoff doubles up to 30 s and takes any part of it', () => {
+  it('[1.3-retry] backoff doubles up to 30 s and takes any part of it', () => {
     expect([1, 2, 3, 10].map((attempt) => backoffMs(attempt, () => 1))).toEqual([1000, 2000, 4000, 30_000]);
     expect(backoffMs(5, () => 0)).toBe(0);
   });
 });
 
 describe('what is told', () => {
-  it('never holds a query, a password in an address or a header', async () => {
+  it('[A10-query] never holds a query, a password in an address or a header', async () => {
     const server = await startServer((request, response, count) => {
       if (count === 1) request.socket.destroy();
       else if (count === 2) response.writeHead(503).end();
@@ -178,7 +178,7 @@ describe('what is told', () => {
   });
 });
 
-it('asks for bytes as they are: no transport compression', async () => {
+it('[1.3-identity] asks for bytes as they are: no transport compression', async () => {
   const server = await startServer((_, response) => response.end());
   await (await testClient().request({ method: 'GET', url: new URL(server.url) })).body.dump();
   expect(server.asked[0]?.headers['accept-encoding']).toBe('identity');

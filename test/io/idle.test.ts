@@ -18,7 +18,7 @@ describe('a server that falls silent', () => {
     expect(server.asked).toHaveLength(2);
   });
 
-  it('in the middle of a body is left, and another connection goes on from there', async () => {
+  it('[1.3-idle] in the middle of a body is left, and another connection goes on from there', async () => {
     const server = await startServer((_, response, count) => {
       if (count === 1) response.writeHead(200, { 'content-length': 10 }).write('01234');
       else response.writeHead(206, { 'content-range': 'bytes 5-9/10', 'content-length': 5 }).end('56789');
@@ -41,7 +41,7 @@ describe('a server that falls silent', () => {
     expect(server.asked[1]?.headers.range).toBe('bytes=5-');
   });
 
-  it('but a slow one that goes on sending is waited for', async () => {
+  it('[1.3-idle] but a slow one that goes on sending is waited for', async () => {
     const server = await startServer((_, response) => {
       let left = 8;
       const timer = setInterval(() => {

@@ -66,7 +66,7 @@ function read(server: TestServer, options: Reading = {}): AsyncGenerator<Buffer>
 }
 
 describe('a download that is cut', () => {
-  it('goes on by Range from the last byte', async () => {
+  it('[1.3-resume] goes on by Range from the last byte', async () => {
     const context = testContext();
     const server = await startServer((request, response, count) =>
       sendData(request, response, count < 4 ? { cutAfter: 50_000 } : {}),
@@ -85,7 +85,7 @@ describe('a download that is cut', () => {
     ]);
   });
 
-  it('skips what it has when the server ignores Range', async () => {
+  it('[1.3-resume-ignored] skips what it has when the server ignores Range', async () => {
     const server = await startServer((request, response, count) =>
       sendData(
         request,
@@ -122,7 +122,7 @@ describe('a download that is cut', () => {
     );
   });
 
-  it('gives up after so many cuts without a byte', async () => {
+  it('[1.3-resume-progress] gives up after so many cuts without a byte', async () => {
     const server = await startServer((request, response) => {
       response.writeHead(200, { 'content-length': DATA.length }).flushHeaders();
       setTimeout(() => request.socket.destroy(), 5);
@@ -134,7 +134,7 @@ describe('a download that is cut', () => {
     expect(server.asked).toHaveLength(LIMITS.tries);
   });
 
-  it('does not give up while there is progress', async () => {
+  it('[1.3-resume-progress] does not give up while there is progress', async () => {
     const server = await startServer((request, response, count) =>
       sendData(request, response, count < 10 ? { cutAfter: 20_000 } : {}),
     );
@@ -190,7 +190,7 @@ describe('an answer that is not what was asked', () => {
   };
   for (const [name, range] of Object.entries(ranges)) {
     for (const size of [DATA.length, null]) {
-      it(`is refused: a part ${name}, size ${size === null ? 'not ' : ''}known`, async () => {
+      it(`[1.3-resume-range] is refused: a part ${name}, size ${size === null ? 'not ' : ''}known`, async () => {
         const server = await startServer((_, response) => {
           response.writeHead(206, range === '' ? {} : { 'content-range': range }).end(DATA.subarray(1000));
         });
@@ -201,7 +201,7 @@ describe('an answer that is not what was asked', () => {
     }
   }
 
-  it('is refused: a part of a thing with another size', async () => {
+  it('[1.3-resume-range] is refused: a part of a thing with another size', async () => {
     const server = await startServer((request, response) =>
       sendData(request, response, { data: someBytes(DATA.length + 1) }),
     );
@@ -211,7 +211,7 @@ describe('an answer that is not what was asked', () => {
   });
 
   for (const size of [DATA.length - 1, DATA.length + 1]) {
-    it(`is refused before the first byte: Content-Length ${size - DATA.length} off`, async () => {
+    it(`[1.3-size-announced] is refused before the first byte: Content-Length ${size - DATA.length} off`, async () => {
       const server = await startServer((request, response) =>
         sendData(request, response, { data: someBytes(size) }),
       );
@@ -237,7 +237,7 @@ describe('an answer that is not what was asked', () => {
     expect(server.asked[1]?.headers.range).toBe('bytes=70000-');
   });
 
-  it('is asked again: a chunked body that ends early but well', async () => {
+  it('[1.3-size-under] is asked again: a chunked body that ends early but well', async () => {
     const server = await startServer((request, response, count) => {
       if (count > 1) sendData(request, response);
       else {

@@ -13,7 +13,7 @@ describe('realms (A7, A8)', () => {
     return `${repaired ? 'repaired ' : ''}${url.href}`;
   };
 
-  it('A8: what Nexus gets wrong is built again from the registry', () => {
+  it('[A8] what Nexus gets wrong is built again from the registry', () => {
     const origin = 'http://nexus.local:5001';
     const right = 'repaired http://nexus.local:5001/v2/token';
     for (const broken of [
@@ -28,20 +28,20 @@ describe('realms (A7, A8)', () => {
     }
   });
 
-  it('A8: a plain http realm of the same https host becomes https', () => {
+  it('[A8] a plain http realm of the same https host becomes https', () => {
     expect(realm('http://nexus.local:5001/v2/token', 'https://nexus.local:5001')).toBe(
       'https://nexus.local:5001/v2/token',
     );
     expect(realm('http://nexus.local/v2/token', 'https://nexus.local')).toBe('https://nexus.local/v2/token');
   });
 
-  it('A7: a plain http realm elsewhere is refused for an https registry', () => {
+  it('[A7-realm-http] a plain http realm elsewhere is refused for an https registry', () => {
     for (const bad of ['http://auth.example/token', 'http://registry.example:8080/token']) {
       expect(() => realm(bad, 'https://registry.example')).toThrow(/plain http/);
     }
   });
 
-  it('A7: private addresses are refused, unless they are the registry', () => {
+  it('[A7-realm-private] private addresses are refused, unless they are the registry', () => {
     const origin = 'https://registry.example';
     for (const host of [
       '10.0.0.1',
@@ -66,7 +66,7 @@ describe('realms (A7, A8)', () => {
     expect(realm('http://127.0.0.1:1/t', 'http://localhost:5000')).toBe('http://127.0.0.1:1/t');
   });
 
-  it('A7: names and addresses that only look private are not', () => {
+  it('[A7-realm-private] names and addresses that only look private are not', () => {
     const origin = 'https://registry.example';
     for (const host of [
       'fedora.example',
@@ -89,7 +89,7 @@ describe('realms (A7, A8)', () => {
     );
   });
 
-  it('A8: a broken one works in a real exchange, and is told once', async () => {
+  it('[A8] a broken one works in a real exchange, and is told once', async () => {
     const server = await smallRegistry({
       challenge: 'Bearer realm="null://{host}/v2/token",service="svc"',
       accepts: (authorization) => authorization === 'Bearer T',
@@ -104,7 +104,7 @@ describe('realms (A7, A8)', () => {
     ]);
   });
 
-  it('A8: where there is no token server either, the password itself is sent', async () => {
+  it('[A8-basic] where there is no token server either, the password itself is sent', async () => {
     const server = await smallRegistry({
       challenge: 'Bearer realm="null://{host}/v2/token",service="svc"',
       accepts: (authorization) => authorization === `Basic ${ann.auth}`,

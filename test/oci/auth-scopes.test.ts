@@ -20,7 +20,7 @@ describe('scopes (A4)', () => {
   }
   const { descriptor, bytes } = blobOf('x');
 
-  it('are all asked for at once: pull, pull and push, and the other repository for a mount', async () => {
+  it('[A4, A4-order] are all asked for at once: pull, pull and push, and the other repository for a mount', async () => {
     expect(await scopesOf((r) => r.listTags('app'))).toEqual(['repository:app:pull']);
     expect(await scopesOf((r) => r.writeBlob('app', descriptor, source(bytes).open))).toEqual([
       'repository:app:pull,push',
@@ -32,7 +32,7 @@ describe('scopes (A4)', () => {
     expect(await scopesOf((r) => r.ping())).toEqual([]);
   });
 
-  it('of the challenge are added, unless ours hold them already', async () => {
+  it('[A4-merge] of the challenge are added, unless ours hold them already', async () => {
     const with2 = `${BEARER},scope="repository:app:pull repository:proxy/app:pull"`;
     expect(await scopesOf((r) => r.listTags('app'), with2)).toEqual([
       'repository:app:pull',
@@ -77,7 +77,7 @@ describe('identity tokens (A3)', () => {
   const identity = { identitytoken: 'refresh me' };
   const accepts = (authorization: string): boolean => authorization === 'Bearer T';
 
-  it('are exchanged by POST, in the body', async () => {
+  it('[A3] are exchanged by POST, in the body', async () => {
     let form = '';
     const server = await smallRegistry({
       challenge: BEARER,
@@ -144,7 +144,7 @@ describe('identity tokens (A3)', () => {
   });
 
   for (const status of [404, 405]) {
-    it(`fall back to GET, as nobody, where POST is unknown (HTTP ${status})`, async () => {
+    it(`[A3-fallback] fall back to GET, as nobody, where POST is unknown (HTTP ${status})`, async () => {
       const server = await smallRegistry({
         challenge: BEARER,
         accepts,
@@ -163,7 +163,7 @@ describe('identity tokens (A3)', () => {
   }
 });
 
-it('registry tokens are sent as they are', async () => {
+it('[1.1-entry-registry-token] registry tokens are sent as they are', async () => {
   const server = await smallRegistry({ challenge: BEARER, accepts: (a) => a === 'Bearer ready' });
   const auths = { [server.host]: { registrytoken: 'ready' } };
   const { registry } = client(server.host, { context: testContext(await loggedIn(auths)) });

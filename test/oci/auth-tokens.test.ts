@@ -6,7 +6,7 @@ import { ann, BEARER, sendToken, smallRegistry, tokenQueries, users } from './sm
 
 describe('tokens (A2)', () => {
   for (const field of ['token', 'access_token']) {
-    it(`may be called ${field}`, async () => {
+    it(`[A2-answer] may be called ${field}`, async () => {
       const server = await smallRegistry({
         challenge: BEARER,
         accepts: (authorization) => authorization === 'Bearer T',
@@ -17,7 +17,7 @@ describe('tokens (A2)', () => {
     });
   }
 
-  it('are asked for with service and scope; the password goes in the header only', async () => {
+  it('[A2, A3-password] are asked for with service and scope; the password goes in the header only', async () => {
     const server = await smallRegistry({
       challenge: 'Bearer realm="http://{host}/token?kept=1",service="my service"',
       accepts: (authorization) => authorization === 'Bearer T',
@@ -41,7 +41,7 @@ describe('tokens (A2)', () => {
     'a token that no header can hold': (r) => r.end('{"token":"\u{1F600}"}'),
   };
   for (const [name, answer] of Object.entries(bad)) {
-    it(`that are none are a fault: ${name}`, async () => {
+    it(`[A2-answer] that are none are a fault: ${name}`, async () => {
       const server = await smallRegistry({
         challenge: BEARER,
         accepts: () => false,
@@ -94,7 +94,7 @@ describe('tokens (A2)', () => {
     expect(await client(server.host).registry.listTags('app')).toEqual(['v1']);
   });
 
-  it('are asked for once however many wait (A5)', async () => {
+  it('[A5-single] are asked for once however many wait', async () => {
     const running = await runRegistry({ auth: { kind: 'bearer', users } });
     const { registry } = client(running.host, {
       context: testContext(await loggedIn({ [running.host]: ann })),
@@ -108,7 +108,7 @@ describe('tokens (A2)', () => {
     expect(asked.filter((r) => r.status === 200 && r.path !== '/token')).toHaveLength(12);
   });
 
-  it('are kept for each set of scopes, and used until they end (A5)', async () => {
+  it('[A5, A5-early] are kept for each set of scopes, and used until they end', async () => {
     let now = 1_000_000;
     let made = 0;
     let good = 'none yet';
@@ -134,7 +134,7 @@ describe('tokens (A2)', () => {
     expect(made).toBe(3);
   });
 
-  it('hold 60 s when nothing is said, and short ones are not thrown away at once (A5)', async () => {
+  it('[A2-expiry, A5-early] hold 60 s when nothing is said, and short ones are not thrown away at once', async () => {
     for (const [stated, seconds] of [
       [undefined, 60],
       [0, 60],
@@ -177,7 +177,7 @@ describe('tokens (A2)', () => {
     expect(await registry.listTags('app')).toEqual(['v1', 'v2']);
   });
 
-  it('that end during an upload: the blob is sent again with a new one (A6)', async () => {
+  it('[A6] that end during an upload: the blob is sent again with a new one', async () => {
     const { bytes, descriptor } = blobOf(Buffer.alloc(400_000, 7));
     let puts = 0;
     const running = await runRegistry({

@@ -81,7 +81,7 @@ describe('with a password', () => {
 });
 
 describe('without a login (A9)', () => {
-  it('a Bearer challenge is answered with a token for nobody', async () => {
+  it('[A9] a Bearer challenge is answered with a token for nobody', async () => {
     const running = await runRegistry({ auth: { kind: 'bearer', users, anonymousPull: true } });
     const owner = client(running.host, { context: testContext(await loggedIn({ [running.host]: ann })) });
     const image = await pushImage(owner.registry, { repository: 'team/app', tag: 'v1' });
@@ -93,7 +93,7 @@ describe('without a login (A9)', () => {
     });
   });
 
-  it('a Basic challenge is a fault that says so, without a second request', async () => {
+  it('[A9] a Basic challenge is a fault that says so, without a second request', async () => {
     const server = await smallRegistry({ challenge: 'Basic realm="x"', accepts: () => false });
     const { registry } = client(server.host);
     expect(await failureOf(registry.listTags('app'))).toMatchObject({
@@ -108,7 +108,7 @@ describe('challenges that a server may send (A1)', () => {
   const token = sendToken({ token: 'T' });
   const accepts = (authorization: string): boolean => authorization === 'Bearer T';
 
-  it('Bearer is taken before Basic, whatever the order, in one header or several', async () => {
+  it('[A1, A1-order] Bearer is taken before Basic, whatever the order, in one header or several', async () => {
     for (const challenge of [
       `Negotiate, Basic realm="a, b", ${BEARER}`,
       ['Negotiate', 'Basic realm="x"', BEARER],
@@ -149,7 +149,7 @@ describe('challenges that a server may send (A1)', () => {
 });
 
 describe('authorization stays with the registry (A7)', () => {
-  it('a blob that is elsewhere is fetched without it, and a 401 there is not answered', async () => {
+  it('[A7, A7-redirect] a blob that is elsewhere is fetched without it, and a 401 there is not answered', async () => {
     const { bytes, descriptor } = blobOf('content');
     let allowed = true;
     const store = await startServer((_, response) => {
@@ -176,7 +176,7 @@ describe('authorization stays with the registry (A7)', () => {
     for (const request of store.asked) expect(request.headers).not.toHaveProperty('authorization');
   });
 
-  it('an upload that is to go elsewhere goes without it', async () => {
+  it('[A7, 1.4-3-elsewhere] an upload that is to go elsewhere goes without it', async () => {
     const { bytes, descriptor } = blobOf('content');
     const store = await startServer(async (request, response) => {
       await bodyOf(request);

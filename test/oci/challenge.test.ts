@@ -20,7 +20,7 @@ function write(
 }
 
 describe('challenges (A1)', () => {
-  it('are read as they were written, several in one header (property)', () => {
+  it('[A1] are read as they were written, several in one header (property)', () => {
     const params = fc.uniqueArray(fc.tuple(word, text), { selector: ([k]) => k, maxLength: 4 });
     const challenge = fc.record({ scheme: word, params });
     fc.assert(

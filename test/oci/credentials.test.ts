@@ -30,7 +30,7 @@ const user = async (host: string, repository = ''): Promise<string | undefined> 
 };
 
 describe('credential files', () => {
-  it('are asked in this order', () => {
+  it('[1.1-files] are asked in this order', () => {
     const all = {
       HOME: '/h',
       REGISTRY_AUTH_FILE: '/r.json',
@@ -62,7 +62,7 @@ describe('credential files', () => {
     for (const path of credentialFiles({ HOME: '' })) expect(path.startsWith('/')).toBe(true);
   });
 
-  it('the first that knows the host wins, one that does not is passed over', async () => {
+  it('[1.1-files] the first that knows the host wins, one that does not is passed over', async () => {
     env = { ...env, REGISTRY_AUTH_FILE: join(home, 'r.json'), XDG_RUNTIME_DIR: join(home, 'run') };
     const places = [
       '.docker/config.json',
@@ -102,7 +102,7 @@ describe('credential files', () => {
 });
 
 describe('entries', () => {
-  it('of any user and password are read (property)', async () => {
+  it('[1.1-entry-password] of any user and password are read (property)', async () => {
     const name = fc
       .string({ minLength: 1, maxLength: 10 })
       .filter((n) => !n.includes(':') && !n.includes('\0'));
@@ -116,13 +116,13 @@ describe('entries', () => {
     );
   });
 
-  it('may hold colons in the password, and zero bytes behind it as docker for Windows wrote them', async () => {
+  it('[1.1-entry-password] may hold colons in the password, and zero bytes behind it as docker for Windows wrote them', async () => {
     const auth = Buffer.from('user:a:b:c\0\0').toString('base64');
     await writeFiles(home, { '.docker/config.json': auths({ 'x.example': { auth } }) });
     expect(await find('x.example')).toEqual({ kind: 'password', username: 'user', password: 'a:b:c' });
   });
 
-  it('may have user and password apart, an identity token or a registry token', async () => {
+  it('[1.1-entry-password, 1.1-entry-identity-token, 1.1-entry-registry-token] may have user and password apart, an identity token or a registry token', async () => {
     await writeFiles(home, {
       '.docker/config.json': auths({
         'plain.example': { username: 'u', password: 'p' },
@@ -139,7 +139,7 @@ describe('entries', () => {
     expect(await find('half.example')).toBeUndefined();
   });
 
-  it('are found under all ways to write a host', async () => {
+  it('[1.1-keys-host] are found under all ways to write a host', async () => {
     const keys = [
       'https://a.example/v1/',
       'https://b.example/v2/',
@@ -155,7 +155,7 @@ describe('entries', () => {
     expect(await user('other.a.example')).toBeUndefined();
   });
 
-  it('of Docker Hub are under its own key', async () => {
+  it('[1.1-keys-hub] of Docker Hub are under its own key', async () => {
     for (const key of [
       'https://index.docker.io/v1/',
       'index.docker.io',
@@ -168,7 +168,7 @@ describe('entries', () => {
     }
   });
 
-  it('for a path win over those for the host, the longest first', async () => {
+  it('[1.1-keys-path] for a path win over those for the host, the longest first', async () => {
     await writeFiles(home, {
       '.docker/config.json': auths({
         'x.example': login('host'),
@@ -188,7 +188,7 @@ describe('credential helpers', () => {
   const answer = (name: string, secret: string): string =>
     `cat > "$HOME/asked"; echo '${JSON.stringify({ ServerURL: 'x', Username: name, Secret: secret })}'`;
 
-  it('for a host beat the helper for all, which beats the entries', async () => {
+  it('[1.1-helpers-order, 1.1-helpers-get] for a host beat the helper for all, which beats the entries', async () => {
     await writeHelper(home, 'one', answer('from-one', 'pw'));
     await writeHelper(home, 'all', answer('from-all', 'pw'));
     await writeFiles(home, {
@@ -203,20 +203,20 @@ describe('credential helpers', () => {
     expect(await user('y.example')).toBe('from-all');
   });
 
-  it('are asked for Docker Hub under the name that docker uses', async () => {
+  it('[1.1-keys-hub] are asked for Docker Hub under the name that docker uses', async () => {
     await writeHelper(home, 'all', answer('hub', 'pw'));
     await writeFiles(home, { '.docker/config.json': { credsStore: 'all' } });
     expect(await user('docker.io')).toBe('hub');
     expect(await readFile(join(home, 'asked'), 'utf8')).toBe('https://index.docker.io/v1/');
   });
 
-  it('give an identity token under the user name <token>', async () => {
+  it('[1.1-helpers-token] give an identity token under the user name <token>', async () => {
     await writeHelper(home, 'all', answer('<token>', 'refresh'));
     await writeFiles(home, { '.docker/config.json': { credsStore: 'all' } });
     expect(await find('x.example')).toEqual({ kind: 'identity-token', token: 'refresh' });
   });
 
-  it('that know nothing leave it to the entries and the next file', async () => {
+  it('[1.1-helpers-absent] that know nothing leave it to the entries and the next file', async () => {
     await writeHelper(home, 'all', 'cat >/dev/null; echo "credentials not found in native keychain"; exit 1');
     await writeFiles(home, {
       '.docker/config.json': { credsStore: 'all', auths: { 'x.example': login('entry') } },

@@ -97,7 +97,7 @@ describe('an index', () => {
   });
 });
 
-describe('a body that is two things (CVE-2021-41190)', () => {
+describe('[1.3-type-confusion] a body that is two things (CVE-2021-41190)', () => {
   const both = { ...image, ...index };
   for (const type of [MANIFEST, INDEX, MEDIA.dockerManifest, MEDIA.dockerList]) {
     it(`is refused as ${type}`, () => {
@@ -112,7 +112,7 @@ describe('a body that is two things (CVE-2021-41190)', () => {
     expect(codeOf(() => parse({ ...image, manifests: null }))).toBe('OCI_MANIFEST_INVALID');
   });
 
-  it('is refused when its own media type says another thing than the answer', () => {
+  it('[1.3-type-body] is refused when its own media type says another thing than the answer', () => {
     expect(codeOf(() => parse({ ...image, mediaType: INDEX }))).toBe('OCI_MANIFEST_INVALID');
     expect(codeOf(() => parse({ ...index, mediaType: MANIFEST }, INDEX))).toBe('OCI_MANIFEST_INVALID');
     expect(codeOf(() => parse({ ...image, mediaType: MEDIA.dockerManifest }))).toBe('OCI_MANIFEST_INVALID');
@@ -120,7 +120,7 @@ describe('a body that is two things (CVE-2021-41190)', () => {
 });
 
 describe('what Sealift does not carry', () => {
-  it('is named: Docker schema 1, by its type or by its body', () => {
+  it('[1.3-schema1] is named: Docker schema 1, by its type or by its body', () => {
     for (const type of [MEDIA.dockerSchema1, MEDIA.dockerSchema1Signed]) {
       expect(codeOf(() => parse({ schemaVersion: 1, fsLayers: [] }, type))).toBe('CONTENT_UNSUPPORTED');
     }
@@ -250,14 +250,14 @@ describe('bodies that are no manifest', () => {
 describe('the media type', () => {
   const bytes = (body: unknown): Buffer => Buffer.from(JSON.stringify(body));
 
-  it('is the Content-Type, without parameters and in any case', () => {
+  it('[1.3-type] is the Content-Type, without parameters and in any case', () => {
     expect(manifestMediaType(bytes(index), INDEX, 'x')).toBe(INDEX);
     expect(manifestMediaType(bytes(image), `${MANIFEST.toUpperCase()}; charset=utf-8`, 'x')).toBe(MANIFEST);
     // Wrong, but it is for parseManifest to say so.
     expect(manifestMediaType(bytes({ ...index, mediaType: INDEX }), MANIFEST, 'x')).toBe(MANIFEST);
   });
 
-  it('is taken from the body when the Content-Type says nothing', () => {
+  it('[1.3-type-sniff] is taken from the body when the Content-Type says nothing', () => {
     for (const type of [undefined, 'application/json', 'text/plain', 'application/octet-stream', '']) {
       expect(manifestMediaType(bytes({ ...image, mediaType: MEDIA.dockerManifest }), type, 'x')).toBe(
         MEDIA.dockerManifest,

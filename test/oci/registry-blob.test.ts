@@ -16,7 +16,7 @@ describe('a blob', () => {
     expect(server.asked[0]?.url).toBe(`/v2/app/blobs/${descriptor.digest}`);
   });
 
-  it('with one wrong byte fails at its end', async () => {
+  it('[1.3-hash-body] with one wrong byte fails at its end', async () => {
     const wrong = Buffer.from(data);
     wrong[299_999] = (data[299_999] ?? 0) ^ 1;
     const server = await startServer((_, response) => response.end(wrong));
@@ -24,7 +24,7 @@ describe('a blob', () => {
     expect(await failureOf(work)).toMatchObject({ code: 'CONTENT_DIGEST_MISMATCH' });
   });
 
-  it('with one byte more fails, announced or not', async () => {
+  it('[1.3-size-over, 1.3-size-announced] with one byte more fails, announced or not', async () => {
     for (const headers of [{}, { 'content-length': String(data.length + 1) }]) {
       const server = await startServer((_, response) => {
         response.writeHead(200, headers);
@@ -36,7 +36,7 @@ describe('a blob', () => {
     }
   });
 
-  it('that is cut goes on at the registry, also when its place was signed for a moment only', async () => {
+  it('[1.3-redirect-fresh] that is cut goes on at the registry, also when its place was signed for a moment only', async () => {
     const store = await startServer((request, response, count) => {
       const from = Number(/\d+/.exec(request.headers.range ?? '')?.[0] ?? 0);
       const part = data.subarray(from);
@@ -107,7 +107,7 @@ describe('the address of a registry', () => {
     expect(server.asked).toHaveLength(1);
   });
 
-  it('of Docker Hub is another than its name', async () => {
+  it('[1.2-hub-host] of Docker Hub is another than its name', async () => {
     const asked: string[] = [];
     const context = testContext({ HOME: '/nonexistent' });
     const http = testClient(context);

@@ -20,7 +20,7 @@ function manifestServer(headers: Record<string, string>, body: Buffer | string =
 }
 
 describe('a manifest', () => {
-  it('is fetched with all types in Accept, byte for byte', async () => {
+  it('[1.3-accept, 1.3-bytes] is fetched with all types in Accept, byte for byte', async () => {
     const body = Buffer.from(`  ${image.bytes.toString()}\n`);
     const server = await manifestServer({ 'content-type': MANIFEST }, body);
     const found = await client(server.host).registry.getManifest('team/app', 'v1');
@@ -34,7 +34,7 @@ describe('a manifest', () => {
     expect(MANIFEST_ACCEPT).toContain(INDEX);
   });
 
-  it('by digest must have that digest, whatever the header says', async () => {
+  it('[1.3-hash-body] by digest must have that digest, whatever the header says', async () => {
     const other = digestOf('other');
     const server = await manifestServer({ 'content-type': MANIFEST, 'docker-content-digest': other });
     const failure = await failureOf(client(server.host).registry.getManifest('app', other));
@@ -44,7 +44,7 @@ describe('a manifest', () => {
     expect((await client(server.host).registry.getManifest('app', digest)).descriptor.digest).toBe(digest);
   });
 
-  it('by tag must have the digest that the answer states', async () => {
+  it('[1.3-hash-tag] by tag must have the digest that the answer states', async () => {
     const headers = { 'content-type': MANIFEST, 'docker-content-digest': digestOf('other') };
     const server = await manifestServer(headers);
     expect(await failureOf(client(server.host).registry.getManifest('app', 'v1'))).toMatchObject({
@@ -53,14 +53,14 @@ describe('a manifest', () => {
   });
 
   for (const stated of ['', 'nonsense', `sha512:${'a'.repeat(128)}`]) {
-    it(`by tag is taken with a digest header that says nothing: "${stated.slice(0, 12)}"`, async () => {
+    it(`[1.3-hash-tag] by tag is taken with a digest header that says nothing: "${stated.slice(0, 12)}"`, async () => {
       const server = await manifestServer({ 'content-type': MANIFEST, 'docker-content-digest': stated });
       const found = await client(server.host).registry.getManifest('app', 'v1');
       expect(found.descriptor.digest).toBe(image.descriptor.digest);
     });
   }
 
-  it('has its type from the body when the answer names none', async () => {
+  it('[1.3-type-sniff] has its type from the body when the answer names none', async () => {
     const server = await manifestServer({ 'content-type': 'text/plain; charset=utf-8' });
     expect((await client(server.host).registry.getManifest('app', 'v1')).descriptor.mediaType).toBe(MANIFEST);
   });
@@ -72,7 +72,7 @@ describe('a manifest', () => {
     });
   });
 
-  it('that is packed on the way has another digest and is refused', async () => {
+  it('[1.3-identity] that is packed on the way has another digest and is refused', async () => {
     const headers = { 'content-type': MANIFEST, 'content-encoding': 'gzip' };
     const server = await manifestServer(headers, gzipSync(image.bytes));
     const work = client(server.host).registry.getManifest('app', image.descriptor.digest);
@@ -80,7 +80,7 @@ describe('a manifest', () => {
     expect(server.asked[0]?.headers['accept-encoding']).toBe('identity');
   });
 
-  it('that never ends is cut at the limit', async () => {
+  it('[1.3-manifest-limit] that never ends is cut at the limit', async () => {
     let sent = 0;
     const server = await startServer((_, response) => {
       response.writeHead(200, { 'content-type': MANIFEST });
@@ -120,7 +120,7 @@ describe('refusals', () => {
     [204, 'REGISTRY_FAILED'],
   ];
   for (const [status, code, hint] of cases) {
-    it(`HTTP ${status} is ${code}`, async () => {
+    it(`[1.3-error-json] HTTP ${status} is ${code}`, async () => {
       const server = await startServer((_, response) => {
         const body = status === 204 ? '' : '{"errors":[{"code":"TOLD","message":"what the\\nserver says"}]}';
         response.writeHead(status, { 'retry-after': '0' }).end(body);
@@ -164,7 +164,7 @@ describe('refusals', () => {
 describe('resolve', () => {
   const { digest } = image.descriptor;
 
-  it('needs one HEAD when it says all', async () => {
+  it('[1.3-head] needs one HEAD when it says all', async () => {
     const running = await runRegistry();
     const { registry } = client(running.host);
     const pushed = await pushImage(registry, { repository: 'app', tag: 'v1' });
@@ -183,7 +183,7 @@ describe('resolve', () => {
     'says a digest that is none': [200, { 'docker-content-digest': 'sha256:abc' }],
   };
   for (const [name, [status, headers]] of Object.entries(heads)) {
-    it(`asks with GET when HEAD ${name}`, async () => {
+    it(`[1.3-head-incomplete, 1.3-head-broken] asks with GET when HEAD ${name}`, async () => {
       const server = await startServer((request, response) => {
         if (request.method === 'HEAD') response.writeHead(status, headers).end();
         else response.writeHead(200, { 'content-type': MANIFEST }).end(image.bytes);
@@ -193,7 +193,7 @@ describe('resolve', () => {
     });
   }
 
-  it('does not ask with GET when HEAD is forbidden', async () => {
+  it('[1.3-head-broken] does not ask with GET when HEAD is forbidden', async () => {
     const server = await startServer((_, response) => response.writeHead(403).end());
     expect(await failureOf(client(server.host).registry.resolve('app', 'v1'))).toMatchObject({
       code: 'AUTH_DENIED',

@@ -4,7 +4,7 @@ import { failureOf, startServer } from '../io/server.ts';
 import { client, pushImage, runRegistry } from './bench.ts';
 
 describe('the list of tags', () => {
-  it('is gathered over all pages', async () => {
+  it('[1.3-tags-pages] is gathered over all pages', async () => {
     const running = await runRegistry();
     const { registry } = client(running.host);
     const all = Array.from({ length: 7 }, (_, i) => `v${i}`);
@@ -45,7 +45,7 @@ describe('the list of tags', () => {
     'more links before it': (next) => `<?last=x>; rel="prev", <?last=${next}>; REL="next"`,
   };
   for (const [name, link] of Object.entries(links)) {
-    it(`goes on where the link is ${name}`, async () => {
+    it(`[1.3-tags-pages, 1.3-tags-link] goes on where the link is ${name}`, async () => {
       expect(await pages(link)).toEqual({
         tags: ['a', 'b', 'c'],
         paths: ['/v2/team/app/tags/list'],
@@ -79,7 +79,7 @@ describe('the list of tags', () => {
     });
   }
 
-  it('ends when pages bring nothing new, however they are linked', async () => {
+  it('[1.3-tags-endless] ends when pages bring nothing new, however they are linked', async () => {
     const server = await startServer((_, response, count) => {
       response.writeHead(200, { link: `<?last=${count}>; rel="next"` }).end('{"tags":["v1","v2"]}');
     });

@@ -6,7 +6,7 @@ import { basicAuth, blobOf, client, loggedIn, MANIFEST, manifestOf, runRegistry,
 const { bytes, descriptor } = blobOf(someBytes(300_000));
 
 describe('a mount', () => {
-  it('that is done is one request (201)', async () => {
+  it('[1.4-2-mount] that is done is one request (201)', async () => {
     const running = await runRegistry();
     const { registry } = client(running.host);
     await registry.writeBlob('base', descriptor, source(bytes).open);
@@ -18,7 +18,7 @@ describe('a mount', () => {
     expect(await registry.hasBlob('team/app', descriptor.digest)).toBe(true);
   });
 
-  it('that opens an upload instead (202) is cancelled there', async () => {
+  it('[1.4-2-session, 1.4-4-cancel] that opens an upload instead (202) is cancelled there', async () => {
     const running = await runRegistry();
     const { registry } = client(running.host);
     expect(await registry.mountBlob('app', descriptor.digest, 'nowhere')).toBe(false);
@@ -31,7 +31,7 @@ describe('a mount', () => {
     ]);
   });
 
-  it('that opens an upload which cannot be cancelled is only not done', async () => {
+  it('[1.4-4-cancel] that opens an upload which cannot be cancelled is only not done', async () => {
     for (const location of ['http://[broken', 'file:///x', '/up']) {
       const server = await startServer((request, response) => {
         response.writeHead(request.method === 'POST' ? 202 : 401, { location }).end();
@@ -41,7 +41,7 @@ describe('a mount', () => {
   });
 
   for (const status of [400, 403, 404, 405, 500, 200]) {
-    it(`that is refused (HTTP ${status}) is only not done`, async () => {
+    it(`[1.4-2-refused, 1.4-2-from] that is refused (HTTP ${status}) is only not done`, async () => {
       const server = await startServer((_, response) => response.writeHead(status).end('{}'));
       expect(await client(server.host).registry.mountBlob('app', descriptor.digest, 'base')).toBe(false);
       expect(server.asked[0]?.url).toBe(
@@ -85,7 +85,7 @@ describe('putting a manifest', () => {
     layers: [],
   });
 
-  it('sends the bytes as they are, under their own type', async () => {
+  it('[1.4-5-type, 1.3-bytes] sends the bytes as they are, under their own type', async () => {
     const odd = Buffer.from(` ${image.bytes.toString()}\n`);
     let received: Buffer | undefined;
     const server = await startServer(async (request, response) => {
@@ -106,7 +106,7 @@ describe('putting a manifest', () => {
   });
 
   for (const stored of [digestOf('rewritten'), 'sha256:short', 'nonsense']) {
-    it(`that comes out as ${stored.slice(0, 16)} is a fault of the target`, async () => {
+    it(`[1.4-5-digest] that comes out as ${stored.slice(0, 16)} is a fault of the target`, async () => {
       const server = await startServer(async (request, response) => {
         await bodyOf(request);
         response.writeHead(201, { 'docker-content-digest': stored }).end();

@@ -82,7 +82,7 @@ function behindTokens(behave: (request: IncomingMessage, response: ServerRespons
   });
 }
 
-describe('no secret is ever shown (A10)', () => {
+describe('[A10, A10-query] no secret is ever shown', () => {
   for (const [credentialName, entry] of Object.entries(CREDENTIALS)) {
     for (const [serverName, behave] of Object.entries(SERVERS)) {
       it(`${credentialName}, when the server ${serverName}`, async () => {

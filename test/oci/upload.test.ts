@@ -41,7 +41,7 @@ function asked(server: { readonly asked: readonly { method: string; url: string 
 }
 
 describe('an upload', () => {
-  it('is a POST and a PUT with the exact length', async () => {
+  it('[1.4-3-start, 1.4-4-put] is a POST and a PUT with the exact length', async () => {
     const server = await uploadServer();
     const blob = source(bytes);
     await client(server.host).registry.writeBlob('team/app', descriptor, blob.open);
@@ -63,7 +63,7 @@ describe('an upload', () => {
     }
   });
 
-  it('of no bytes says Content-Length: 0 and opens no source', async () => {
+  it('[1.3-empty-push] of no bytes says Content-Length: 0 and opens no source', async () => {
     const server = await uploadServer();
     const empty = blobOf('');
     const blob = source(empty.bytes);
@@ -72,7 +72,7 @@ describe('an upload', () => {
     expect(blob.opened).toBe(0);
   });
 
-  it('that is answered with 204 is done too', async () => {
+  it('[1.4-4-put] that is answered with 204 is done too', async () => {
     const server = await uploadServer({ put: (response) => response.writeHead(204).end() });
     await client(server.host).registry.writeBlob('app', descriptor, source(bytes).open);
     expect(server.asked).toHaveLength(2);
@@ -96,7 +96,7 @@ describe('the Location of an upload', () => {
     'with the scheme and without the port': [() => 'https://127.0.0.1/up/1', `/up/1?${query}`],
   };
   for (const [name, [location, expected]] of Object.entries(forms)) {
-    it(`may be ${name}`, async () => {
+    it(`[1.4-3-location] may be ${name}`, async () => {
       const server = await uploadServer({ location });
       await client(server.host).registry.writeBlob('team/app', descriptor, source(bytes).open);
       expect(asked(server)[1]).toBe(`PUT ${expected}`);
@@ -150,7 +150,7 @@ describe('the Location of an upload', () => {
 
 describe('an upload that fails', () => {
   for (const status of [404, 408, 416, 429, 500, 502, 503]) {
-    it(`with HTTP ${status} starts over from POST with a new session`, async () => {
+    it(`[1.4-7-restart] with HTTP ${status} starts over from POST with a new session`, async () => {
       let session = 0;
       const server = await uploadServer({
         location: () => `/upload/${++session}`,

@@ -71,7 +71,7 @@ describe(`a pack that was stopped (seed ${SEED})`, () => {
 });
 
 describe('what an interrupted pack left behind', () => {
-  it('is not believed: a blob that was changed between the runs is fetched again, and only that one', async () => {
+  it('[1.3-resume-disk] is not believed: a blob that was changed between the runs is fetched again, and only that one', async () => {
     expect(await bench.packUntil({ blobs: 10 })).toBe(true);
     const there = [...(await wholeBlobs(`${bench.out}.partial`, bench.good.entries))].map(bench.entryOf);
     const victim = there.find((e) => e.kind === 'blob' && e.size > 1000);
@@ -139,7 +139,7 @@ describe('what an interrupted pack left behind', () => {
     await bench.finished();
   });
 
-  it('continues a beginning that turns bench.out wrong from its start', async () => {
+  it('[1.3-resume-mismatch] continues a beginning that turns bench.out wrong from its start', async () => {
     const layer = bench.largest();
     expect(await bench.packUntil({ bytes: 1 })).toBe(true);
     const journal = `${bench.out}.partial.journal`;
@@ -156,7 +156,7 @@ describe('what an interrupted pack left behind', () => {
 });
 
 describe('a large blob', () => {
-  it('is continued inside by Range after a stop, from at most a few MiB before', async () => {
+  it('[1.3-resume-disk] is continued inside by Range after a stop, from at most a few MiB before', async () => {
     const big = await openSite({ fleet: { images: 1, layerSizes: [40 * 1024 * 1024], sharedBases: 0 } });
     try {
       const whole = await packSite(big);

@@ -42,14 +42,14 @@ describe('an image of which some platforms are carried (registry.md 1.6)', () =>
     ref = await site.addImage(image);
   });
 
-  it('becomes its single manifest on a registry that refuses sparse indexes, when one is carried', async () => {
+  it('[1.6-single, 1.6-refusal] becomes its single manifest on a registry that refuses sparse indexes, when one is carried', async () => {
     const bundle = await site.bundle('one', manifest(ref, '[linux/arm64]'));
     const [entry] = entriesOf(await load({ bundle, registries: [placeOf(target)] }, testContext()));
     expect(entry?.pushedDigest).toBe(image.platforms['linux/arm64']);
     expect(await digestAt(target, image.name, image.tag)).toBe(image.platforms['linux/arm64']);
   });
 
-  it('becomes a filtered index there when several are carried, the same one every time', async () => {
+  it('[1.6-filtered] becomes a filtered index there when several are carried, the same one every time', async () => {
     const bundle = await site.bundle('two', manifest(ref, '[linux/amd64, linux/arm64]'));
     const [entry] = entriesOf(await load({ bundle, registries: [placeOf(target)] }, testContext()));
     const response = await fetch(`${target.url}/v2/${image.name}/manifests/${image.tag}`);
@@ -66,7 +66,7 @@ describe('an image of which some platforms are carried (registry.md 1.6)', () =>
     }
   });
 
-  it('keeps its original index on a registry that takes it', async () => {
+  it('[1.6-sparse] keeps its original index on a registry that takes it', async () => {
     const lenient = await startRegistry({ storage: 'memory', acceptSparse: true });
     try {
       const bundle = await site.bundle('lenient', manifest(ref, '[linux/amd64]'));
@@ -97,7 +97,7 @@ describe('an image of which some platforms are carried (registry.md 1.6)', () =>
     }
   });
 
-  it("fails with the registry's own words when only the original may be sent", async () => {
+  it("[1.6-preserve] fails with the registry's own words when only the original may be sent", async () => {
     const bundle = await site.bundle('only', manifest(ref, '[linux/amd64]'));
     const result = await load(
       { bundle, registries: [placeOf(target, { indexPolicy: 'original' })] },
@@ -223,7 +223,7 @@ describe('names on a registry', () => {
 });
 
 describe('blobs on a registry', () => {
-  it('that two images share are uploaded once and mounted into the second repository', async () => {
+  it('[1.4-2-mount] that two images share are uploaded once and mounted into the second repository', async () => {
     const images = makeFleet({ images: 2, sharedBases: 1, kinds: ['oci'], seed: 3 });
     const refs: string[] = [];
     for (const image of images) refs.push(await site.addImage(image));
@@ -237,7 +237,7 @@ describe('blobs on a registry', () => {
     expect(puts).toHaveLength(different);
   });
 
-  it('that the registry lost although it says that it has them are sent again once', async () => {
+  it('[1.4-1-broken] that the registry lost although it says that it has them are sent again once', async () => {
     const image = makeImage({ kinds: ['single'], seed: 4 });
     const ref = await site.addImage(image);
     const bundle = await site.bundle('lost', `platforms: all\nimages: ["${ref}"]\n`);
@@ -262,7 +262,7 @@ describe('blobs on a registry', () => {
     }
   });
 
-  it('are not sent again when the registry refuses the manifest for another reason', async () => {
+  it('[1.4-1-broken] are not sent again when the registry refuses the manifest for another reason', async () => {
     const image = makeImage({ kinds: ['single'], seed: 14 });
     const ref = await site.addImage(image);
     const bundle = await site.bundle('refusing', `platforms: all\nimages: ["${ref}"]\n`);

@@ -46,6 +46,8 @@ export const LIMITS = {
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,
   redirects: 10,
+  /** Status line and headers of an answer. */
+  answerHead: 64 * KIB,
   /** Tries of one request, the first included. */
   tries: 6,
   /** Longest wait that a server may ask for with Retry-After. */

@@ -1,10 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
-import { Agent, type Dispatcher, request } from 'undici';
+import type { Agent, Dispatcher } from 'undici';
 import { redact, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
+import { BulkAgent, type HttpBody } from './bulk.ts';
 import { diskError } from './files.ts';
 import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
@@ -31,6 +32,8 @@ export interface HttpRequest {
   readonly follow?: boolean;
   /** Tries in all; default LIMITS.tries. */
   readonly tries?: number;
+  /** A large GET whose reader is done with each chunk before it asks for the next one (io/bulk). */
+  readonly bulk?: boolean;
 }
 
 export interface HttpResponse {
@@ -38,7 +41,7 @@ export interface HttpResponse {
   /** Lower-case names; several values joined by ", ". */
   readonly headers: Readonly<Record<string, string>>;
   /** Must be read to its end or dumped. */
-  readonly body: Dispatcher.ResponseData['body'];
+  readonly body: HttpBody;
   /** After redirects. */
   readonly url: URL;
 }
@@ -73,6 +76,26 @@ export function isLoopback(hostname: string): boolean {
   return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }
 
+/** Options of node:tls, read once. */
+interface Trust {
+  readonly key: string;
+  readonly settings: ReturnType<typeof tlsSettings>;
+}
+
+/** Our TLS settings as options of node:tls. The system's CAs stay: a redirect may lead to a public host. */
+function tlsSettings(tls: TlsOptions): { rejectUnauthorized?: boolean; ca?: string[] } {
+  let ca: string | undefined;
+  try {
+    ca = tls.caFile === undefined ? undefined : readFileSync(tls.caFile, 'utf8');
+  } catch (error) {
+    throw diskError(error, tls.caFile ?? '');
+  }
+  return {
+    ...(tls.insecure === true ? { rejectUnauthorized: false } : {}),
+    ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
+  };
+}
+
 /** TLS settings of one address for another that it leads to: `insecure` stays with the host name that it was said for. */
 export function tlsTowards(tls: TlsOptions, way: { readonly from: URL; readonly to: URL }): TlsOptions {
   const { insecure, ...rest } = tls;
@@ -82,7 +105,9 @@ export function tlsTowards(tls: TlsOptions, way: { readonly from: URL; readonly 
 /** Connections, redirects and retries of everything that speaks HTTP. Close it to end its sockets. */
 export class HttpClient {
   readonly #context: Context;
-  readonly #agents = new Map<string, Agent>();
+  readonly #agents = new Map<string, Promise<Agent>>();
+  readonly #trust = new Map<string, Trust>();
+  readonly #bulk = new BulkAgent();
   readonly #pausedUntil = new Map<string, number>();
 
   constructor(context: Context) {
@@ -91,45 +116,53 @@ export class HttpClient {
     setMaxListeners(0, context.signal);
   }
 
-  #agent(tls: TlsOptions): Agent {
-    const key = JSON.stringify([tls.insecure === true, tls.caFile ?? '']);
+  /** The general client is loaded when it is needed: that costs more than many a whole command. */
+  #agent(tls: TlsOptions): Promise<Agent> {
+    const { key, settings } = this.#trustOf(tls);
     const known = this.#agents.get(key);
     if (known !== undefined) return known;
-    let ca: string | undefined;
-    try {
-      ca = tls.caFile === undefined ? undefined : readFileSync(tls.caFile, 'utf8');
-    } catch (error) {
-      throw diskError(error, tls.caFile ?? '');
-    }
-    const agent = new Agent({
-      connections: 16,
-      pipelining: 1,
-      keepAliveTimeout: 30_000,
-      headersTimeout: LIMITS.headersMs,
-      bodyTimeout: LIMITS.idleMs,
-      connect: {
-        timeout: LIMITS.connectMs,
-        ...(tls.insecure === true ? { rejectUnauthorized: false } : {}),
-        // The system's CAs stay: a redirect may lead to a public host.
-        ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
-      },
-    });
+    const connect = { timeout: LIMITS.connectMs, ...settings };
+    const agent = import('undici').then(
+      ({ Agent }) =>
+        new Agent({
+          connections: 16,
+          pipelining: 1,
+          keepAliveTimeout: 30_000,
+          headersTimeout: LIMITS.headersMs,
+          bodyTimeout: LIMITS.idleMs,
+          connect,
+        }),
+    );
     this.#agents.set(key, agent);
     return agent;
+  }
+
+  #trustOf(tls: TlsOptions): Trust {
+    const key = JSON.stringify([tls.insecure === true, tls.caFile ?? '']);
+    const trust = this.#trust.get(key) ?? { key, settings: tlsSettings(tls) };
+    this.#trust.set(key, trust);
+    return trust;
   }
 
   /** One hop. What the body's source throws comes out as it is. */
   async #hop(
     hop: Hop,
-    options: { readonly tls: TlsOptions; readonly signal: AbortSignal },
+    options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
   ): Promise<HttpResponse> {
+    const { tls, signal } = options;
+    if (options.bulk && hop.method === 'GET') {
+      const { url, headers } = hop;
+      const answer = await this.#bulk.get({ url, headers, signal, tls: this.#trustOf(tls) });
+      if (answer !== undefined) return { ...answer, url };
+    }
+    const { request } = await import('undici');
     const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
     const answer = await request(hop.url, {
       method: hop.method,
       headers: hop.headers,
       body: body as Dispatcher.DispatchOptions['body'] & object,
-      dispatcher: this.#agent(options.tls),
-      signal: options.signal,
+      dispatcher: await this.#agent(tls),
+      signal,
     });
     return {
       status: answer.statusCode,
@@ -151,6 +184,7 @@ export class HttpClient {
       const response = await this.#hop(hop, {
         tls: tlsTowards(req.tls ?? {}, { from: req.url, to: hop.url }),
         signal,
+        bulk: req.bulk === true,
       });
       const location = response.headers.location;
       if (req.follow === false || !REDIRECT_STATUS.has(response.status) || location === undefined) {
@@ -215,7 +249,8 @@ export class HttpClient {
 
   /** Ends all connections. */
   async close(): Promise<void> {
-    await Promise.all([...this.#agents.values()].map((a) => a.destroy()));
+    this.#bulk.close();
+    await Promise.all([...this.#agents.values()].map(async (agent) => (await agent).destroy()));
     this.#agents.clear();
   }
 }
@@ -270,8 +305,8 @@ export async function errorText(response: HttpResponse): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
+    for await (const chunk of response.body) {
+      chunks.push(Buffer.from(chunk));
       size += chunk.length;
       if (size >= LIMITS.errorBody) break;
     }

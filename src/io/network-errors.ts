@@ -1,4 +1,3 @@
-import { errors } from 'undici';
 import { SealiftError } from '../core/errors.ts';
 
 /** The parser's own code is there in some versions of undici only. */
@@ -31,7 +30,8 @@ const TLS_CODE = /^ERR_TLS|CERT|SELF_SIGNED|SSL|^UNABLE_TO_/;
 function codesOf(error: unknown): string[] {
   const codes: string[] = [];
   for (let e = error, depth = 0; e instanceof Error && depth < 4; e = e.cause, depth++) {
-    if (e instanceof errors.HTTPParserError) codes.push(NOT_HTTP);
+    // By its name: the general client is loaded only when it is needed.
+    if (e.name === 'HTTPParserError') codes.push(NOT_HTTP);
     else if ('code' in e && typeof e.code === 'string') codes.push(e.code);
   }
   return codes;

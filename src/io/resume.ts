@@ -79,7 +79,7 @@ class Whole {
 
 async function* bytesFrom(response: HttpResponse, skip: number): AsyncGenerator<Buffer> {
   let left = skip;
-  for await (const chunk of response.body as AsyncIterable<Buffer>) {
+  for await (const chunk of response.body) {
     if (left >= chunk.length) left -= chunk.length;
     else {
       yield left === 0 ? chunk : chunk.subarray(left);

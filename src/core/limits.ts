@@ -16,6 +16,8 @@ export const LIMITS = {
   tags: 100_000,
   /** A token server's answer. */
   token: 128 * KIB,
+  /** Tokens, challenges and credentials of one registry that are kept, each for one repository. */
+  rememberedLogins: 1_000,
   /** An error body: only its start is kept. */
   errorBody: 8 * KIB,
   /** A chart repository's index.yaml. */

@@ -51,7 +51,7 @@ export function statusError(
   },
 ): SealiftError {
   const [code, statusHint] = codeOfStatus(response.status);
-  const login = `check the login and its rights: \`docker login ${about.host}\``;
+  const login = `check the login and its rights: \`sealift login ${about.host}\``;
   const hint = code === 'AUTH_REQUIRED' || code === 'AUTH_DENIED' ? login : statusHint;
   const said = about.text.replace(/\s+/g, ' ').slice(0, 200).trim();
   const serverCode = registryErrorCode(about.text);

@@ -1,6 +1,7 @@
 import { isAbort, redact, SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
-import { type Credential, findCredential } from './credentials.ts';
+import { type Credential, type CredentialSource, Credentials } from './credentials.ts';
 import { type AuthOptions, basicOf, fetchToken, realmOf, type Token } from './token.ts';
 
 export type { AuthOptions } from './token.ts';
@@ -13,10 +14,20 @@ export interface AuthAbout {
   readonly repository: string;
 }
 
-const BASIC: Challenge = { scheme: 'basic', params: {} };
+/** What a registry wants, for one repository or until another one says otherwise. */
+interface Demand {
+  readonly challenge: Challenge;
+  /** It offered Basic beside Bearer. */
+  readonly basicToo: boolean;
+}
+
+const BASIC: Demand = { challenge: { scheme: 'basic', params: {} }, basicToo: false };
+
+/** Shorter secrets are words of every text. */
+const SHORTEST_SECRET = 3;
 
 /** The scopes of a challenge; one may hold a space in its type only. */
-function challengedScopes(challenge: Challenge): string[] {
+export function challengedScopes(challenge: Challenge): string[] {
   return challenge.params.scope?.split(/ +(?=[a-z]+(?:\([^)]*\))?:)/).filter((s) => s !== '') ?? [];
 }
 
@@ -36,38 +47,94 @@ function mergeScopes(own: readonly string[], challenged: readonly string[]): str
   return [...new Set([...own, ...challenged.filter((scope) => !covered.includes(scope))])];
 }
 
+/** The values that are there already; nothing is waited for. */
+async function settledOf<T>(promises: Iterable<Promise<T>>): Promise<NonNullable<T>[]> {
+  const known = [...promises].map((p) => Promise.race([p, undefined]).catch(() => undefined));
+  return (await Promise.all(known)).flatMap((value) => value ?? []);
+}
+
+/** Keeps what is remembered for each repository small, however many repositories there are. */
+function dropOldest(map: Map<string, unknown>): void {
+  if (map.size <= LIMITS.rememberedLogins) return;
+  for (const key of map.keys()) {
+    map.delete(key);
+    return;
+  }
+}
+
+/** What a server offers that we can answer: Bearer with a realm, then Basic (registry.md A1). */
+export function chooseChallenge(offered: readonly Challenge[]): Challenge | undefined {
+  return (
+    offered.find((c) => c.scheme === 'bearer' && c.params.realm !== undefined) ??
+    offered.find((c) => c.scheme === 'basic')
+  );
+}
+
+/** Every form in which a credential could come back in an answer. */
+function secretsOf(credential: Credential | undefined): string[] {
+  if (credential === undefined) return [];
+  if (credential.kind === 'password') {
+    return [basicOf(credential).slice('Basic '.length), credential.password];
+  }
+  const spare = credential.kind === 'identity-token' ? credential.password : undefined;
+  return [credential.token, ...secretsOf(spare)];
+}
+
 /** Authorization for one registry: learns from its 401s, keeps tokens, asks for new ones in time (registry.md 1.1). */
 export class RegistryAuth {
   readonly #options: AuthOptions;
+  readonly #source: CredentialSource;
   readonly #tokens = new Map<string, Promise<Token>>();
   readonly #credentials = new Map<string, Promise<Credential | undefined>>();
   /** Scopes that the server wanted for what we call these scopes. */
   readonly #wanted = new Map<string, readonly string[]>();
-  #challenge: Challenge | undefined;
+  /** Some servers have another realm for each repository. */
+  readonly #demands = new Map<string, Demand>();
+  #latest: Demand | undefined;
   #noted = false;
 
   constructor(options: AuthOptions) {
     this.#options = options;
+    const { env, signal, emit } = options.context;
+    const onNote = (message: string): void => emit({ type: 'note', message });
+    this.#source = options.credentials ?? new Credentials({ env, signal, onNote });
   }
 
   /** The Authorization header for a request, from what is known already; undefined before the first 401. */
   async header(about: AuthAbout): Promise<string | undefined> {
-    const challenge = this.#challenge;
-    if (challenge === undefined) return undefined;
+    const demand = this.#demands.get(about.repository) ?? this.#latest;
+    if (demand === undefined) return undefined;
     const credential = await this.#credential(about.repository);
     if (credential?.kind === 'registry-token') return `Bearer ${credential.token}`;
-    if (challenge.scheme === 'basic') {
+    if (demand.challenge.scheme === 'basic') {
       return credential?.kind === 'password' ? basicOf(credential) : undefined;
     }
-    const realm = realmOf(challenge, this.#options);
+    return this.#bearer(demand, { about, credential });
+  }
+
+  async #bearer(
+    { challenge, basicToo }: Demand,
+    ask: { readonly about: AuthAbout; readonly credential: Credential | undefined },
+  ): Promise<string> {
+    let repaired = false;
     try {
-      return `Bearer ${await this.#token(challenge, { about, credential, realm: realm.url })}`;
+      const realm = realmOf(challenge, this.#options);
+      repaired = realm.repaired;
+      return `Bearer ${await this.#token(challenge, { ...ask, realm: realm.url })}`;
     } catch (error) {
-      if (!realm.repaired || credential?.kind !== 'password' || isAbort(error)) throw error;
+      const isDenied = error instanceof SealiftError && error.code === 'AUTH_DENIED';
+      const basicMayDo = repaired || (basicToo && !isDenied);
+      if (!basicMayDo || ask.credential?.kind !== 'password' || isAbort(error)) throw error;
       // Nexus takes a password without being asked for one (registry.md A8).
-      this.#challenge = BASIC;
-      return basicOf(credential);
+      this.#demand(ask.about.repository, BASIC);
+      return basicOf(ask.credential);
     }
+  }
+
+  #demand(repository: string, demand: Demand): void {
+    this.#latest = demand;
+    this.#demands.set(repository, demand);
+    dropOldest(this.#demands);
   }
 
   /**
@@ -80,20 +147,30 @@ export class RegistryAuth {
     options: AuthAbout & { readonly refused: string | undefined },
   ): Promise<void> {
     const offered = parseChallenges(header ?? '');
-    const chosen =
-      offered.find((c) => c.scheme === 'bearer' && c.params.realm !== undefined) ??
-      offered.find((c) => c.scheme === 'basic');
-    if (chosen === undefined) {
+    const challenge = chooseChallenge(offered);
+    if (challenge === undefined) {
       const names = offered.map((c) => c.scheme).join(', ') || 'nothing';
       throw this.#required(`the server offers ${names}; Bearer or Basic is needed`);
     }
-    if (chosen.scheme === 'basic' && (await this.#credential(options.repository))?.kind !== 'password') {
+    if (challenge.scheme === 'basic' && (await this.#credential(options.repository))?.kind !== 'password') {
       throw this.#required('it wants a user name and a password, and none is configured');
     }
-    this.#challenge = chosen;
-    this.#wanted.set(options.scopes.join(' '), mergeScopes(options.scopes, challengedScopes(chosen)));
-    if (chosen.scheme === 'bearer') this.#note(chosen);
+    const basicToo = challenge.scheme === 'bearer' && offered.some((c) => c.scheme === 'basic');
+    this.#demand(options.repository, { challenge, basicToo });
+    this.#wanted.set(options.scopes.join(' '), mergeScopes(options.scopes, challengedScopes(challenge)));
+    dropOldest(this.#wanted);
+    if (challenge.scheme === 'bearer') this.#note(challenge);
     await this.#forget(options.refused);
+  }
+
+  /** A text from the server without any secret that it was sent: some repeat what they got (registry.md A10). */
+  async conceal(text: string): Promise<string> {
+    const tokens = await settledOf(this.#tokens.values());
+    const credentials = await settledOf(this.#credentials.values());
+    const secrets = [...tokens.map((t) => t.value), ...credentials.flatMap(secretsOf)];
+    const forms = secrets.flatMap((s) => [s, encodeURIComponent(s), JSON.stringify(s).slice(1, -1)]);
+    const long = [...new Set(forms)].filter((s) => s.length >= SHORTEST_SECRET);
+    return long.sort((a, b) => b.length - a.length).reduce((t, secret) => t.replaceAll(secret, '***'), text);
   }
 
   /** Tells once that the realm had to be guessed. */
@@ -119,16 +196,16 @@ export class RegistryAuth {
 
   #required(why: string): SealiftError {
     return new SealiftError('AUTH_REQUIRED', `${this.#options.host}: ${why}`, {
-      hint: `run \`docker login ${this.#options.host}\` (or podman login), then the same command again`,
+      hint: `run \`sealift login ${this.#options.host}\`, then the same command again`,
     });
   }
 
   #credential(repository: string): Promise<Credential | undefined> {
     const known = this.#credentials.get(repository);
     if (known !== undefined) return known;
-    const { host, context } = this.#options;
-    const found = findCredential(host, { repository, env: context.env, signal: context.signal });
+    const found = this.#source.find(this.#options.host, repository);
     this.#credentials.set(repository, found);
+    dropOldest(this.#credentials);
     return found;
   }
 
@@ -150,6 +227,7 @@ export class RegistryAuth {
     }
     const fresh = fetchToken(this.#options, { realm, service, scopes, credential });
     this.#tokens.set(key, fresh);
+    dropOldest(this.#tokens);
     try {
       return (await fresh).value;
     } catch (error) {

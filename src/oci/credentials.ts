@@ -1,166 +1,157 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { isAbort, SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
-import { readFileIfExists } from '../io/files.ts';
-import { runProcess } from '../io/process.ts';
+import {
+  AUTH_VARIABLE,
+  type AuthFile,
+  credentialFiles,
+  type Env,
+  entriesFor,
+  helperFor,
+  keysFor,
+  parseAuthFile,
+  readConfigText,
+  serverKey,
+} from './auth-files.ts';
+import { getFromHelper } from './credential-helper.ts';
+import { envLogin } from './env-credentials.ts';
+
+interface Password {
+  readonly kind: 'password';
+  readonly username: string;
+  readonly password: string;
+}
 
 /** What a person has for one registry. Never logged, never put into an error. */
 export type Credential =
-  | { readonly kind: 'password'; readonly username: string; readonly password: string }
-  | { readonly kind: 'identity-token'; readonly token: string }
+  | Password
+  /** `password` of the same entry, for token servers that know no identity tokens (registry.md A3). */
+  | { readonly kind: 'identity-token'; readonly token: string; readonly password?: Password }
   | { readonly kind: 'registry-token'; readonly token: string };
 
-type Env = Readonly<Record<string, string | undefined>>;
-
-interface AuthFile {
-  readonly path: string;
-  readonly auths: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-  readonly credHelpers: Readonly<Record<string, string>>;
-  readonly credsStore: string | undefined;
+/** A credential, and the file, variable or helper that it is from. */
+export interface FoundCredential {
+  readonly credential: Credential;
+  readonly from: string;
 }
 
-/** Files that may hold credentials, in the order in which they are asked (registry.md 1.1 "Credential files"). */
-export function credentialFiles(env: Env): string[] {
-  // An empty variable is one that is not set.
-  const home = env.HOME || homedir();
-  const docker = env.DOCKER_CONFIG || join(home, '.docker');
-  return [
-    join(docker, 'config.json'),
-    ...(env.REGISTRY_AUTH_FILE ? [env.REGISTRY_AUTH_FILE] : []),
-    ...(env.XDG_RUNTIME_DIR ? [join(env.XDG_RUNTIME_DIR, 'containers', 'auth.json')] : []),
-    join(env.XDG_CONFIG_HOME || join(home, '.config'), 'containers', 'auth.json'),
-  ];
+/** What knows the credentials of a registry. */
+export interface CredentialSource {
+  find(host: string, repository: string): Promise<Credential | undefined>;
 }
 
-function record(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>) // proved by the test before
-    : {};
+/** Nobody's credentials. */
+export const NOBODY: CredentialSource = { find: async () => undefined };
+
+interface SearchOptions {
+  readonly env: Env;
+  readonly signal?: AbortSignal;
+  /** Is told what went wrong where the search could go on. */
+  readonly onNote?: (message: string) => void;
 }
 
-async function readAuthFile(path: string): Promise<AuthFile | undefined> {
-  const bytes = await readFileIfExists(path);
-  if (bytes === undefined || bytes.length > LIMITS.manifestText) return undefined;
-  let body: Readonly<Record<string, unknown>>;
-  try {
-    body = record(JSON.parse(bytes.toString('utf8')));
-  } catch {
-    throw new SealiftError('AUTH_REQUIRED', `${path}: not JSON`, { hint: 'repair or remove the file' });
-  }
-  const auths = Object.fromEntries(Object.entries(record(body.auths)).map(([k, v]) => [k, record(v)]));
-  const helpers = Object.entries(record(body.credHelpers)).filter(
-    (e): e is [string, string] => typeof e[1] === 'string',
-  );
-  return {
-    path,
-    auths,
-    credHelpers: Object.fromEntries(helpers),
-    credsStore: typeof body.credsStore === 'string' && body.credsStore !== '' ? body.credsStore : undefined,
-  };
-}
-
-/** A helper that wants a person to type something will not get an answer. */
-const HELPER_MS = 30_000;
-
-const HUB_KEY = 'https://index.docker.io/v1/';
-
-/** Keys to try for a repository, most specific first: podman's path prefixes, then Docker's host forms. */
-function keysFor(host: string, repository: string): string[] {
-  const parts = repository === '' ? [] : repository.split('/');
-  const paths = parts.map((_, i) => `${host}/${parts.slice(0, parts.length - i).join('/')}`);
-  const hub = host === 'docker.io' ? [HUB_KEY, 'index.docker.io', 'registry-1.docker.io'] : [];
-  return [...paths, host, ...hub];
-}
-
-function normalizeKey(key: string): string {
-  if (key === HUB_KEY) return key;
-  return key.replace(/^https?:\/\//, '').replace(/\/(?:v1|v2)?\/?$/, '');
-}
-
-function fromEntry(entry: Readonly<Record<string, unknown>>): Credential | undefined {
-  if (typeof entry.registrytoken === 'string' && entry.registrytoken !== '') {
-    return { kind: 'registry-token', token: entry.registrytoken };
-  }
-  if (typeof entry.identitytoken === 'string' && entry.identitytoken !== '') {
-    return { kind: 'identity-token', token: entry.identitytoken };
-  }
+/** The `user:password` of an entry, in Base64 or apart. */
+function passwordOf(entry: Readonly<Record<string, unknown>>): Password | undefined {
   if (typeof entry.auth === 'string' && entry.auth !== '') {
+    // docker for Windows wrote zero bytes behind it.
     const text = Buffer.from(entry.auth, 'base64').toString('utf8').replace(/\0+$/, '');
     const colon = text.indexOf(':');
     if (colon > 0) {
       return { kind: 'password', username: text.slice(0, colon), password: text.slice(colon + 1) };
     }
   }
-  if (typeof entry.username === 'string' && typeof entry.password === 'string' && entry.username !== '') {
-    return { kind: 'password', username: entry.username, password: entry.password };
-  }
-  return undefined;
+  const { username, password } = entry;
+  if (typeof username !== 'string' || typeof password !== 'string' || username === '') return undefined;
+  return { kind: 'password', username, password };
 }
 
-interface Asking {
-  readonly repository?: string;
-  readonly env: Env;
-  readonly signal?: AbortSignal;
+function fromEntry(entry: Readonly<Record<string, unknown>>): Credential | undefined {
+  const { registrytoken, identitytoken } = entry;
+  if (typeof registrytoken === 'string' && registrytoken !== '') {
+    return { kind: 'registry-token', token: registrytoken };
+  }
+  const password = passwordOf(entry);
+  if (typeof identitytoken === 'string' && identitytoken !== '') {
+    const spare = password === undefined || password.password === '' ? {} : { password };
+    return { kind: 'identity-token', token: identitytoken, ...spare };
+  }
+  return password;
 }
 
-async function fromHelper(name: string, server: string, options: Asking): Promise<Credential | undefined> {
-  if (!/^[a-zA-Z0-9._-]+$/.test(name)) return undefined;
-  const program = `docker-credential-${name}`;
-  let answer: Awaited<ReturnType<typeof runProcess>>;
-  try {
-    answer = await runProcess(program, ['get'], {
-      input: server,
-      timeoutMs: HELPER_MS,
-      limit: LIMITS.token,
-      env: options.env,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
-  } catch (cause) {
-    if (isAbort(cause)) throw cause;
-    throw new SealiftError('AUTH_REQUIRED', `${program}: cannot be started`, {
-      cause,
-      hint: 'install the credential helper that the docker configuration names, or remove it there',
-    });
-  }
-  if (answer.code === 124) {
-    throw new SealiftError('AUTH_REQUIRED', `${program}: no answer in ${HELPER_MS / 1000} s`, {
-      hint: `run \`${program} get\` by hand: it may wait for a password that unlocks it`,
-    });
-  }
-  // Helpers say "credentials not found" with a non-zero code: that means anonymous, not an error.
-  if (answer.code !== 0) return undefined;
-  try {
-    const { Username, Secret } = record(JSON.parse(answer.stdout));
-    if (typeof Username !== 'string' || typeof Secret !== 'string' || Secret === '') return undefined;
-    if (Username === '<token>') return { kind: 'identity-token', token: Secret };
-    return { kind: 'password', username: Username, password: Secret };
-  } catch {
-    throw new SealiftError('AUTH_REQUIRED', `${program}: the answer is not JSON`);
-  }
-}
+/** The credentials of one run: files are read once, helpers are asked once for each host. */
+export class Credentials implements CredentialSource {
+  readonly #options: SearchOptions;
+  readonly #files = new Map<string, Promise<AuthFile | undefined>>();
+  readonly #helped = new Map<string, Promise<Credential | undefined>>();
 
-/**
- * The credential for a repository on a host (`docker.io` for Docker Hub), from docker's and podman's files; undefined
- * means anonymous. In one file `credHelpers` beats `credsStore` beats `auths`; the first file that knows the host wins.
- * @throws AUTH_REQUIRED when a file or a helper is broken
- */
-export async function findCredential(host: string, options: Asking): Promise<Credential | undefined> {
-  const keys = keysFor(host, options.repository ?? '');
-  for (const path of credentialFiles(options.env)) {
-    const file = await readAuthFile(path);
-    if (file === undefined) continue;
-    const server = host === 'docker.io' ? HUB_KEY : host;
-    const helper = file.credHelpers[host] ?? file.credHelpers[server] ?? file.credsStore;
+  constructor(options: SearchOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The credential for a repository on a host (`docker.io` for Docker Hub); undefined means anonymous. The environment
+   * beats the files; in one file `credHelpers` beats `credsStore` beats `auths`; the first file that knows the host wins.
+   * @throws AUTH_REQUIRED when a file or a helper is broken
+   */
+  async find(host: string, repository: string): Promise<Credential | undefined> {
+    return (await this.locate(host, repository))?.credential;
+  }
+
+  /** As `find`, with where it was found. */
+  async locate(host: string, repository: string): Promise<FoundCredential | undefined> {
+    const { env } = this.#options;
+    const login = envLogin(env, host);
+    if (login !== undefined) return { credential: { kind: 'password', ...login }, from: 'the environment' };
+    for (const path of [AUTH_VARIABLE, ...credentialFiles(env)]) {
+      const file = await this.#read(path);
+      const credential = file && (await this.#inFile(file, host.toLowerCase(), repository));
+      if (credential !== undefined) return { credential, from: path };
+    }
+    return undefined;
+  }
+
+  #read(path: string): Promise<AuthFile | undefined> {
+    const known = this.#files.get(path);
+    if (known !== undefined) return known;
+    const read = async (): Promise<AuthFile | undefined> => {
+      const text = path === AUTH_VARIABLE ? this.#options.env[path] : await readConfigText(path);
+      return text === undefined ? undefined : parseAuthFile(text, path);
+    };
+    const file = read();
+    this.#files.set(path, file);
+    return file;
+  }
+
+  async #inFile(file: AuthFile, host: string, repository: string): Promise<Credential | undefined> {
+    const helper = helperFor(file, host);
     if (helper !== undefined) {
-      const found = await fromHelper(helper, server, options);
-      if (found !== undefined) return found;
+      // docker keeps Docker Hub under its old address, podman under its name.
+      for (const server of new Set([serverKey(host), host])) {
+        const found = await this.#fromHelper(helper, server);
+        if (found !== undefined) return found;
+      }
     }
-    const byKey = new Map(Object.entries(file.auths).map(([k, v]) => [normalizeKey(k), v]));
-    for (const key of keys) {
-      const found = fromEntry(byKey.get(key) ?? {});
-      if (found !== undefined) return found;
+    for (const key of keysFor(host, repository)) {
+      for (const entry of entriesFor(file, key)) {
+        const found = fromEntry(entry);
+        if (found !== undefined) return found;
+      }
     }
+    return undefined;
   }
-  return undefined;
+
+  #fromHelper(name: string, server: string): Promise<Credential | undefined> {
+    const key = `${name} ${server}`;
+    const known = this.#helped.get(key);
+    if (known !== undefined) return known;
+    const ask = async (): Promise<Credential | undefined> => {
+      const { onNote, ...options } = this.#options;
+      const tell = onNote === undefined ? {} : { onRefusal: onNote };
+      const found = await getFromHelper(name, server, { ...options, ...tell });
+      if (found === undefined) return undefined;
+      const { username, secret } = found;
+      if (username === '<token>') return { kind: 'identity-token', token: secret };
+      return { kind: 'password', username, password: secret };
+    };
+    const found = ask();
+    this.#helped.set(key, found);
+    return found;
+  }
 }

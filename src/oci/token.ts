@@ -12,7 +12,7 @@ import {
 } from '../io/http.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import type { Challenge } from './challenge.ts';
-import type { Credential } from './credentials.ts';
+import type { Credential, CredentialSource } from './credentials.ts';
 
 /** The registry that asks for tokens. */
 export interface AuthOptions {
@@ -23,6 +23,8 @@ export interface AuthOptions {
   /** Where the registry answers: scheme, host and port. */
   readonly origin: URL;
   readonly tls: TlsOptions;
+  /** Default: those of the environment and the credential files. */
+  readonly credentials?: CredentialSource;
 }
 
 export interface Token {
@@ -55,6 +57,8 @@ function isPrivateAddress(hostname: string): boolean {
 }
 
 function parseUrl(text: string): URL | undefined {
+  // `http:///v2/token` would be read as the host v2.
+  if (!/^https?:\/\/[^/\\]/i.test(text)) return undefined;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   return url?.protocol === 'https:' || url?.protocol === 'http:' ? url : undefined;
 }
@@ -107,7 +111,8 @@ function askByGet(registry: AuthOptions, request: TokenRequest): Promise<HttpRes
   if (request.service !== undefined) url.searchParams.append('service', request.service);
   for (const scope of request.scopes) url.searchParams.append('scope', scope);
   const { credential } = request;
-  const headers = credential?.kind === 'password' ? { authorization: basicOf(credential) } : undefined;
+  const password = credential?.kind === 'identity-token' ? credential.password : credential;
+  const headers = password?.kind === 'password' ? { authorization: basicOf(password) } : undefined;
   return registry.http.request({
     method: 'GET',
     url,
@@ -136,7 +141,7 @@ function askByPost(registry: AuthOptions, request: TokenRequest, token: string):
 }
 
 /**
- * Gets a token. A server that knows no POST is asked by GET, as nobody.
+ * Gets a token. A server that knows no POST is asked by GET, with the password beside the identity token or as nobody.
  * @throws AUTH_DENIED, REGISTRY_RATE_LIMITED, REGISTRY_FAILED, REGISTRY_ANSWER_INVALID, NETWORK_FAILED …
  */
 export async function fetchToken(registry: AuthOptions, request: TokenRequest): Promise<Token> {
@@ -157,7 +162,7 @@ export async function fetchToken(registry: AuthOptions, request: TokenRequest): 
   const denied = status === 401 || status === 403 || (status === 400 && credential !== undefined);
   const code = denied ? 'AUTH_DENIED' : status === 429 ? 'REGISTRY_RATE_LIMITED' : 'REGISTRY_FAILED';
   throw new SealiftError(code, `${host}: its token server answered HTTP ${status}`, {
-    hint: `check the login: \`docker login ${host}\``,
+    hint: `check the login: \`sealift login ${host}\``,
   });
 }
 

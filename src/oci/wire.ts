@@ -1,9 +1,18 @@
 import type { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { errorText, type HttpClient, type HttpRequest, type HttpResponse, isLoopback } from '../io/http.ts';
+import {
+  errorText,
+  type HttpClient,
+  type HttpRequest,
+  type HttpResponse,
+  isLoopback,
+  tlsTowards,
+} from '../io/http.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import { statusError } from './answers.ts';
-import { RegistryAuth } from './auth.ts';
+import { challengedScopes, chooseChallenge, RegistryAuth } from './auth.ts';
+import { parseChallenges } from './challenge.ts';
+import { type CredentialSource, NOBODY } from './credentials.ts';
 
 /** How to reach one registry, where it differs from HTTPS with the system's trust. */
 export interface HostConfig {
@@ -43,7 +52,12 @@ export class RegistryWire {
   /** @param host as in a reference: `docker.io`, `quay.io`, `10.0.0.1:5000` */
   constructor(
     host: string,
-    options: { readonly http: HttpClient; readonly context: Context; readonly config: HostConfig },
+    options: {
+      readonly http: HttpClient;
+      readonly context: Context;
+      readonly config: HostConfig;
+      readonly credentials?: CredentialSource;
+    },
   ) {
     this.host = host;
     this.context = options.context;
@@ -58,6 +72,7 @@ export class RegistryWire {
       host,
       origin: this.base,
       tls: this.#config,
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
     });
   }
 
@@ -76,12 +91,31 @@ export class RegistryWire {
         tls: this.#config,
         headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
       });
-      // Another host's 401, after a redirect, is not for our credentials (registry.md A7).
-      const own = local && response.url.origin === this.base.origin;
-      if (response.status !== 401 || attempt > 0 || !own) return response;
+      if (response.status !== 401) return response;
+      if (!local || response.url.origin !== this.base.origin) return this.#askAsNobody(req, response);
+      if (attempt > 0) return response;
       await response.body.dump();
       await this.#auth.learn(response.headers['www-authenticate'], { ...about, refused: authorization });
     }
+  }
+
+  /** Another host's 401, after a redirect, is not for our credentials; a token for nobody may do (registry.md A7). */
+  async #askAsNobody(req: Omit<HttpRequest, 'tls'>, response: HttpResponse): Promise<HttpResponse> {
+    const { url } = response;
+    const header = response.headers['www-authenticate'];
+    const challenge = chooseChallenge(parseChallenges(header ?? ''));
+    const isRead = req.method === 'GET' || req.method === 'HEAD';
+    if (challenge?.scheme !== 'bearer' || !isRead || req.url.origin !== this.base.origin) return response;
+    await response.body.dump();
+    const tls = tlsTowards(this.#config, { from: this.base, to: url });
+    const origin = new URL(url.origin);
+    const shared = { http: this.#http, context: this.context, tls };
+    const auth = new RegistryAuth({ ...shared, host: url.host, origin, credentials: NOBODY });
+    const about = { scopes: challengedScopes(challenge), repository: '' };
+    await auth.learn(header, { ...about, refused: undefined });
+    const authorization = await auth.header(about);
+    const headers = { ...req.headers, ...(authorization === undefined ? {} : { authorization }) };
+    return this.#http.request({ ...req, url, tls, headers });
   }
 
   /** Sends a GET and gathers its small answer; other answers than 200 come back unread. */
@@ -95,7 +129,7 @@ export class RegistryWire {
 
   /** A refusal as our error. Reads the start of its body. */
   async fail(response: HttpResponse, what: string, side: 'source' | 'destination'): Promise<SealiftError> {
-    const text = await errorText(response);
+    const text = await this.#auth.conceal(await errorText(response));
     return statusError(response, { text, what: `${this.host}: ${what}`, host: this.host, side });
   }
 }

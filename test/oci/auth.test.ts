@@ -35,7 +35,7 @@ describe('with a password', () => {
       });
       expect(await failureOf(registry.listTags('team/app'))).toMatchObject({
         code: kind === 'basic' ? 'AUTH_REQUIRED' : 'AUTH_DENIED',
-        hint: expect.stringContaining(`docker login ${running.host}`),
+        hint: expect.stringContaining(`sealift login ${running.host}`),
       });
     });
 
@@ -43,7 +43,7 @@ describe('with a password', () => {
       const running = await runRegistry({ auth: { kind, users } });
       const { registry } = client(running.host);
       const failure = await failureOf(registry.listTags('team/app'));
-      expect(failure).toMatchObject({ hint: expect.stringContaining(`docker login ${running.host}`) });
+      expect(failure).toMatchObject({ hint: expect.stringContaining(`sealift login ${running.host}`) });
       expect(['AUTH_REQUIRED', 'AUTH_DENIED']).toContain((failure as { code: string }).code);
     });
   }

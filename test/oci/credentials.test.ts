@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
-import { credentialFiles, findCredential } from '../../src/oci/credentials.ts';
+import { credentialFiles } from '../../src/oci/auth-files.ts';
+import { Credentials } from '../../src/oci/credentials.ts';
 import { failureOf } from '../io/server.ts';
 import { basicAuth, envOf, tempDir, writeFiles, writeHelper } from './bench.ts';
 
@@ -23,7 +24,7 @@ function login(user: string, password = 'pw'): unknown {
   return { auth: basicAuth(user, password) };
 }
 
-const find = (host: string, repository = '') => findCredential(host, { repository, env });
+const find = (host: string, repository = '') => new Credentials({ env }).find(host, repository);
 const user = async (host: string, repository = ''): Promise<string | undefined> => {
   const found = await find(host, repository);
   return found?.kind === 'password' ? found.username : found?.kind;
@@ -42,12 +43,18 @@ describe('credential files', () => {
       '/r.json',
       '/run/u/containers/auth.json',
       '/c/containers/auth.json',
+      '/h/.dockercfg',
+      '/c/helm/registry/config.json',
     ]);
     expect(credentialFiles({ ...all, DOCKER_CONFIG: '/d' })[0]).toBe('/d/config.json');
     expect(credentialFiles({ HOME: '/h' })).toEqual([
       '/h/.docker/config.json',
       '/h/.config/containers/auth.json',
+      '/h/.dockercfg',
+      '/h/.config/helm/registry/config.json',
     ]);
+    expect(credentialFiles({ HOME: '/h', HELM_CONFIG_HOME: '/e' }).at(-1)).toBe('/e/registry/config.json');
+    expect(credentialFiles({ HOME: '/h', HELM_REGISTRY_CONFIG: '/r' }).at(-1)).toBe('/r');
   });
 
   it('are not looked for in the current folder when a variable is empty', () => {
@@ -126,7 +133,7 @@ describe('entries', () => {
     await writeFiles(home, {
       '.docker/config.json': auths({
         'plain.example': { username: 'u', password: 'p' },
-        'identity.example': { ...(login('u') as object), identitytoken: 'refresh' },
+        'identity.example': { ...(login('u', '') as object), identitytoken: 'refresh' },
         'registry.example': { registrytoken: 'ready' },
         'empty.example': { auth: '', username: '', password: '' },
         'half.example': { auth: Buffer.from('nocolon').toString('base64') },
@@ -257,7 +264,7 @@ describe('credential helpers', () => {
     await writeHelper(home, 'all', 'sleep 20');
     await writeFiles(home, { '.docker/config.json': { credsStore: 'all' } });
     const stop = new AbortController();
-    const work = findCredential('x.example', { env, signal: stop.signal });
+    const work = new Credentials({ env, signal: stop.signal }).find('x.example', '');
     setTimeout(() => stop.abort(), 50);
     expect(await failureOf(work)).toMatchObject({ code: 'ABORTED' });
   }, 10_000);

@@ -112,7 +112,7 @@ describe('a manifest', () => {
 describe('refusals', () => {
   const cases: [number, string, string?][] = [
     [404, 'CONTENT_NOT_FOUND', 'tag'],
-    [403, 'AUTH_DENIED', 'docker login'],
+    [403, 'AUTH_DENIED', 'sealift login'],
     [400, 'REGISTRY_FAILED'],
     [413, 'REGISTRY_FAILED', 'client_max_body_size'],
     [429, 'REGISTRY_RATE_LIMITED', 'docker login'],

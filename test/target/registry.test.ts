@@ -361,7 +361,7 @@ describe('blobs on a registry', () => {
       const first = await load(options, testContext());
       expect(first.targets.map((t) => t.entries[0]?.state)).toEqual(['failed', 'written']);
       expect(first.targets[0]?.entries[0]?.fault).toMatchObject({ code: 'AUTH_DENIED' });
-      expect(first.targets[0]?.entries[0]?.fault?.hint).toContain('docker login');
+      expect(first.targets[0]?.entries[0]?.fault?.hint).toContain('sealift login');
       broken = false;
       const second = await load(options, testContext());
       expect(second.targets.map((t) => t.entries[0]?.state)).toEqual(['written', 'present']);

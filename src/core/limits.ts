@@ -52,6 +52,15 @@ export const LIMITS = {
   answerHead: 64 * KIB,
   /** Tries of one request, the first included. */
   tries: 6,
+  /** A transfer may break `tries` times in a row, and in all that often plus once for each of these bytes that came. */
+  bytesPerCut: 256 * KIB,
+  /** Fewer bytes than this within `idleMs` count as silence. */
+  slowBytes: 1 * KIB,
+  /** Chunks of an upload that was refused as a whole: the largest that is tried, and the smallest. */
+  uploadChunk: 64 * MIB,
+  uploadChunkFloor: 64 * KIB,
+  /** The most that OCI-Chunk-Min-Length is believed. */
+  uploadMinChunk: 1 * GIB,
   /** Longest wait that a server may ask for with Retry-After. */
   retryAfterMs: 300_000,
   /** No byte for this long is a failure; a whole transfer has no limit. */
@@ -59,6 +68,8 @@ export const LIMITS = {
   /** Until the headers of an answer: a registry may commit a large blob for minutes after the last byte. */
   headersMs: 600_000,
   connectMs: 15_000,
+  /** For requests that only tidy up. */
+  courtesyMs: 5_000,
   /** The embedded registry: one uploaded blob on disk and in memory, unfinished uploads, tokens and logged requests at a time. */
   uploadedBlob: 64 * GIB,
   uploadedBlobInMemory: 1 * GIB,

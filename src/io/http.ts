@@ -164,6 +164,8 @@ export class HttpClient {
       dispatcher: await this.#agent(tls),
       signal,
     });
+    // A body that is ended before anybody reads it would throw that at the process.
+    answer.body.on('error', () => {});
     return {
       status: answer.statusCode,
       headers: flatHeaders(answer.headers),

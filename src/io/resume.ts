@@ -16,8 +16,28 @@ export interface ResumeOptions {
   readonly context: Context;
   /** Ends the waits, beside the context's own signal. */
   readonly signal?: AbortSignal;
-  /** Asks for the bytes from `at` on (with a Range header when `at` > 0); must answer 200 or 206. */
+  /** Asks for the bytes from `at` on (with a Range header when `at` > 0); must answer 200, 206, or 416 when `at` > 0. */
   readonly open: (at: number) => Promise<HttpResponse>;
+}
+
+/**
+ * Counts the breaks of one transfer, and says when it is enough: after LIMITS.tries without a byte in between, and in
+ * all after LIMITS.tries plus one for each LIMITS.bytesPerCut that came. So a link that breaks all the time is used as
+ * long as it carries something, and a server that cuts after every few bytes comes to an end (registry.md 1.3).
+ * @param start first byte that is wanted
+ * @returns takes the byte at which it broke; gives the number of breaks without progress, undefined when it is over
+ */
+export function countCuts(start: number): (at: number) => number | undefined {
+  let last = start;
+  let inRow = 0;
+  let total = 0;
+  return (at) => {
+    inRow = at > last ? 1 : inRow + 1;
+    last = Math.max(last, at);
+    total += 1;
+    const most = LIMITS.tries + Math.floor((last - start) / LIMITS.bytesPerCut);
+    return inRow >= LIMITS.tries || total >= most ? undefined : inRow;
+  };
 }
 
 /** What one answer holds: its first byte, and the whole size as far as it says. */
@@ -77,9 +97,29 @@ class Whole {
   }
 }
 
-async function* bytesFrom(response: HttpResponse, skip: number): AsyncGenerator<Buffer> {
+/** Passes a body through; one that comes by single bytes counts as silent (slow loris). @throws NETWORK_TIMEOUT */
+async function* steady(body: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
+  let since = performance.now();
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    yield chunk;
+    const now = performance.now();
+    if (bytes >= LIMITS.slowBytes) {
+      since = now;
+      bytes = 0;
+    } else if (now - since >= LIMITS.idleMs) {
+      const seconds = Math.round((now - since) / 1000);
+      throw new SealiftError('NETWORK_TIMEOUT', `${what}: only ${bytes} bytes came in ${seconds} s`, {
+        hint: 'check the network and proxies in between, then run the same command again',
+      });
+    }
+  }
+}
+
+async function* bytesFrom(body: AsyncIterable<Buffer>, skip: number): AsyncGenerator<Buffer> {
   let left = skip;
-  for await (const chunk of response.body) {
+  for await (const chunk of body) {
     if (left >= chunk.length) left -= chunk.length;
     else {
       yield left === 0 ? chunk : chunk.subarray(left);
@@ -88,10 +128,35 @@ async function* bytesFrom(response: HttpResponse, skip: number): AsyncGenerator<
   }
 }
 
+/** Asks from a byte on. A part that is not the asked one, or none (416), is asked for once more as a whole, without Range. */
+async function openAt(
+  options: ResumeOptions,
+  whole: Whole,
+  at: number,
+): Promise<{ readonly response: HttpResponse; readonly first: number }> {
+  const response = await options.open(at);
+  try {
+    if (response.status !== 416) return { response, first: whole.check(response, at) };
+    await response.body.dump();
+  } catch (error) {
+    response.body.destroy();
+    const wrongPart = error instanceof SealiftError && error.code === 'REGISTRY_ANSWER_INVALID';
+    if (at === 0 || !wrongPart) throw error;
+  }
+  const again = await options.open(0);
+  try {
+    return { response: again, first: whole.check(again, 0) };
+  } catch (error) {
+    again.body.destroy();
+    throw error;
+  }
+}
+
 /**
  * Streams a body that survives cuts: after one it asks again from the last byte by Range, and skips what it had when the
- * server ignores Range. Bytes are not verified here. Gives up after LIMITS.tries cuts without a byte in between; what
- * `open` throws is not tried again, because requests have their own retries.
+ * server ignores Range or answers with another part. Bytes are not verified here. It gives up by the rule of `countCuts`;
+ * what `open` throws is not tried again, because requests have their own retries and begin at the first URL, never at
+ * one that was signed for a short time.
  * @throws what `open` throws; NETWORK_FAILED, NETWORK_TIMEOUT, CONTENT_SIZE_MISMATCH, REGISTRY_ANSWER_INVALID
  */
 export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Buffer> {
@@ -99,27 +164,27 @@ export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Bu
   const signal =
     options.signal === undefined ? context.signal : AbortSignal.any([options.signal, context.signal]);
   const whole = new Whole(options);
-  let at = options.start;
-  for (let failures = 0; ; ) {
+  const broke = countCuts(options.start);
+  for (let at = options.start; ; ) {
     if (whole.size !== undefined && at >= whole.size && whole.size > 0) return;
     throwIfAborted(signal);
-    const response = await options.open(at);
-    const before = at;
+    const { response, first } = await openAt(options, whole, at);
     try {
-      const first = whole.check(response, at);
-      for await (const chunk of bytesFrom(response, at - first)) {
+      for await (const chunk of bytesFrom(steady(response.body, what), at - first)) {
         at += chunk.length;
         yield chunk;
       }
       if (whole.size === undefined || at >= whole.size) return;
-      throw new SealiftError('NETWORK_FAILED', `${what}: ended at ${at} of ${whole.size} bytes`);
+      throw new SealiftError('NETWORK_FAILED', `${what}: ended at ${at} of ${whole.size} bytes`, {
+        hint: 'the server or a proxy in between cuts connections; run the same command again to go on from there',
+      });
     } catch (error) {
       response.body.destroy();
       throwIfAborted(signal);
       if (!isNetworkError(error)) throw error;
-      failures = at > before ? 1 : failures + 1;
-      if (failures >= LIMITS.tries) throw networkError(error, what);
-      const waitMs = backoffMs(failures, context.random);
+      const cuts = broke(at);
+      if (cuts === undefined) throw networkError(error, what);
+      const waitMs = backoffMs(cuts, context.random);
       const reason = redact(reasonOf(error));
       context.emit({ type: 'retry', what: `${what} at byte ${at}`, reason, waitMs: Math.round(waitMs) });
       await sleep(waitMs, signal);
@@ -141,7 +206,7 @@ export async function wholeAnswer(
     const response = await ask();
     if (response.status !== 200) return { response, bytes: undefined };
     try {
-      return { response, bytes: await collect(response.body, options) };
+      return { response, bytes: await collect(steady(response.body, what), options) };
     } catch (error) {
       throwIfAborted(context.signal);
       if (!isNetworkError(error) || attempt >= LIMITS.tries) throw networkError(error, what);

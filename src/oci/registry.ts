@@ -10,7 +10,7 @@ import { resumableBytes } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { parseTags } from './answers.ts';
 import { manifestMediaType } from './manifest.ts';
-import { mountBlob, uploadBlob } from './uploads.ts';
+import { createUploader, mountBlob, type Uploader } from './uploads.ts';
 import { type HostConfig, RegistryWire } from './wire.ts';
 
 export type { HostConfig } from './wire.ts';
@@ -39,11 +39,13 @@ function nextQuery(link: string | undefined, url: URL): string | undefined {
 export class Registry {
   readonly host: string;
   readonly #wire: RegistryWire;
+  readonly #uploader: Uploader;
 
   /** @param host as in a reference: `docker.io`, `quay.io`, `10.0.0.1:5000` */
   constructor(host: string, options: RegistryOptions) {
     this.host = host;
     this.#wire = new RegistryWire(host, { ...options, config: options.config ?? {} });
+    this.#uploader = createUploader(this.#wire);
   }
 
   /** Asks whether a registry answers here at all. @throws TARGET_UNREACHABLE, AUTH_REQUIRED, AUTH_DENIED */
@@ -161,7 +163,7 @@ export class Registry {
   /**
    * Streams a blob from byte `offset`. A cut is healed inside: the stream goes on from the last byte by Range, or skips
    * what it had when the server ignores Range. From the start it is verified; from an offset the caller verifies.
-   * @throws CONTENT_NOT_FOUND, CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, NETWORK_FAILED after LIMITS.tries without progress
+   * @throws CONTENT_NOT_FOUND, CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, NETWORK_FAILED by the rule of `countCuts`
    */
   async *readBlob(
     repository: string,
@@ -177,7 +179,8 @@ export class Registry {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};
       const about = { repository, access: 'pull' } as const;
       const response = await this.#wire.send({ method: 'GET', url, headers, signal: options.signal }, about);
-      if (response.status === 200 || response.status === 206) return response;
+      const { status } = response;
+      if (status === 200 || status === 206 || (status === 416 && at > 0)) return response;
       throw await this.#wire.fail(response, path, 'source');
     };
     const { context } = this.#wire;
@@ -199,7 +202,8 @@ export class Registry {
   }
 
   /**
-   * Uploads a blob. `open` is called again for a retry, and must give the bytes from the start.
+   * Uploads a blob, whole or in chunks (`Uploader`). `open` is called again for a retry, and must give the bytes from
+   * the start.
    * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, REGISTRY_FAILED, NETWORK_FAILED
    */
   writeBlob(
@@ -207,7 +211,7 @@ export class Registry {
     descriptor: Descriptor,
     open: () => AsyncIterable<Uint8Array>,
   ): Promise<void> {
-    return uploadBlob(this.#wire, { repository, descriptor, open });
+    return this.#uploader.write({ repository, descriptor, open });
   }
 
   /**

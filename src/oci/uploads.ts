@@ -1,102 +1,211 @@
-import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
-import { backoffMs, type HttpResponse, retryAfterMs, withoutQuery } from '../io/http.ts';
-import { isNetworkError } from '../io/network-errors.ts';
+import { LIMITS, MIB } from '../core/limits.ts';
+import { backoffMs, type HttpResponse, retryAfterMs } from '../io/http.ts';
+import { isNetworkError, reasonOf } from '../io/network-errors.ts';
 import { sleep, throwIfAborted } from '../io/pool.ts';
 import { retriedStatus } from './answers.ts';
+import { noteTooLarge, SessionLost, sendChunks, smallerChunk, type UploadWay } from './chunks.ts';
+import { BlobCursor, type Sent, sendBody, type Upload } from './upload-body.ts';
+import { cancelStray, cancelUpload, startUpload, type UploadSession } from './upload-session.ts';
 import type { RegistryWire } from './wire.ts';
 
-/** The upload session's URL; a scheme that only a proxy got wrong is put right (registry.md 1.4 point 3). */
-function uploadUrl(location: string, base: URL, host: string): URL {
-  const invalid = (why: string): SealiftError =>
-    new SealiftError(
-      'REGISTRY_ANSWER_INVALID',
-      `${host}: upload location "${withoutQuery(location)}" ${why}`,
-      { side: 'destination' },
-    );
-  if (!URL.canParse(location, base.href)) throw invalid('is not a URL');
-  const url = new URL(location, base);
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid('is not http or https');
-  if (url.hostname === base.hostname && url.protocol !== base.protocol) {
-    url.protocol = base.protocol;
-    url.port = base.port;
+export type { Upload } from './upload-body.ts';
+
+/** Refusals that say that other bytes arrived than were sent: once more from the start. */
+const WRONG_BYTES = new Set(['DIGEST_INVALID', 'BLOB_UPLOAD_INVALID', 'SIZE_INVALID']);
+
+/** One blob on its way, over all its tries. */
+interface Job {
+  readonly wire: RegistryWire;
+  readonly way: UploadWay;
+  readonly upload: Upload;
+  readonly what: string;
+  /** Bytes that were gone when whole uploads broke, in order. */
+  readonly cuts: number[];
+  /** Chunk size for this blob only, after its whole uploads broke. */
+  chunk: number | undefined;
+  wrongBytes: number;
+}
+
+/** Why one session did not end well, when another may. */
+interface Failure {
+  readonly error: unknown;
+  readonly reason: string;
+  /** The session may still be there, and a request more does no harm. */
+  readonly cancel: boolean;
+  /** How long the registry wants us to wait. */
+  readonly waitMs?: number;
+  /** Goes on at once in another way (smaller parts), and does not count as a try. */
+  readonly free?: boolean;
+}
+
+/** Uploads to one registry; remembers what the way there lets through. */
+export interface Uploader {
+  /**
+   * Uploads a blob: POST, then one PUT with the digest. Where a registry or a proxy refuses so much at once (413, or two
+   * breaks of a large one), it goes in chunks by PATCH, and later blobs to this host start so. A session that broke is
+   * cancelled and the whole starts over from POST (registry.md 1.4 points 3, 4 and 7, A6).
+   * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, REGISTRY_FAILED, NETWORK_FAILED
+   */
+  write(upload: Upload): Promise<void>;
+}
+
+/** Makes the uploader of a registry. */
+export function createUploader(wire: RegistryWire): Uploader {
+  const way: UploadWay = { chunk: undefined };
+  return { write: (upload) => writeBlob(wire, way, upload) };
+}
+
+async function writeBlob(wire: RegistryWire, way: UploadWay, upload: Upload): Promise<void> {
+  const { context } = wire;
+  const what = `${upload.repository} blob ${upload.descriptor.digest}`;
+  const job: Job = { wire, way, upload, what, cuts: [], chunk: undefined, wrongBytes: 0 };
+  for (let attempt = 1; ; ) {
+    const session = await startUpload(wire, upload.repository, what);
+    let failure: Failure | undefined;
+    try {
+      failure = await trySession(job, session);
+    } catch (error) {
+      if (!context.signal.aborted) await cancelUpload(wire, session);
+      throw error;
+    }
+    if (failure === undefined) return;
+    if (failure.cancel) await cancelUpload(wire, session);
+    if (failure.free === true) continue;
+    if (attempt >= LIMITS.tries) throw failure.error;
+    const waitMs = failure.waitMs ?? backoffMs(attempt, context.random);
+    context.emit({ type: 'retry', what, reason: failure.reason, waitMs: Math.round(waitMs) });
+    await sleep(waitMs, context.signal);
+    attempt += 1;
   }
-  if (base.protocol === 'https:' && url.protocol === 'http:') throw invalid('is plain http on another host');
+}
+
+/** One session from its first byte to its end. @returns undefined when the blob is there. @throws what cannot be cured */
+async function trySession(job: Job, session: UploadSession): Promise<Failure | undefined> {
+  const { size } = job.upload.descriptor;
+  const chunk = Math.max(Math.min(job.chunk ?? size, job.way.chunk ?? size), session.minChunk);
+  return size > chunk ? inChunks(job, session, chunk) : inOne(job, session);
+}
+
+function endUrl(job: Job, session: UploadSession): URL {
+  const url = new URL(session.url);
+  url.searchParams.set('digest', job.upload.descriptor.digest);
   return url;
 }
 
-/** Opens an upload session. */
-async function startUpload(wire: RegistryWire, repository: string, what: string): Promise<URL> {
-  const url = wire.url(`/v2/${repository}/blobs/uploads/`);
-  const started = await wire.send(
-    { method: 'POST', url, contentLength: 0, body: new Uint8Array() },
-    { repository, access: 'push' },
-  );
-  if (started.status !== 202) throw await wire.fail(started, what, 'destination');
-  await started.body.dump();
-  const { location } = started.headers;
-  if (location !== undefined) return uploadUrl(location, url, wire.host);
-  throw new SealiftError('REGISTRY_ANSWER_INVALID', `${wire.host}: ${what}: an upload without Location`, {
-    side: 'destination',
-  });
-}
-
-/** One blob to send. */
-export interface Upload {
-  readonly repository: string;
-  readonly descriptor: Descriptor;
-  /** The blob's bytes from the start; called again for every try. */
-  readonly open: () => AsyncIterable<Uint8Array>;
-}
-
-function putBlob(wire: RegistryWire, session: URL, upload: Upload): Promise<HttpResponse> {
-  const { repository, descriptor, open } = upload;
-  const url = new URL(session);
-  url.searchParams.set('digest', descriptor.digest);
-  return wire.send(
-    {
-      method: 'PUT',
-      url,
-      headers: { 'content-type': 'application/octet-stream' },
-      contentLength: descriptor.size,
-      body: descriptor.size === 0 ? new Uint8Array() : open,
-      tries: 1,
-    },
-    { repository, access: 'push' },
-  );
-}
-
-/**
- * Uploads a blob in one PUT (POST, then PUT with the digest). A session that broke is not used again: the whole starts
- * over from POST (registry.md 1.4 point 7).
- * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, REGISTRY_FAILED, NETWORK_FAILED
- */
-export async function uploadBlob(wire: RegistryWire, upload: Upload): Promise<void> {
-  const { context } = wire;
-  const what = `${upload.repository} blob ${upload.descriptor.digest}`;
-  for (let attempt = 1; ; attempt++) {
-    const session = await startUpload(wire, upload.repository, what);
-    let waitMs = backoffMs(attempt, context.random);
-    let reason = 'the upload broke';
-    try {
-      const done = await putBlob(wire, session, upload);
-      if (done.status === 201 || done.status === 204) {
-        await done.body.dump();
-        return;
-      }
-      const failure = await wire.fail(done, what, 'destination');
-      if (!retriedStatus(done.status) || attempt >= LIMITS.tries) throw failure;
-      waitMs = retryAfterMs(done.headers['retry-after'], context.now()) ?? waitMs;
-      reason = `HTTP ${done.status}`;
-    } catch (error) {
-      throwIfAborted(context.signal);
-      if (!isNetworkError(error) || attempt >= LIMITS.tries) throw error;
-    }
-    context.emit({ type: 'retry', what, reason, waitMs: Math.round(waitMs) });
-    await sleep(waitMs, context.signal);
+async function inOne(job: Job, session: UploadSession): Promise<Failure | undefined> {
+  const { wire, upload } = job;
+  const { repository, open, descriptor } = upload;
+  const sent: Sent = { opened: 0, bytes: 0 };
+  let answer: HttpResponse;
+  try {
+    answer = await sendBody(
+      wire,
+      { method: 'PUT', url: endUrl(job, session), repository, length: descriptor.size, body: open },
+      sent,
+    );
+  } catch (error) {
+    throwIfAborted(wire.context.signal);
+    if (!isNetworkError(error)) throw error;
+    if (sent.bytes === descriptor.size && (await isThere(job))) return undefined;
+    noteCut(job, sent.bytes);
+    return { error, reason: reasonOf(error), cancel: true };
   }
+  if (answer.status === 413) {
+    const smaller = noteTooLarge(job.way, descriptor.size);
+    const error = await wire.fail(answer, job.what, 'destination');
+    // A registry that wants larger chunks than are let through cannot be helped.
+    if (smaller === undefined || session.minChunk >= descriptor.size) throw error;
+    return { error, reason: 'HTTP 413', cancel: true, free: true };
+  }
+  return ended(job, answer, { resent: sent.opened > 1 });
+}
+
+async function inChunks(job: Job, session: UploadSession, chunk: number): Promise<Failure | undefined> {
+  const { wire, upload, what, way } = job;
+  const cursor = new BlobCursor(upload);
+  try {
+    await sendChunks(wire, { session, cursor, size: upload.descriptor.size, way, chunk, what });
+    const answer = await wire.send(
+      { method: 'PUT', url: endUrl(job, session), contentLength: 0, body: new Uint8Array() },
+      { repository: upload.repository, access: 'push' },
+    );
+    if (answer.status === 404 && (await isThere(job))) {
+      // The answer to an earlier try of this PUT was lost.
+      await answer.body.dump();
+      return undefined;
+    }
+    const failure = await ended(job, answer, { resent: false });
+    if (failure === undefined && job.chunk !== undefined && sameCuts(job.cuts)) way.chunk ??= job.chunk;
+    return failure;
+  } catch (error) {
+    throwIfAborted(wire.context.signal);
+    if (!(error instanceof SessionLost)) throw error;
+    const lost = new SealiftError('REGISTRY_FAILED', `${wire.host}: ${what}: ${error.message}`, {
+      hint: 'the registry forgets uploads while they run; run the same command again',
+      side: 'destination',
+    });
+    return { error: lost, reason: error.message, cancel: false };
+  } finally {
+    await cursor.close();
+  }
+}
+
+/** What the answer to the last PUT means. */
+async function ended(
+  job: Job,
+  answer: HttpResponse,
+  about: { readonly resent: boolean },
+): Promise<Failure | undefined> {
+  const { status, headers } = answer;
+  if (status === 201 || status === 204) {
+    await answer.body.dump();
+    return undefined;
+  }
+  const error = await job.wire.fail(answer, job.what, 'destination');
+  const code = error.details?.serverCode;
+  const wrong = status === 400 && typeof code === 'string' && WRONG_BYTES.has(code);
+  if (wrong) job.wrongBytes += 1;
+  // A token that ran out in the middle, and what a half-filled session makes of the second sending (A6).
+  const again = retriedStatus(status) || status === 401 || (wrong && (about.resent || job.wrongBytes < 2));
+  if (!again) throw error;
+  const waitMs = retryAfterMs(headers['retry-after'], job.wire.context.now());
+  const reason = `HTTP ${status}`;
+  return {
+    error,
+    reason,
+    cancel: status !== 404 && status !== 429,
+    ...(waitMs === undefined ? {} : { waitMs }),
+  };
+}
+
+/** Whether the registry has the blob: it may have, when only its answer to the last byte was lost. */
+async function isThere(job: Job): Promise<boolean> {
+  const { wire, upload } = job;
+  const { repository, descriptor } = upload;
+  const url = wire.url(`/v2/${repository}/blobs/${descriptor.digest}`);
+  try {
+    const answer = await wire.send({ method: 'HEAD', url, tries: 1 }, { repository, access: 'pull' });
+    await answer.body.dump();
+    return answer.status === 200;
+  } catch {
+    throwIfAborted(wire.context.signal);
+    return false;
+  }
+}
+
+/** Two breaks at about one byte speak of a limit in between, not of a bad moment. */
+function sameCuts(cuts: readonly number[]): boolean {
+  const [a = 0, b = 0] = cuts.slice(-2);
+  return Math.abs(a - b) <= Math.max(MIB, a / 10);
+}
+
+/** After the second break of a large blob it goes in chunks, which keep what arrived. */
+function noteCut(job: Job, bytes: number): void {
+  job.cuts.push(bytes);
+  const [a = 0, b = 0] = job.cuts.slice(-2);
+  if (job.upload.descriptor.size > MIB && a > 0 && b > 0) job.chunk = smallerChunk(Math.min(a, b));
 }
 
 /**
@@ -125,17 +234,6 @@ export async function mountBlob(
   await response.body.dump();
   if (response.status === 201) return true;
   const { location } = response.headers;
-  if (response.status === 202 && location !== undefined) await cancelUpload(wire, repository, location);
+  if (response.status === 202 && location !== undefined) await cancelStray(wire, repository, location);
   return false;
-}
-
-async function cancelUpload(wire: RegistryWire, repository: string, location: string): Promise<void> {
-  try {
-    const url = uploadUrl(location, wire.url(`/v2/${repository}/blobs/uploads/`), wire.host);
-    const gone = await wire.send({ method: 'DELETE', url, tries: 1 }, { repository, access: 'push' });
-    await gone.body.dump();
-  } catch {
-    // Cancelling is a courtesy: some registries want the delete scope for it (registry.md A4).
-    throwIfAborted(wire.context.signal);
-  }
 }

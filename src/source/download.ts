@@ -37,9 +37,10 @@ export function downloadUrl(
       headers: at > 0 ? { range: `bytes=${at}-` } : {},
       ...(options.registries === undefined ? {} : { tls: options.registries.tlsOf(url) }),
     });
-    if (response.status === 200 || response.status === 206) return response;
+    const { status } = response;
+    if (status === 200 || status === 206 || (status === 416 && at > 0)) return response;
     await response.body.dump();
-    throw answerError(shown, response.status);
+    throw answerError(shown, status);
   };
   return resumableBytes({
     what: shown,

@@ -134,12 +134,19 @@ describe('a download that is cut', () => {
     expect(server.asked).toHaveLength(LIMITS.tries);
   });
 
-  it('[1.3-resume-progress] does not give up while there is progress', async () => {
+  it('[1.3-resume-progress] does not give up while enough comes between the cuts', async () => {
+    const data = someBytes(20 * LIMITS.bytesPerCut);
     const server = await startServer((request, response, count) =>
-      sendData(request, response, count < 10 ? { cutAfter: 20_000 } : {}),
+      sendData(request, response, { data, ...(count < 20 ? { cutAfter: LIMITS.bytesPerCut + 1 } : {}) }),
     );
-    expect((await gather(read(server))).equals(DATA)).toBe(true);
-    expect(server.asked.length).toBeGreaterThan(LIMITS.tries);
+    expect((await gather(read(server, { size: data.length }))).equals(data)).toBe(true);
+    expect(server.asked.length).toBeGreaterThan(2 * LIMITS.tries);
+  });
+
+  it('[1.3-resume-progress] comes to an end when it is cut after every few bytes', async () => {
+    const server = await startServer((request, response) => sendData(request, response, { cutAfter: 100 }));
+    expect(await failureOf(gather(read(server)))).toMatchObject({ code: 'NETWORK_FAILED' });
+    expect(server.asked).toHaveLength(LIMITS.tries);
   });
 
   it('does not multiply the retries of a request by its own', async () => {
@@ -247,6 +254,38 @@ describe('an answer that is not what was asked', () => {
     });
     expect((await gather(read(server))).equals(DATA)).toBe(true);
     expect(server.asked[1]?.headers.range).toBe('bytes=70000-');
+  });
+
+  it('is left aside: a wrong part after a cut, then the whole is asked for and what was there skipped', async () => {
+    const server = await startServer((request, response, count) => {
+      if (count === 1) sendData(request, response, { cutAfter: 50_000 });
+      else if (count === 2) {
+        const wrong = { 'content-range': `bytes 0-${DATA.length - 1}/${DATA.length}` };
+        response.writeHead(206, wrong).end(DATA);
+      } else sendData(request, response);
+    });
+    expect((await gather(read(server))).equals(DATA)).toBe(true);
+    expect(server.asked.map((r) => r.headers.range)).toEqual([undefined, 'bytes=50000-', undefined]);
+  });
+
+  it('is left aside: 416 for a part that exists', async () => {
+    const server = await startServer((request, response, count) => {
+      if (count === 1) sendData(request, response, { cutAfter: 50_000 });
+      else if (count === 2) response.writeHead(416, { 'content-range': 'bytes */3' }).end();
+      else sendData(request, response);
+    });
+    expect((await gather(read(server))).equals(DATA)).toBe(true);
+    expect(server.asked.map((r) => r.headers.range)).toEqual([undefined, 'bytes=50000-', undefined]);
+  });
+
+  it('is refused: 416, and a whole of another size', async () => {
+    const server = await startServer((request, response) => {
+      if (request.headers.range !== undefined) response.writeHead(416).end();
+      else sendData(request, response, { data: someBytes(3) });
+    });
+    expect(await failureOf(gather(read(server, { start: 1000 })))).toMatchObject({
+      code: 'CONTENT_SIZE_MISMATCH',
+    });
   });
 });
 

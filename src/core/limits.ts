@@ -20,6 +20,8 @@ export const LIMITS = {
   rememberedLogins: 1_000,
   /** An error body: only its start is kept. */
   errorBody: 8 * KIB,
+  /** Different warnings of one registry that are shown. */
+  registryWarnings: 20,
   /** A chart repository's index.yaml. */
   repositoryIndex: 64 * MIB,
   /** A chart archive as downloaded. */

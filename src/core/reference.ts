@@ -28,9 +28,9 @@ export function isTag(text: string): boolean {
   return TAG.test(text);
 }
 
-/** True for a registry host with optional port. */
+/** True for a registry host with optional port, as an address may have it: no port 70000, no `1.2.3.4.5`. */
 export function isHost(text: string): boolean {
-  return text.length <= MAX_NAME && HOST_NAME.test(text);
+  return text.length <= MAX_NAME && HOST_NAME.test(text) && URL.canParse(`https://${text}`);
 }
 
 function invalid(text: string, why: string, hint: string): SealiftError {

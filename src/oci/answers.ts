@@ -7,18 +7,52 @@ export function retriedStatus(status: number): boolean {
   return status === 404 || status === 408 || status === 416 || status === 429 || status >= 500;
 }
 
-/** The first error of a registry's answer, `{"errors":[{code,message}]}`; '' when there is none. */
-export function registryErrorCode(text: string): string {
+interface RegistryError {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The start of an answer that was too long to be read whole, and so is no JSON. */
+const CUT_OFF = /^\s*\{\s*"errors"\s*:\s*\[\s*\{\s*"code"\s*:\s*"([^"\\]{1,100})"/;
+
+/** The errors of a registry's answer, `{"errors":[{code,message}]}` (distribution-spec "Error Codes"). */
+function registryErrors(text: string): RegistryError[] {
+  let body: unknown;
   try {
-    const body: unknown = JSON.parse(text);
-    if (typeof body !== 'object' || body === null || !('errors' in body) || !Array.isArray(body.errors))
-      return '';
-    const first: unknown = body.errors[0];
-    if (typeof first !== 'object' || first === null || !('code' in first)) return '';
-    return typeof first.code === 'string' ? first.code.slice(0, 100) : '';
+    body = JSON.parse(text);
   } catch {
-    return '';
+    // A refused index has one error for each child that lacks, so the first may be all that was read.
+    const code = CUT_OFF.exec(text)?.[1];
+    return code === undefined ? [] : [{ code, message: '' }];
   }
+  if (typeof body !== 'object' || body === null || !('errors' in body) || !Array.isArray(body.errors))
+    return [];
+  return body.errors.flatMap((error: unknown) => {
+    if (typeof error !== 'object' || error === null) return [];
+    const fields = new Map<string, unknown>(Object.entries(error));
+    const [code, message] = [fields.get('code'), fields.get('message')];
+    return [
+      {
+        code: typeof code === 'string' ? code.slice(0, 100) : '',
+        message: typeof message === 'string' ? message : '',
+      },
+    ];
+  });
+}
+
+/** A web page, which registries do not send. */
+function isPage(text: string): boolean {
+  return /^\s*<(?:!doctype|html|head|body)\b/i.test(text);
+}
+
+const MAX_SAID = 200;
+
+/** What an answer says is wrong, as one short line: each error once, or the start of the text. */
+function saidIn(text: string, errors: readonly RegistryError[]): string {
+  const lines = errors.map(({ code, message }) => [code, message].filter((t) => t !== '').join(': '));
+  const told = [...new Set(lines.filter((line) => line !== ''))].join('; ');
+  const plain = isPage(text) ? text.replace(/<(script|style)\b[\s\S]*?(?:<\/\1>|$)|<[^>]*>/gi, ' ') : text;
+  return (told === '' ? plain : told).replace(/\s+/g, ' ').trim().slice(0, MAX_SAID).trim();
 }
 
 function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] {
@@ -40,6 +74,9 @@ function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] 
   return ['REGISTRY_FAILED', undefined];
 }
 
+const PAGE_HINT =
+  'a web page answered, not a registry: check the address (with Nexus the port of the docker repository, not 8081) and proxies in between';
+
 /** A registry's refusal as our error: the code from the status, what it said (the first 200 characters), a hint. */
 export function statusError(
   response: HttpResponse,
@@ -52,9 +89,12 @@ export function statusError(
 ): SealiftError {
   const [code, statusHint] = codeOfStatus(response.status);
   const login = `check the login and its rights: \`sealift login ${about.host}\``;
-  const hint = code === 'AUTH_REQUIRED' || code === 'AUTH_DENIED' ? login : statusHint;
-  const said = about.text.replace(/\s+/g, ' ').slice(0, 200).trim();
-  const serverCode = registryErrorCode(about.text);
+  const errors = registryErrors(about.text);
+  const said = saidIn(about.text, errors);
+  const serverCode = errors[0]?.code ?? '';
+  const isStranger = isPage(about.text) && (response.status === 404 || statusHint === undefined);
+  const otherHint = isStranger ? PAGE_HINT : statusHint;
+  const hint = code === 'AUTH_REQUIRED' || code === 'AUTH_DENIED' ? login : otherHint;
   return new SealiftError(code, `${about.what}: HTTP ${response.status}${said === '' ? '' : `: ${said}`}`, {
     ...(hint === undefined ? {} : { hint }),
     details: { status: response.status, ...(serverCode === '' ? {} : { serverCode }) },

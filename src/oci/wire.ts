@@ -1,5 +1,6 @@
-import type { SealiftError } from '../core/errors.ts';
+import { fault, type SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
 import {
   errorText,
   type HttpClient,
@@ -13,6 +14,7 @@ import { statusError } from './answers.ts';
 import { challengedScopes, chooseChallenge, RegistryAuth } from './auth.ts';
 import { parseChallenges } from './challenge.ts';
 import { type CredentialSource, NOBODY } from './credentials.ts';
+import { warningTexts } from './warnings.ts';
 
 /** How to reach one registry, where it differs from HTTPS with the system's trust. */
 export interface HostConfig {
@@ -48,6 +50,7 @@ export class RegistryWire {
   readonly #http: HttpClient;
   readonly #config: HostConfig;
   readonly #auth: RegistryAuth;
+  readonly #warned = new Set<string>();
 
   /** @param host as in a reference: `docker.io`, `quay.io`, `10.0.0.1:5000` */
   constructor(
@@ -76,6 +79,16 @@ export class RegistryWire {
     });
   }
 
+  /** Shows what the registry wants to be told to people, each text once (registry.md 1.3 "Warning"). */
+  #warn(response: HttpResponse): void {
+    if (response.url.origin !== this.base.origin) return;
+    for (const text of warningTexts(response.headers.warning)) {
+      if (this.#warned.has(text) || this.#warned.size >= LIMITS.registryWarnings) continue;
+      this.#warned.add(text);
+      this.context.emit({ type: 'warning', fault: fault('REGISTRY_WARNING', `${this.host}: ${text}`) });
+    }
+  }
+
   url(path: string): URL {
     return new URL(path, this.base);
   }
@@ -91,6 +104,7 @@ export class RegistryWire {
         tls: this.#config,
         headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
       });
+      this.#warn(response);
       if (response.status !== 401) return response;
       if (!local || response.url.origin !== this.base.origin) return this.#askAsNobody(req, response);
       if (attempt > 0) return response;

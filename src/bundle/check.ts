@@ -1,12 +1,11 @@
-import { createHash } from 'node:crypto';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { throwIfAborted } from '../io/pool.ts';
+import { mapBounded } from '../io/pool.ts';
 import { collect, digestOf } from '../io/verify.ts';
 import { digestOfName, parseSums } from './documents.ts';
+import { type Hashing, type HashResult, startHashing } from './hash.ts';
 import type { FoundEntry } from './medium.ts';
 import { B3SUMS } from './plan.ts';
 import type { Bundle } from './reader.ts';
@@ -20,28 +19,26 @@ export interface HashReport {
   readonly faults: readonly Fault[];
 }
 
-interface Hashes {
-  readonly b3: string;
-  readonly sha: string | undefined;
-  readonly size: number;
+/** What a check of bytes works with. */
+interface Judging {
+  readonly bundle: Bundle;
+  readonly sha256: boolean;
+  readonly context: Context;
+  readonly hashing: Hashing;
+  readonly shaOf: ReadonlyMap<string, string>;
 }
 
-async function hashEntry(
-  bundle: Bundle,
-  entry: FoundEntry,
-  options: { readonly sha256: boolean; readonly context: Context },
-): Promise<Hashes> {
-  const b3 = new Blake3Hasher();
-  const sha = options.sha256 ? createHash('sha256') : undefined;
-  let size = 0;
-  for await (const chunk of bundle.medium.read(entry)) {
-    throwIfAborted(options.context.signal);
-    b3.update(chunk);
-    sha?.update(chunk);
-    size += chunk.length;
-    options.context.emit({ type: 'progress', id: 'verify', bytes: chunk.length });
-  }
-  return { b3: b3.digest('hex'), sha: sha?.digest('hex'), size };
+async function hashEntry(entry: FoundEntry, judging: Judging, sha256: boolean): Promise<HashResult> {
+  const { bundle, context, hashing } = judging;
+  let shown = 0;
+  const note = (bytes: number): void => {
+    context.emit({ type: 'progress', id: 'verify', bytes: bytes - shown });
+    shown = bytes;
+  };
+  return hashing.run(
+    { ...bundle.medium.range(entry), sha256, blake3: true },
+    { signal: context.signal, note },
+  );
 }
 
 function damaged(
@@ -61,39 +58,31 @@ function damaged(
 }
 
 /** What one entry's hashes say. When one is wrong, the other tells whether the entry or the list is damaged. */
-async function judgeEntry(
-  bundle: Bundle,
-  entry: FoundEntry,
-  options: {
-    readonly sha256: boolean;
-    readonly context: Context;
-    readonly shaOf: ReadonlyMap<string, string>;
-  },
-): Promise<Fault | undefined> {
+async function judgeEntry(entry: FoundEntry, judging: Judging): Promise<Fault | undefined> {
+  const { bundle, shaOf } = judging;
   const expectedB3 = bundle.b3.get(entry.name);
   // Where a damaged B3SUMS says nothing, the entry is judged by its SHA-256.
-  const sha256 = options.sha256 || expectedB3 === undefined;
-  const hashes = await hashEntry(bundle, entry, { ...options, sha256 });
-  if (hashes.size !== entry.size) {
+  const hashes = await hashEntry(entry, judging, judging.sha256 || expectedB3 === undefined);
+  if (hashes.bytes !== entry.size) {
     return fault(
       'BUNDLE_TRUNCATED',
-      `${bundle.medium.path}: ${entry.name}: expected ${entry.size} bytes, found ${hashes.size}`,
+      `${bundle.medium.path}: ${entry.name}: expected ${entry.size} bytes, found ${hashes.bytes}`,
       {
-        details: { entry: entry.name, offset: entry.offset, expected: entry.size, found: hashes.size },
+        details: { entry: entry.name, offset: entry.offset, expected: entry.size, found: hashes.bytes },
       },
     );
   }
   const promised = digestOfName(entry.name);
-  const expectedSha = promised === undefined ? options.shaOf.get(entry.name) : hexOf(promised);
-  const b3 = { expected: expectedB3 ?? '', found: hashes.b3 };
-  const isB3 = expectedB3 === hashes.b3;
-  if (hashes.sha !== undefined && expectedSha !== undefined && hashes.sha !== expectedSha) {
-    const sha = { expected: expectedSha, found: hashes.sha };
+  const expectedSha = promised === undefined ? shaOf.get(entry.name) : hexOf(promised);
+  const b3 = { expected: expectedB3 ?? '', found: hashes.blake3 };
+  const isB3 = expectedB3 === hashes.blake3;
+  if (hashes.sha256 !== '' && expectedSha !== undefined && hashes.sha256 !== expectedSha) {
+    const sha = { expected: expectedSha, found: hashes.sha256 };
     const isList = promised === undefined && isB3;
     return isList ? wrongLine(bundle, entry, 'SHA256SUMS', sha) : damaged(bundle, entry, 'SHA-256', sha);
   }
   if (expectedB3 === undefined || isB3) return undefined;
-  const sha = hashes.sha ?? (await hashEntry(bundle, entry, { ...options, sha256: true })).sha;
+  const sha = hashes.sha256 || (await hashEntry(entry, judging, true)).sha256;
   const isList = expectedSha !== undefined && sha === expectedSha;
   return isList ? wrongLine(bundle, entry, B3SUMS, b3) : damaged(bundle, entry, 'BLAKE3', b3);
 }
@@ -148,10 +137,15 @@ export async function checkBytes(
   options.context.emit({ type: 'total', bytes, items: medium.entries.length });
   options.context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
   const shaOf = await documentSums(bundle);
-  for (const entry of medium.entries) {
-    if (entry.name === B3SUMS) continue;
-    const found = await orUnreadable(entry, () => judgeEntry(bundle, entry, { ...options, shaOf }));
-    if (found !== undefined) faults.push(found);
+  const hashing = startHashing(bytes, options.context.emit);
+  try {
+    const judging: Judging = { bundle, ...options, hashing, shaOf };
+    const entries = medium.entries.filter((e) => e.name !== B3SUMS);
+    const limits = { limit: 2 * hashing.count, signal: options.context.signal };
+    const found = await mapBounded(entries, limits, (e) => orUnreadable(e, () => judgeEntry(e, judging)));
+    faults.push(...found.filter((f) => f !== undefined));
+  } finally {
+    await hashing.close();
   }
   faults.push(...(await medium.checkPadding()));
   options.context.emit({ type: 'end', id: 'verify', outcome: faults.length === 0 ? 'done' : 'failed' });

@@ -5,6 +5,7 @@ import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { diskError, errnoOf, kindOf, readRange } from '../io/files.ts';
 import { tarPadding } from '../io/tar.ts';
+import type { FileRange } from './hash.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 
@@ -30,6 +31,8 @@ export interface Medium {
    * @throws FILE_UNREADABLE, also for a disk that cannot read a part of it
    */
   read(entry: FoundEntry, from?: number): AsyncIterable<Buffer>;
+  /** Where an entry's bytes lie, for a thread that reads them by itself. */
+  range(entry: FoundEntry): FileRange;
   /** Bytes between entries that must be zero: faults where they are not. Reads all padding. */
   checkPadding(): Promise<Fault[]>;
   close(): Promise<void>;
@@ -74,6 +77,12 @@ async function tarMedium(path: string): Promise<Medium> {
           readRange(handle, { position: entry.offset + from, length: entry.size - from }),
           `${path}: ${entry.name}`,
         ),
+      range: (entry) => ({
+        file: handle.fd,
+        position: entry.offset,
+        length: entry.size,
+        what: `${path}: ${entry.name}`,
+      }),
       checkPadding: async () => {
         const found: Fault[] = [];
         for (const e of entries) {
@@ -150,6 +159,12 @@ async function folderMedium(path: string): Promise<Medium> {
         fileBytes(join(path, entry.name), { from, length: entry.size - from }),
         `${path}: ${entry.name}`,
       ),
+    range: (entry) => ({
+      file: join(path, entry.name),
+      position: 0,
+      length: entry.size,
+      what: `${path}: ${entry.name}`,
+    }),
     checkPadding: async () => [],
     close: async () => {},
   };

@@ -1,5 +1,5 @@
 /** Every limit on what is read from outside, in one place. Bytes unless a name says otherwise. */
-const KIB = 1024;
+export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;
 

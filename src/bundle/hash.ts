@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import type { Emit } from '../core/events.ts';
+import { KIB, MIB } from '../core/limits.ts';
+import { diskError } from '../io/files.ts';
+import { throwIfAborted } from '../io/pool.ts';
+import { type JobTools, startThreads, type Threads, threadsFor } from '../io/threads.ts';
+
+/** A range of a file that is open in this process, or of one that is opened for the job. Bytes. */
+export interface FileRange {
+  readonly file: number | string;
+  readonly position: number;
+  readonly length: number;
+  /** For messages. */
+  readonly what: string;
+}
+
+/** What of a range is wanted: hashes, and where its bytes shall be copied. */
+export interface HashJob extends FileRange {
+  readonly sha256: boolean;
+  readonly blake3: boolean;
+  readonly copyTo?: { readonly file: number; readonly position: number; readonly what: string };
+}
+
+export interface HashResult {
+  /** Bytes that were there. */
+  readonly bytes: number;
+  /** 64 hex digits each; '' when not asked for. */
+  readonly sha256: string;
+  readonly blake3: string;
+}
+
+export type Hashing = Threads<HashJob, HashResult>;
+
+/** Stays in the processor's cache between the read and the hash. */
+const BUFFER = 256 * KIB;
+/** How long a thread works before it looks whether it was stopped, and how often it tells how far it is. */
+const BREATH = 16 * MIB;
+
+/** The own buffer of this thread: reading is synchronous, so one is enough. */
+let shared: Buffer | undefined;
+
+function disk<T>(work: () => T, what: string): T {
+  try {
+    return work();
+  } catch (error) {
+    throw diskError(error, what);
+  }
+}
+
+/**
+ * Hashes a range, and copies it where that is asked for. Reads and writes are synchronous: from the page cache they take
+ * less time than a round trip to the thread pool.
+ * @throws FILE_UNREADABLE, DISK_FULL, ABORTED
+ */
+export async function hashRange(job: HashJob, { signal, note }: JobTools): Promise<HashResult> {
+  const own = typeof job.file === 'string';
+  const fd = typeof job.file === 'string' ? disk(() => openSync(String(job.file), 'r'), job.what) : job.file;
+  shared ??= Buffer.allocUnsafeSlow(BUFFER);
+  const sha = job.sha256 ? createHash('sha256') : undefined;
+  const b3 = job.blake3 ? new Blake3Hasher() : undefined;
+  let done = 0;
+  try {
+    for (let breath = BREATH; done < job.length; ) {
+      const buffer = shared;
+      const want = Math.min(BUFFER, job.length - done);
+      const got = disk(() => readSync(fd, buffer, 0, want, job.position + done), job.what);
+      if (got === 0) break;
+      const chunk = buffer.subarray(0, got);
+      sha?.update(chunk);
+      b3?.update(chunk);
+      if (job.copyTo !== undefined) copy(chunk, job.copyTo, done);
+      done += got;
+      if (done < breath) continue;
+      breath = done + BREATH;
+      note(done);
+      await setImmediate();
+      throwIfAborted(signal);
+    }
+  } finally {
+    if (own) closeSync(fd);
+  }
+  note(done);
+  return { bytes: done, sha256: sha?.digest('hex') ?? '', blake3: b3?.digest('hex') ?? '' };
+}
+
+function copy(chunk: Buffer, to: NonNullable<HashJob['copyTo']>, at: number): void {
+  for (let done = 0; done < chunk.length; ) {
+    done += disk(
+      () => writeSync(to.file, chunk, done, chunk.length - done, to.position + at + done),
+      to.what,
+    );
+  }
+}
+
+/** Threads that hash; as many as so many bytes are worth. Close them. */
+export function startHashing(bytes: number, emit: Emit): Hashing {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const script = new URL(`./hash-thread.${extension}`, import.meta.url);
+  return startThreads({ handler: hashRange, script, data: undefined, count: threadsFor(bytes), emit });
+}

@@ -1,0 +1,147 @@
+import { availableParallelism } from 'node:os';
+import { setImmediate } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import type { Emit } from '../core/events.ts';
+import { type FromWorker, fromWire, type ToWorker, toWire } from './thread-messages.ts';
+
+/** What a piece of work gets beside its job. */
+export interface JobTools {
+  readonly signal: AbortSignal;
+  /** Tells how far it has come, in bytes since its beginning. */
+  readonly note: (bytes: number) => void;
+}
+
+/** Does one job. A job and its result are data that can be copied to another thread. */
+export type Handler<Job, Result> = (job: Job, tools: JobTools) => Promise<Result>;
+
+/** Several threads that do the same kind of job, the own thread among them. */
+export interface Threads<Job, Result> {
+  /** How many there are. */
+  readonly count: number;
+  /** Does a job on the thread that has the fewest. @throws what the job throws */
+  run(job: Job, tools: JobTools): Promise<Result>;
+  close(): Promise<void>;
+}
+
+export interface ThreadOptions<Job, Result> {
+  /** Of the own thread. */
+  readonly handler: Handler<Job, Result>;
+  /** The module that calls `serveJobs` on the other threads. */
+  readonly script: URL;
+  /** What the script is started with; copied. */
+  readonly data: unknown;
+  /** All threads; 1 does everything on the own one. */
+  readonly count: number;
+  readonly emit: Emit;
+  /** Answers what a thread asks for. */
+  readonly serve?: (request: unknown) => Promise<unknown>;
+}
+
+/** How many threads are worth their start for so many bytes of hashing or copying. */
+export function threadsFor(bytes: number): number {
+  return bytes < WORTH ? 1 : Math.min(availableParallelism(), MOST);
+}
+
+/** A thread costs about 30 ms and 15 MB: what it would save on less than this is nothing. */
+const WORTH = 48 * 1024 * 1024;
+const MOST = 4;
+
+interface Lane<Job, Result> {
+  running: number;
+  run(job: Job, tools: JobTools): Promise<Result>;
+  close(): Promise<unknown>;
+}
+
+/**
+ * Starts threads. The own thread is always one of them, so a small job starts none. Run from its TypeScript sources (by
+ * the tests) the program has no script that a thread could load, and does everything on the own thread.
+ */
+export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): Threads<Job, Result> {
+  const own: Lane<Job, Result> = {
+    running: 0,
+    run: async (job, tools) => {
+      // The others' messages come first: without this one synchronous job would follow the other and leave them idle.
+      if (lanes.length > 1) await setImmediate();
+      return options.handler(job, tools);
+    },
+    close: async () => {},
+  };
+  const others = options.script.pathname.endsWith('.ts') ? 0 : options.count - 1;
+  const lanes: Lane<Job, Result>[] = [
+    own,
+    ...Array.from({ length: Math.max(others, 0) }, () => workerLane(options)),
+  ];
+  return {
+    count: lanes.length,
+    run: async (job, tools) => {
+      const lane = lanes.reduce((least, l) => (l.running < least.running ? l : least));
+      lane.running += 1;
+      try {
+        return await lane.run(job, tools);
+      } finally {
+        lane.running -= 1;
+      }
+    },
+    close: async () => {
+      await Promise.all(lanes.map((l) => l.close()));
+    },
+  };
+}
+
+interface Waiting {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly note: (bytes: number) => void;
+}
+
+function workerLane<Job, Result>(options: ThreadOptions<Job, Result>): Lane<Job, Result> {
+  const worker = new Worker(options.script, { workerData: options.data });
+  const waiting = new Map<number, Waiting>();
+  let ids = 0;
+  let dead: Error | undefined;
+  const post = (message: ToWorker): void => worker.postMessage(message);
+  const die = (error: Error): void => {
+    dead ??= error;
+    for (const { reject } of waiting.values()) reject(dead);
+    waiting.clear();
+  };
+  const reply = async (id: number, request: unknown): Promise<void> => {
+    try {
+      post({ type: 'reply', id, value: await options.serve?.(request) });
+    } catch (error) {
+      post({ type: 'reply', id, error: toWire(error) });
+    }
+  };
+  worker.on('message', (message: FromWorker) => {
+    if (message.type === 'event') return options.emit(message.event);
+    if (message.type === 'ask') return void reply(message.id, message.request);
+    const waiter = waiting.get(message.id);
+    if (message.type === 'note') return waiter?.note(message.note);
+    waiting.delete(message.id);
+    if (message.type === 'done') waiter?.resolve(message.result);
+    else waiter?.reject(fromWire(message.error));
+  });
+  worker.on('error', (error: unknown) => die(error instanceof Error ? error : new Error(String(error))));
+  worker.on('exit', () => die(new Error('a worker thread ended before its work')));
+  return {
+    running: 0,
+    run: async (job, tools) => {
+      if (dead !== undefined) throw dead;
+      const id = ++ids;
+      const onAbort = (): void => post({ type: 'stop', id });
+      const done = new Promise<unknown>((resolve, reject) => {
+        waiting.set(id, { resolve, reject, note: tools.note });
+      });
+      post({ type: 'job', id, job });
+      if (tools.signal.aborted) onAbort();
+      else tools.signal.addEventListener('abort', onAbort, { once: true });
+      try {
+        // The script on the other side runs the same handler: it gives the same kind of result.
+        return (await done) as Result;
+      } finally {
+        tools.signal.removeEventListener('abort', onAbort);
+      }
+    },
+    close: () => worker.terminate(),
+  };
+}

@@ -76,6 +76,7 @@ const CODES = {
   TARGET_FAILED: EXIT.failed,
   TARGET_NAME_COLLISION: EXIT.usage,
   TARGET_UNREACHABLE: EXIT.failed,
+  TLS_FILE_INVALID: EXIT.usage,
   USAGE: EXIT.usage,
 } as const;
 

@@ -72,6 +72,12 @@ export const LIMITS = {
   connectMs: 15_000,
   /** For requests that only tidy up. */
   courtesyMs: 5_000,
+  /** Until a proxy has opened a tunnel: it looks the host up and connects first. */
+  tunnelMs: 60_000,
+  /** Connections to one host at a time. */
+  connectionsPerHost: 32,
+  /** One file of certificates or a key. */
+  certificates: 4 * MIB,
   /** The embedded registry: one uploaded blob on disk and in memory, unfinished uploads, tokens and logged requests at a time. */
   uploadedBlob: 64 * GIB,
   uploadedBlobInMemory: 1 * GIB,

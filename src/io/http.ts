@@ -1,22 +1,15 @@
 import { setMaxListeners } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { rootCertificates } from 'node:tls';
-import type { Agent, Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { redact, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { BulkAgent, type HttpBody } from './bulk.ts';
-import { diskError } from './files.ts';
+import { type TlsOptions, tlsTowards } from './certificates.ts';
 import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
-import { sleep, throwIfAborted } from './pool.ts';
-
-/** How to talk to one host, where it differs from plain HTTPS with the system's trust. */
-export interface TlsOptions {
-  /** Accept any certificate. Only when the manifest or a flag says so for that host. */
-  readonly insecure?: boolean;
-  /** PEM file with CAs to trust besides the well-known ones. */
-  readonly caFile?: string;
-}
+import { sleep, throwIfAborted, untilAborted } from './pool.ts';
+import type { HttpProxy } from './proxy.ts';
+import { proxyFailure, proxyRefusal } from './proxy-errors.ts';
+import { type Way, Ways } from './ways.ts';
 
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -76,72 +69,18 @@ export function isLoopback(hostname: string): boolean {
   return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }
 
-/** Options of node:tls, read once. */
-interface Trust {
-  readonly key: string;
-  readonly settings: ReturnType<typeof tlsSettings>;
-}
-
-/** Our TLS settings as options of node:tls. The system's CAs stay: a redirect may lead to a public host. */
-function tlsSettings(tls: TlsOptions): { rejectUnauthorized?: boolean; ca?: string[] } {
-  let ca: string | undefined;
-  try {
-    ca = tls.caFile === undefined ? undefined : readFileSync(tls.caFile, 'utf8');
-  } catch (error) {
-    throw diskError(error, tls.caFile ?? '');
-  }
-  return {
-    ...(tls.insecure === true ? { rejectUnauthorized: false } : {}),
-    ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
-  };
-}
-
-/** TLS settings of one address for another that it leads to: `insecure` stays with the host name that it was said for. */
-export function tlsTowards(tls: TlsOptions, way: { readonly from: URL; readonly to: URL }): TlsOptions {
-  const { insecure, ...rest } = tls;
-  return insecure === true && way.to.hostname === way.from.hostname ? { ...rest, insecure } : rest;
-}
-
 /** Connections, redirects and retries of everything that speaks HTTP. Close it to end its sockets. */
 export class HttpClient {
   readonly #context: Context;
-  readonly #agents = new Map<string, Promise<Agent>>();
-  readonly #trust = new Map<string, Trust>();
+  readonly #ways: Ways;
   readonly #bulk = new BulkAgent();
   readonly #pausedUntil = new Map<string, number>();
 
   constructor(context: Context) {
     this.#context = context;
+    this.#ways = new Ways(context.env);
     // Each running request listens for the stop; Node warns about more than ten listeners otherwise.
     setMaxListeners(0, context.signal);
-  }
-
-  /** The general client is loaded when it is needed: that costs more than many a whole command. */
-  #agent(tls: TlsOptions): Promise<Agent> {
-    const { key, settings } = this.#trustOf(tls);
-    const known = this.#agents.get(key);
-    if (known !== undefined) return known;
-    const connect = { timeout: LIMITS.connectMs, ...settings };
-    const agent = import('undici').then(
-      ({ Agent }) =>
-        new Agent({
-          connections: 16,
-          pipelining: 1,
-          keepAliveTimeout: 30_000,
-          headersTimeout: LIMITS.headersMs,
-          bodyTimeout: LIMITS.idleMs,
-          connect,
-        }),
-    );
-    this.#agents.set(key, agent);
-    return agent;
-  }
-
-  #trustOf(tls: TlsOptions): Trust {
-    const key = JSON.stringify([tls.insecure === true, tls.caFile ?? '']);
-    const trust = this.#trust.get(key) ?? { key, settings: tlsSettings(tls) };
-    this.#trust.set(key, trust);
-    return trust;
   }
 
   /** One hop. What the body's source throws comes out as it is. */
@@ -149,29 +88,17 @@ export class HttpClient {
     hop: Hop,
     options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
   ): Promise<HttpResponse> {
-    const { tls, signal } = options;
-    if (options.bulk && hop.method === 'GET') {
-      const { url, headers } = hop;
-      const answer = await this.#bulk.get({ url, headers, signal, tls: this.#trustOf(tls) });
+    const { signal } = options;
+    const { url, headers } = hop;
+    const way = await this.#ways.wayTo(url, options.tls);
+    if (options.bulk && hop.method === 'GET' && way.proxy === undefined) {
+      const answer = await this.#bulk.get({ url, headers, signal, tls: way });
       if (answer !== undefined) return { ...answer, url };
     }
-    const { request } = await import('undici');
-    const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
-    const answer = await request(hop.url, {
-      method: hop.method,
-      headers: hop.headers,
-      body: body as Dispatcher.DispatchOptions['body'] & object,
-      dispatcher: await this.#agent(tls),
-      signal,
-    });
+    const answer = await ask(hop, { way, dispatcher: await this.#ways.dispatcherFor(way, url), signal });
     // A body that is ended before anybody reads it would throw that at the process.
     answer.body.on('error', () => {});
-    return {
-      status: answer.statusCode,
-      headers: flatHeaders(answer.headers),
-      body: answer.body,
-      url: hop.url,
-    };
+    return { status: answer.statusCode, headers: flatHeaders(answer.headers), body: answer.body, url };
   }
 
   async #once(req: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
@@ -252,14 +179,72 @@ export class HttpClient {
   /** Ends all connections. */
   async close(): Promise<void> {
     this.#bulk.close();
-    await Promise.all([...this.#agents.values()].map(async (agent) => (await agent).destroy()));
-    this.#agents.clear();
+    await this.#ways.close();
   }
 }
 
 interface Hop extends Pick<HttpRequest, 'url' | 'method'> {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: HttpRequest['body'];
+}
+
+/** Sends one hop by the general client. */
+function ask(
+  hop: Hop,
+  options: { readonly way: Way; readonly dispatcher: Dispatcher; readonly signal: AbortSignal },
+): Promise<Dispatcher.ResponseData> {
+  const { way, dispatcher, signal } = options;
+  const { url, method, headers } = hop;
+  const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
+  const sent = { method, signal, body: body as Dispatcher.DispatchOptions['body'] & object };
+  const path = `${url.pathname}${url.search}`;
+  const send = (to: Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>) =>
+    dispatch(dispatcher, { ...sent, ...to });
+  if (way.proxy === undefined || url.protocol === 'https:') {
+    return send({ origin: url.origin, path, headers });
+  }
+  return askPlainProxy(hop, { proxy: way.proxy, path, send });
+}
+
+/** Plain HTTP is asked of a proxy with the whole URL (RFC 9112 3.2.2). */
+async function askPlainProxy(
+  { url, headers }: Hop,
+  options: {
+    readonly proxy: HttpProxy;
+    readonly path: string;
+    readonly send: (
+      to: Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>,
+    ) => Promise<Dispatcher.ResponseData>;
+  },
+): Promise<Dispatcher.ResponseData> {
+  const { proxy, path, send } = options;
+  const login = proxy.authorization === undefined ? {} : { 'proxy-authorization': proxy.authorization };
+  try {
+    const answer = await send({
+      origin: proxy.url.origin,
+      path: `${url.origin}${path}`,
+      headers: { ...headers, host: url.host, ...login },
+    });
+    if (answer.statusCode !== 407) return answer;
+    await answer.body.dump();
+    throw proxyRefusal(proxy, { status: 407, target: url.host });
+  } catch (error) {
+    throw proxyFailure(proxy, error);
+  }
+}
+
+/** A request of undici that can be stopped at any time: by itself it does not look while it waits for a connection. */
+function dispatch(
+  dispatcher: Dispatcher,
+  options: Dispatcher.RequestOptions & { readonly signal: AbortSignal },
+): Promise<Dispatcher.ResponseData> {
+  const { signal } = options;
+  const asked = dispatcher.request(options);
+  // An answer that comes after the stop is nobody's.
+  const late = (answer: Dispatcher.ResponseData): unknown =>
+    signal.aborted && answer.body.on('error', () => {}).destroy();
+  asked.then(late, () => {});
+  return untilAborted(asked, signal);
 }
 
 /** The request after a redirect: no credentials for another origin, and no body after 303 (RFC 9110 15.4.4). */

@@ -62,10 +62,18 @@ export function networkError(error: unknown, where: string): unknown {
     });
   }
   if (codes.some((c) => TLS_CODE.test(c))) {
-    return new SealiftError('NETWORK_FAILED', `${where}: TLS failed (${codes[0]})`, {
-      ...cause,
-      hint: 'give the CA with registries.<host>.caFile, or plainHttp: true when the server has no TLS',
-    });
+    // An alert is what the other side says of us, the rest is what we say of its certificate.
+    const isAlert = codes.some((c) => c.includes('_ALERT_'));
+    return new SealiftError(
+      'NETWORK_FAILED',
+      `${where}: TLS failed (${codes.find((c) => TLS_CODE.test(c))})`,
+      {
+        ...cause,
+        hint: isAlert
+          ? 'the server broke off the handshake: it may want a client certificate (registries.<host>.clientCert and clientKey, --client-cert and --client-key, or certs.d)'
+          : 'give the CA with registries.<host>.caFile, --ca-file or certs.d, or plainHttp: true when the server has no TLS',
+      },
+    );
   }
   if (codes.includes('UND_ERR_REQ_CONTENT_LENGTH_MISMATCH')) {
     return new SealiftError(

@@ -25,8 +25,10 @@ import { isListPattern, isReferenceText } from './words.ts';
 export interface RegistrySettings {
   readonly plainHttp?: boolean;
   readonly insecure?: boolean;
-  /** PEM file, absolute or relative to the manifest. */
+  /** PEM files, absolute or relative to the manifest; of the last two both or none. */
   readonly caFile?: string;
+  readonly clientCert?: string;
+  readonly clientKey?: string;
   /** `[http[s]://]host[:port][/prefix]`, asked in this order. */
   readonly mirrors: readonly string[];
 }
@@ -221,11 +223,13 @@ export function readRegistries(reading: Reading): Record<string, RegistrySetting
       );
       continue;
     }
-    const { plainHttp, insecure, caFile, mirrors } = entry.data;
+    const { plainHttp, insecure, caFile, clientCert, clientKey, mirrors } = entry.data;
     result[host] = {
       ...(plainHttp === undefined ? {} : { plainHttp }),
       ...(insecure === undefined ? {} : { insecure }),
       ...(caFile === undefined ? {} : { caFile }),
+      ...(clientCert === undefined ? {} : { clientCert }),
+      ...(clientKey === undefined ? {} : { clientKey }),
       mirrors: mirrors ?? [],
     };
   }

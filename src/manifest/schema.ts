@@ -120,14 +120,29 @@ export const registryEntry = z
     plainHttp: z.boolean().optional().meta({ description: 'HTTP without TLS; default only for loopback' }),
     insecure: z.boolean().optional().meta({ description: 'Do not check the certificate; default false' }),
     caFile: text(isLocalPathOrAbsolute, 'PEM file with the CA of this host').optional(),
+    clientCert: text(isLocalPathOrAbsolute, 'PEM file with our certificate for this host').optional(),
+    clientKey: text(isLocalPathOrAbsolute, 'PEM file with the key of clientCert, not encrypted').optional(),
     mirrors: z
       .array(text(isMirror, 'host[:port][/prefix]'))
       .nullish()
       .meta({ description: 'Asked in this order before the host itself' }),
   })
+  .superRefine((entry, context) => {
+    if ((entry.clientCert === undefined) === (entry.clientKey === undefined)) return;
+    const [has, lacks] =
+      entry.clientKey === undefined
+        ? (['clientCert', 'clientKey'] as const)
+        : (['clientKey', 'clientCert'] as const);
+    context.addIssue({
+      code: 'custom',
+      path: [has],
+      message: `${has} stands without ${lacks}`,
+      params: { hint: 'a client certificate and its key are given together' },
+    });
+  })
   .meta({ description: 'How to talk to one registry host' });
 
-/** A CA file belongs to the machine and never reaches the lock, so it may be absolute. */
+/** A certificate or key belongs to the machine and never reaches the lock, so its path may be absolute. */
 function isLocalPathOrAbsolute(value: string): ReturnType<Rule> {
   return isLocalPath(value.replace(/^\/+(?=.)/, ''));
 }

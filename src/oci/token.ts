@@ -2,14 +2,8 @@ import { BlockList, isIP } from 'node:net';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import {
-  errorText,
-  type HttpClient,
-  type HttpResponse,
-  isLoopback,
-  type TlsOptions,
-  tlsTowards,
-} from '../io/http.ts';
+import { type TlsOptions, tlsTowards } from '../io/certificates.ts';
+import { errorText, type HttpClient, type HttpResponse, isLoopback } from '../io/http.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credential, CredentialSource } from './credentials.ts';

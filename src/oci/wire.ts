@@ -1,14 +1,8 @@
 import { fault, type SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import {
-  errorText,
-  type HttpClient,
-  type HttpRequest,
-  type HttpResponse,
-  isLoopback,
-  tlsTowards,
-} from '../io/http.ts';
+import { type TlsOptions, tlsOptionsOf, tlsTowards } from '../io/certificates.ts';
+import { errorText, type HttpClient, type HttpRequest, type HttpResponse, isLoopback } from '../io/http.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import { statusError } from './answers.ts';
 import { challengedScopes, chooseChallenge, RegistryAuth } from './auth.ts';
@@ -17,13 +11,9 @@ import { type CredentialSource, NOBODY } from './credentials.ts';
 import { warningTexts } from './warnings.ts';
 
 /** How to reach one registry, where it differs from HTTPS with the system's trust. */
-export interface HostConfig {
+export interface HostConfig extends TlsOptions {
   /** Plain HTTP; the default only on loopback hosts. */
   readonly plainHttp?: boolean;
-  /** Accept any certificate. */
-  readonly insecure?: boolean;
-  /** PEM file with CAs. */
-  readonly caFile?: string;
 }
 
 /** What a request does, for its authorization. */
@@ -48,7 +38,7 @@ export class RegistryWire {
   readonly context: Context;
   readonly base: URL;
   readonly #http: HttpClient;
-  readonly #config: HostConfig;
+  readonly #tls: TlsOptions;
   readonly #auth: RegistryAuth;
   readonly #warned = new Set<string>();
 
@@ -65,16 +55,16 @@ export class RegistryWire {
     this.host = host;
     this.context = options.context;
     this.#http = options.http;
-    this.#config = options.config;
+    this.#tls = tlsOptionsOf(options.config);
     const api = host === 'docker.io' ? 'registry-1.docker.io' : host;
-    const plain = this.#config.plainHttp ?? isLoopback(new URL(`https://${api}`).hostname);
+    const plain = options.config.plainHttp ?? isLoopback(new URL(`https://${api}`).hostname);
     this.base = new URL(`${plain ? 'http' : 'https'}://${api}`);
     this.#auth = new RegistryAuth({
       http: this.#http,
       context: this.context,
       host,
       origin: this.base,
-      tls: this.#config,
+      tls: this.#tls,
       ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
     });
   }
@@ -101,7 +91,7 @@ export class RegistryWire {
       const authorization = local ? await this.#auth.header(about) : undefined;
       const response = await this.#http.request({
         ...req,
-        tls: this.#config,
+        tls: this.#tls,
         headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
       });
       this.#warn(response);
@@ -121,7 +111,7 @@ export class RegistryWire {
     const isRead = req.method === 'GET' || req.method === 'HEAD';
     if (challenge?.scheme !== 'bearer' || !isRead || req.url.origin !== this.base.origin) return response;
     await response.body.dump();
-    const tls = tlsTowards(this.#config, { from: this.base, to: url });
+    const tls = tlsTowards(this.#tls, { from: this.base, to: url });
     const origin = new URL(url.origin);
     const shared = { http: this.#http, context: this.context, tls };
     const auth = new RegistryAuth({ ...shared, host: url.host, origin, credentials: NOBODY });

@@ -149,13 +149,15 @@ export async function changedPathDependencies(lock: Lock, state: WantedState): P
   return changed;
 }
 
-/** The manifest's registries with `caFile` made absolute: it is relative to the manifest. */
+/** The manifest's registries with the paths of certificates made absolute: they are relative to the manifest. */
 export function registriesConfig(registries: RegistriesConfig, root: string): RegistriesConfig {
   return Object.fromEntries(
     Object.entries(registries).map(([host, config]) => {
-      const { caFile } = config;
-      if (caFile === undefined || isAbsolute(caFile)) return [host, config];
-      return [host, { ...config, caFile: join(root, caFile) }];
+      const files = (['caFile', 'clientCert', 'clientKey'] as const).flatMap((name) => {
+        const path = config[name];
+        return path === undefined || isAbsolute(path) ? [] : [[name, join(root, path)]];
+      });
+      return [host, { ...config, ...Object.fromEntries(files) }];
     }),
   );
 }

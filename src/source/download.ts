@@ -1,9 +1,10 @@
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { type HttpClient, type HttpResponse, type TlsOptions, withoutQuery } from '../io/http.ts';
+import type { TlsOptions } from '../io/certificates.ts';
+import { type HttpClient, type HttpResponse, withoutQuery } from '../io/http.ts';
 import { resumableBytes } from '../io/resume.ts';
 
-/** How to trust the server of an address (`caFile`, `insecure`); `Registries` is one. */
+/** The TLS settings for an address; `Registries` is one. */
 export interface HostTrust {
   tlsOf(url: URL): TlsOptions;
 }

@@ -2,7 +2,8 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import type { HttpClient, TlsOptions } from '../io/http.ts';
+import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
+import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
@@ -54,11 +55,10 @@ export class Registries {
     return client;
   }
 
-  /** How to trust the server of any address: `caFile` and `insecure` count for chart repositories and files too. */
+  /** The TLS settings for any address: what is said of a host counts for chart repositories and files too. */
   tlsOf(url: URL): TlsOptions {
     const port = url.protocol === 'http:' ? 80 : 443;
-    const { caFile, insecure } = this.#config[url.host] ?? this.#config[`${url.hostname}:${port}`] ?? {};
-    return { ...(caFile === undefined ? {} : { caFile }), ...(insecure === undefined ? {} : { insecure }) };
+    return tlsOptionsOf(this.#config[url.host] ?? this.#config[`${url.hostname}:${port}`] ?? {});
   }
 
   #endpoints(of: Repository): Endpoint[] {

@@ -154,7 +154,7 @@ describe('TLS', () => {
     const tls = { caFile: '/nowhere/ca.crt' };
     const work = testClient().request({ method: 'GET', url: new URL('https://127.0.0.1:1/'), tls });
     expect(await failureOf(work)).toMatchObject({
-      code: 'FILE_UNREADABLE',
+      code: 'FILE_NOT_FOUND',
       message: expect.stringContaining('/nowhere/ca.crt'),
     });
   });

@@ -27,7 +27,14 @@ export type Answer = (request: IncomingMessage, response: ServerResponse, count:
 /** Starts a server on a free port; it is closed when the test ends. */
 export async function startServer(
   answer: Answer,
-  tls?: { readonly key: string; readonly cert: string },
+  tls?: {
+    readonly key: string;
+    readonly cert: string;
+    /** With `requestCert`: the certificates that a client may show. */
+    readonly ca?: string;
+    readonly requestCert?: boolean;
+    readonly maxVersion?: 'TLSv1.2';
+  },
 ): Promise<TestServer> {
   const asked: Asked[] = [];
   const handle = (request: IncomingMessage, response: ServerResponse): void => {

@@ -86,13 +86,29 @@ files:
 registries:
   "10.1.2.3:5000": {plainHttp: true}
   registry-1.docker.io: {mirrors: ["m.example/docker.io", "http://m.example:5000"], caFile: /etc/ca.pem}
-  quay.io: {insecure: false, caFile: ca.pem}
+  quay.io: {insecure: false, caFile: ca.pem, clientCert: certs/me.pem, clientKey: /etc/me.key}
 `);
     expect(manifest.registries).toEqual({
       '10.1.2.3:5000': { plainHttp: true, mirrors: [] },
       'docker.io': { mirrors: ['m.example/docker.io', 'http://m.example:5000'], caFile: '/etc/ca.pem' },
-      'quay.io': { insecure: false, caFile: 'ca.pem', mirrors: [] },
+      'quay.io': {
+        insecure: false,
+        caFile: 'ca.pem',
+        clientCert: 'certs/me.pem',
+        clientKey: '/etc/me.key',
+        mirrors: [],
+      },
     });
+  });
+
+  it('wants a client certificate and its key together', async () => {
+    for (const lone of ['clientCert', 'clientKey']) {
+      const work = load(`images: [nginx:1]\nregistries:\n  quay.io: {${lone}: me.pem}\n`);
+      await expect(work).rejects.toMatchObject({
+        code: 'MANIFEST_INVALID',
+        message: expect.stringContaining(`${lone} stands without`),
+      });
+    }
   });
 
   it('warns of images without a tag or with the tag latest, once for each', async () => {

@@ -29,6 +29,8 @@ interface LoadFlags {
   readonly naming?: Naming;
   readonly indexPolicy?: RegistryPlace['indexPolicy'];
   readonly caFile?: string;
+  readonly clientCert?: string;
+  readonly clientKey?: string;
   readonly insecure?: boolean;
   readonly force?: boolean;
   readonly dryRun?: boolean;
@@ -47,6 +49,8 @@ function refuseIdleFlags(flags: LoadFlags): void {
     [flags.naming !== undefined, '--naming', registry, '--registry'],
     [flags.indexPolicy !== undefined, '--index-policy', registry, '--registry'],
     [flags.caFile !== undefined, '--ca-file', registry, '--registry'],
+    [flags.clientCert !== undefined, '--client-cert', registry, '--registry'],
+    [flags.clientKey !== undefined, '--client-key', registry, '--registry'],
     [flags.insecure === true, '--insecure', registry, '--registry'],
     [flags.force === true, '--force', folders, '--chart-tree or --files'],
   ];
@@ -59,11 +63,13 @@ function refuseIdleFlags(flags: LoadFlags): void {
 
 async function placesOf(flags: LoadFlags): Promise<RegistryPlace[]> {
   const { parseRegistryUrl } = await import('../../ops/registry-place.ts');
-  const { naming = 'drop-host', indexPolicy = 'auto', caFile } = flags;
+  const { naming = 'drop-host', indexPolicy = 'auto', caFile, clientCert, clientKey } = flags;
   return (flags.registry ?? []).map((text) => {
     const { config, ...place } = parseRegistryUrl(text);
     const tls = {
       ...(caFile === undefined ? {} : { caFile }),
+      ...(clientCert === undefined ? {} : { clientCert }),
+      ...(clientKey === undefined ? {} : { clientKey }),
       ...(flags.insecure === true ? { insecure: true } : {}),
     };
     return { ...place, config: { ...config, ...tls }, naming, indexPolicy };
@@ -175,6 +181,8 @@ export function addLoad(program: Command, run: RunVerb): void {
       ).choices(INDEX_POLICIES),
     )
     .option('--ca-file <file>', 'registry: a PEM file with the CAs to trust')
+    .option('--client-cert <file>', 'registry: a PEM file with the certificate that it asks of us')
+    .option('--client-key <file>', 'registry: a PEM file with the key of --client-cert')
     .option('--insecure', 'registry: accept any certificate')
     .option('--force', 'replace hand-edited charts and files with other bytes')
     .option('--dry-run', 'plan only: what is there and what would be written')

@@ -24,6 +24,11 @@ export interface FleetOptions {
   readonly kinds?: readonly FleetKind[];
   /** Before each repository name. Default `fleet/`. */
   readonly prefix?: string;
+  /**
+   * Which delivery of the same product. From 2 on, every fourth image has another last layer and another tag, and all
+   * else is as in the first. Default 1.
+   */
+  readonly delivery?: number;
 }
 
 export interface FleetManifest {

@@ -183,13 +183,17 @@ function assemble(kind, types, parts) {
 }
 
 function makeImage(at, options, book) {
-  const { platforms, layerSizes, sharedBases, baseSize, seed, kinds, prefix } = options;
+  const { platforms, layerSizes, sharedBases, baseSize, seed, kinds, prefix, delivery } = options;
   const kind = kinds[at % kinds.length];
   const types = kind.startsWith('docker') ? DOCKER : OCI;
   const base = sharedBases === 0 ? undefined : at % sharedBases;
+  const changed = delivery > 1 && at % 4 === 0;
   const name = `${prefix}${NAMES[at % NAMES.length]}${at < NAMES.length ? '' : Math.floor(at / NAMES.length)}`;
   const layersOf = (platform) => {
-    const specs = layerSizes.map((size, i) => ({ key: `${seed}/image ${at}/${platform}/${i}`, size }));
+    const specs = layerSizes.map((size, i) => {
+      const version = changed && i === layerSizes.length - 1 ? `/delivery ${delivery}` : '';
+      return { key: `${seed}/image ${at}/${platform}/${i}${version}`, size };
+    });
     const below = { key: `${seed}/base ${base}/${platform}`, size: baseSize };
     const all = base === undefined ? specs : [below, ...specs];
     if (all.length > 1)
@@ -211,7 +215,8 @@ function makeImage(at, options, book) {
       .filter((p) => p.platform !== undefined && p.platform !== 'unknown/unknown')
       .map((p) => [p.platform, p.manifest.digest]),
   );
-  return { name, tag: `1.${at}.0`, kind, ...assemble(kind, types, parts), platforms: byPlatform, blobs };
+  const tag = `1.${at}.${changed ? delivery - 1 : 0}`;
+  return { name, tag, kind, ...assemble(kind, types, parts), platforms: byPlatform, blobs };
 }
 
 function withDefaults(options) {
@@ -224,6 +229,7 @@ function withDefaults(options) {
     seed: 1,
     kinds: ['oci', 'docker'],
     prefix: 'fleet/',
+    delivery: 1,
     ...options,
   };
 }

@@ -1,0 +1,3 @@
+export async function scale() {
+  return true;
+}

@@ -17,6 +17,7 @@ export const EXIT = {
 /** Every code, with the exit code that it leads to. A new code is added here or nowhere. */
 const CODES = {
   ABORTED: EXIT.interrupted,
+  ARCHIVE_INVALID: EXIT.integrity,
   AUTH_DENIED: EXIT.auth,
   AUTH_REQUIRED: EXIT.auth,
   BUNDLE_CHECKSUM_MISMATCH: EXIT.integrity,

@@ -49,6 +49,12 @@ export const LIMITS = {
   /** Documents at the start of a bundle. */
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,
+  /** A tar of another tool: one header record, all names together, and what may come out of a compressed one. */
+  tarMeta: 1 * MIB,
+  tarNames: 128 * MIB,
+  archiveUnpacked: 256 * GIB,
+  /** Layers of all images of one docker save archive together. */
+  savedLayers: 100_000,
   redirects: 10,
   /** Status line and headers of an answer. */
   answerHead: 64 * KIB,

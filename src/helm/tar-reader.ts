@@ -1,12 +1,21 @@
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS, MIB } from '../core/limits.ts';
+import { TAR_BLOCK, tarPadding } from '../io/tar.ts';
+import {
+  checksumOk,
+  isZero,
+  nameField,
+  numberField,
+  paxRecords,
+  textField,
+  utf8Of,
+} from '../io/tar-fields.ts';
 
 /**
  * Reads a tar of any tool the way Helm's reader (Go's archive/tar) understands it, and refuses what the two could
  * understand differently. Formats: POSIX.1-2017 pax and ustar, GNU long names, old v7.
  */
 
-const BLOCK = 512;
 /** A PAX or GNU long-name header: paths are at most 4096 bytes, so more is an attack. */
 const MAX_META = 1 * MIB;
 
@@ -25,7 +34,7 @@ export function chartBudget(): Budget {
   return {
     content: LIMITS.chartUnpacked,
     headers: LIMITS.chartFiles,
-    stream: LIMITS.chartUnpacked + LIMITS.chartFiles * 4 * BLOCK,
+    stream: LIMITS.chartUnpacked + LIMITS.chartFiles * 4 * TAR_BLOCK,
   };
 }
 
@@ -99,61 +108,15 @@ class ByteSource {
   }
 }
 
-function padding(size: number): number {
-  return (BLOCK - (size % BLOCK)) % BLOCK;
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((b) => b === 0);
-}
-
-function textField(block: Buffer, from: number, length: number): Buffer {
-  const end = block.subarray(from, from + length).indexOf(0);
-  return block.subarray(from, end < 0 ? from + length : from + end);
-}
-
-/** Octal digits between spaces and NULs, or GNU's base 256; undefined when it is neither. */
-function numberField(block: Buffer, from: number, length: number): number | undefined {
-  const field = block.subarray(from, from + length);
-  if (((field[0] ?? 0) & 0x80) !== 0) {
-    if (field[0] !== 0x80) return undefined;
-    let value = 0;
-    for (const byte of field.subarray(1)) value = value * 256 + byte;
-    return Number.isSafeInteger(value) ? value : undefined;
-  }
-  const text = field.toString('latin1').replace(/^[ \0]+|[ \0]+$/g, '');
-  return /^[0-7]*$/.test(text) ? Number.parseInt(text === '' ? '0' : text, 8) : undefined;
-}
-
-function checksumOk(block: Buffer): boolean {
-  let sum = 0;
-  for (let i = 0; i < BLOCK; i++) sum += i >= 148 && i < 156 ? 32 : (block[i] ?? 0);
-  return numberField(block, 148, 8) === sum;
-}
-
 function decodeName(bytes: Uint8Array, what: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw broken(what, 'a file name is not UTF-8', { cause });
-  }
+  const name = utf8Of(bytes);
+  if (name === undefined) throw broken(what, 'a file name is not UTF-8');
+  return name;
 }
 
-/** PAX records: `<length> <key>=<value>\n`, the length counting itself. */
-function paxRecords(data: Buffer, what: string): Map<string, string> {
-  const records = new Map<string, string>();
-  for (let at = 0; at < data.length; ) {
-    const space = data.indexOf(0x20, at);
-    const digits = space < 0 || space - at > 10 ? '' : data.toString('latin1', at, space);
-    const end = /^\d+$/.test(digits) ? at + Number(digits) : 0;
-    if (end <= space + 1 || end > data.length || data[end - 1] !== 0x0a)
-      throw broken(what, 'a bad PAX header');
-    const record = decodeName(data.subarray(space + 1, end - 1), what);
-    const equals = record.indexOf('=');
-    if (equals <= 0 || record.includes('\0')) throw broken(what, 'a bad PAX header');
-    records.set(record.slice(0, equals), record.slice(equals + 1));
-    at = end;
-  }
+function paxOf(data: Buffer, what: string): Map<string, string> {
+  const records = paxRecords(data);
+  if (records === undefined) throw broken(what, 'a bad PAX header');
   return records;
 }
 
@@ -183,10 +146,7 @@ const DETAILS: Readonly<Record<string, string>> = {
 };
 
 function headerName(block: Buffer, what: string): string {
-  const name = decodeName(textField(block, 0, 100), what);
-  const isUstar = block.toString('latin1', 257, 265) === 'ustar\x0000';
-  const prefix = isUstar ? decodeName(textField(block, 345, 155), what) : '';
-  return prefix === '' ? name : `${prefix}/${name}`;
+  return decodeName(nameField(block), what);
 }
 
 /** The kind of an entry: by its type, and never against the file type that some tools put in the mode. */
@@ -207,7 +167,7 @@ async function readMeta(source: ByteSource, block: Buffer, what: string): Promis
   if (size === undefined) throw broken(what, 'a tar header with a bad size');
   if (size > MAX_META) throw bomb(what, `a tar header record of ${size} bytes`);
   const data = await source.take(size);
-  if (data.length < size || !(await source.skip(padding(size))))
+  if (data.length < size || !(await source.skip(tarPadding(size))))
     throw broken(what, 'it ends inside a tar header');
   return data;
 }
@@ -222,13 +182,13 @@ async function takeMeta(
   const type = String.fromCharCode(block[156] ?? 0);
   if (type === 'g') {
     // Go does not apply global headers; the only ones in use (git archive) hold a comment.
-    const records = paxRecords(await readMeta(source, block, what), what);
+    const records = paxOf(await readMeta(source, block, what), what);
     if (records.has('path') || records.has('size'))
       throw broken(what, 'a global PAX header that names a path');
     return true;
   }
   if (type === 'x') {
-    const records = paxRecords(await readMeta(source, block, what), what);
+    const records = paxOf(await readMeta(source, block, what), what);
     for (const key of records.keys()) {
       if (key.startsWith('GNU.sparse.')) throw broken(what, 'a sparse file');
     }
@@ -259,7 +219,11 @@ function sizeOf(block: Buffer, extra: Extra, what: string): number {
 
 /** After the first zero block there may be nothing but zeros. */
 async function checkEnd(source: ByteSource, what: string): Promise<void> {
-  for (let part = await source.some(BLOCK); part !== undefined; part = await source.some(64 * BLOCK)) {
+  for (
+    let part = await source.some(TAR_BLOCK);
+    part !== undefined;
+    part = await source.some(64 * TAR_BLOCK)
+  ) {
     if (!isZero(part)) throw broken(what, 'data after the end of the tar archive');
   }
 }
@@ -286,9 +250,9 @@ async function* readEntries(
   const { what, budget } = options;
   let extra: Extra = {};
   for (;;) {
-    const block = await source.take(BLOCK);
+    const block = await source.take(TAR_BLOCK);
     if (block.length === 0) return;
-    if (block.length < BLOCK) throw broken(what, 'it ends inside a tar header');
+    if (block.length < TAR_BLOCK) throw broken(what, 'it ends inside a tar header');
     if (isZero(block)) return checkEnd(source, what);
     if (!checksumOk(block)) throw broken(what, 'a tar header with a wrong checksum');
     if (--budget.headers < 0) throw bomb(what, `more than ${LIMITS.chartFiles} entries`);
@@ -320,6 +284,6 @@ async function* readEntries(
         return data;
       },
     };
-    if (!(await source.skip(unread)) || !(await source.skip(padding(size)))) throw ended();
+    if (!(await source.skip(unread)) || !(await source.skip(tarPadding(size)))) throw ended();
   }
 }

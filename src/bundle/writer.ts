@@ -231,9 +231,10 @@ class Writer implements BundleWriter {
       received = await this.#receive(entry, source, begun);
       this.stats.resumed.bytes += entry.size - received;
     } catch (error) {
-      // A beginning from before a crash may be wrong although it was noted: once more from the start.
-      if (begun === 0 || !(error instanceof SealiftError) || error.code !== 'CONTENT_DIGEST_MISMATCH')
-        throw error;
+      // A beginning from before a crash may be wrong although it was noted, and so may what a mirror gave, which is not
+      // asked again: once more from the start.
+      const code = error instanceof SealiftError ? error.code : undefined;
+      if (code !== 'CONTENT_DIGEST_MISMATCH' && code !== 'CONTENT_SIZE_MISMATCH') throw error;
       received = await this.#receive(entry, source, 0);
     }
     this.stats.fetched.blobs += 1;

@@ -29,7 +29,7 @@ export interface RegistrySettings {
   readonly caFile?: string;
   readonly clientCert?: string;
   readonly clientKey?: string;
-  /** `[http[s]://]host[:port][/prefix]`, asked in this order. */
+  /** As core/mirror reads them, asked in this order; paths absolute or relative to the manifest. */
   readonly mirrors: readonly string[];
 }
 

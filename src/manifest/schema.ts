@@ -123,7 +123,12 @@ export const registryEntry = z
     clientCert: text(isLocalPathOrAbsolute, 'PEM file with our certificate for this host').optional(),
     clientKey: text(isLocalPathOrAbsolute, 'PEM file with the key of clientCert, not encrypted').optional(),
     mirrors: z
-      .array(text(isMirror, 'host[:port][/prefix]'))
+      .array(
+        text(
+          isMirror,
+          '[http[s]://]host[:port][/prefix], bundle:PATH, oci:PATH, oci-archive:PATH, or docker-archive:PATH',
+        ),
+      )
       .nullish()
       .meta({ description: 'Asked in this order before the host itself' }),
   })

@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
+import { parseMirror } from '../core/mirror.ts';
 import { parsePlatform } from '../core/platform.ts';
 import { isHost, isRepository, parseReference } from '../core/reference.ts';
 
@@ -157,13 +158,14 @@ export const isRegistryHost: Rule = (text) =>
         hint: 'write host or host:port, without https:// and without a path',
       };
 
-/** `[http[s]://]host[:port][/prefix]`. */
+/** A registry or an archive beside the manifest (core/mirror). Its path may be absolute: no lock holds it. */
 export const isMirror: Rule = (text) => {
-  const [host = '', ...prefix] = text.replace(/^https?:\/\//, '').split('/');
-  if (isHost(host) && (prefix.length === 0 || isRepository(prefix.join('/')))) return undefined;
+  const mirror = CONTROL.test(text) ? undefined : parseMirror(text);
+  if (mirror?.kind === 'archive') return isLocalPath(mirror.path.replace(/^\/+(?=.)/, ''));
+  if (mirror !== undefined) return undefined;
   return {
     message: `${shown(text.replace(/\/\/[^/]*@/, '//***@'))} is not a mirror`,
-    hint: 'write host[:port][/prefix], with http:// in front when it has no TLS, without credentials',
+    hint: 'write host[:port][/prefix] (with http:// in front when it has no TLS, without credentials), bundle:PATH, oci:PATH, oci-archive:PATH, or docker-archive:PATH',
   };
 };
 

@@ -87,12 +87,19 @@ async function compareNow(
   return { check: { ...check, faults: [...check.faults, ...more] }, changedPaths };
 }
 
-function chartAccess(
+/** Runs `work` with everything that the manifest's sources need; what mirrors hold open is closed at the end. */
+async function withAccess<T>(
   state: WantedState,
   tools: { readonly http: ChartAccess['http']; readonly context: Context },
-): ChartAccess {
+  work: (access: ChartAccess) => Promise<T>,
+): Promise<T> {
   const config = registriesConfig(state.manifest.registries, state.root);
-  return { ...tools, root: state.root, registries: new Registries({ ...tools, config }) };
+  const registries = new Registries({ ...tools, config });
+  try {
+    return await work({ ...tools, root: state.root, registries });
+  } finally {
+    await registries.close();
+  }
 }
 
 /** Which entries `--update` means. @throws USAGE for a name that nothing has */
@@ -131,8 +138,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const before = bytes === undefined ? undefined : parseLock(bytes, path);
     const known = before ?? emptyLock(state.manifest.name, state.manifest.version);
     const { check, changedPaths } = await compareNow(known, state);
-    const access = chartAccess(state, { http, context });
-    const tools: ResolveTools = { access, state, before, check, moves: movesOf(options, state, before) };
+    const moves = movesOf(options, state, before);
     context.emit({
       type: 'phase',
       name: 'resolve',
@@ -143,9 +149,14 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
       ].join(', '),
     });
     const manifestName = basename(options.manifestPath);
-    const images = await resolveImages(tools);
-    const charts = await resolveCharts({ ...tools, manifestName, changedPaths });
-    const files = await resolveFiles(tools);
+    const { images, charts, files } = await withAccess(state, { http, context }, async (access) => {
+      const tools: ResolveTools = { access, state, before, check, moves };
+      return {
+        images: await resolveImages(tools),
+        charts: await resolveCharts({ ...tools, manifestName, changedPaths }),
+        files: await resolveFiles(tools),
+      };
+    });
     const faults = [...images.faults, ...charts.faults, ...files.faults];
     if (faults.length > 0) throw errorOf(faults, `${faults.length} entries cannot be locked`);
     const made: Lock = {
@@ -176,7 +187,9 @@ export function checkLockFile(
     const { lock: locked } = await readLockFile(path);
     const { check } = await compareNow(locked, state);
     const online = options.online === true;
-    const drift = online ? await findDrift(locked, chartAccess(state, { http, context })) : [];
+    const drift = online
+      ? await withAccess(state, { http, context }, (access) => findDrift(locked, access))
+      : [];
     return {
       path,
       online,

@@ -88,6 +88,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
     } finally {
       await there?.close();
+      await access.registries.close();
     }
   });
 }

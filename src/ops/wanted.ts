@@ -1,7 +1,8 @@
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { errorOf, type Fault, faultOf, isAbort } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
+import { parseMirror } from '../core/mirror.ts';
 import { formatPlatform } from '../core/platform.ts';
 import { imageName } from '../core/reference.ts';
 import { packChartDirectory } from '../helm/pack-dir.ts';
@@ -149,15 +150,24 @@ export async function changedPathDependencies(lock: Lock, state: WantedState): P
   return changed;
 }
 
-/** The manifest's registries with the paths of certificates made absolute: they are relative to the manifest. */
+function absoluteMirror(text: string, root: string): string {
+  const mirror = parseMirror(text);
+  return mirror?.kind === 'archive' ? `${mirror.scheme}:${resolve(root, mirror.path)}` : text;
+}
+
+/** The manifest's registries with the paths of certificates and mirrors made absolute: they are relative to the manifest. */
 export function registriesConfig(registries: RegistriesConfig, root: string): RegistriesConfig {
   return Object.fromEntries(
     Object.entries(registries).map(([host, config]) => {
       const files = (['caFile', 'clientCert', 'clientKey'] as const).flatMap((name) => {
         const path = config[name];
-        return path === undefined || isAbsolute(path) ? [] : [[name, join(root, path)]];
+        return path === undefined ? [] : [[name, resolve(root, path)]];
       });
-      return [host, { ...config, ...Object.fromEntries(files) }];
+      const mirrors = config.mirrors?.map((m) => absoluteMirror(m, root));
+      return [
+        host,
+        { ...config, ...Object.fromEntries(files), ...(mirrors === undefined ? {} : { mirrors }) },
+      ];
     }),
   );
 }

@@ -1,30 +1,37 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { SealiftError } from '../core/errors.ts';
+import { type ErrorCode, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { parseMirror } from '../core/mirror.ts';
 import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { ContentReader } from '../oci/content.ts';
+import { openImageArchive } from '../oci/image-archive.ts';
+import type { ImageStore } from '../oci/image-store.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
+import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
+import { storeEndpoint } from './store-endpoint.ts';
 
-/** What the manifest says about registry hosts. */
+export type { Repository } from './endpoint.ts';
+
+/** What the manifest says about registry hosts. Plain data: paths of mirrors are absolute. */
 export type RegistriesConfig = Readonly<
   Record<string, HostConfig & { readonly mirrors?: readonly string[] }>
 >;
 
-/** A repository on a source registry, before mirrors: `docker.io`, `library/nginx`. */
-export interface Repository {
-  readonly host: string;
-  readonly repository: string;
-}
+/** Notes about mirrors in one run. */
+const MAX_NOTES = 100;
 
-interface Endpoint {
-  readonly registry: Registry;
-  readonly repository: string;
-}
-
-const MIRROR = /^(?:(https?):\/\/)?([^/]+)(?:\/(.+))?$/;
+/** Failures that say that a mirror is not what it should be: it is not asked again in this run. */
+const WRONG: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'ARCHIVE_INVALID',
+  'CONTENT_DIGEST_MISMATCH',
+  'CONTENT_SIZE_MISMATCH',
+  'DISK_FULL',
+  'FILE_NOT_FOUND',
+  'FILE_UNREADABLE',
+]);
 
 /** Every registry that content is fetched from, each with its mirrors; content is asked of the original last. */
 export class Registries {
@@ -32,6 +39,11 @@ export class Registries {
   readonly #context: Context;
   readonly #config: RegistriesConfig;
   readonly #clients = new Map<string, Registry>();
+  /** By what the manifest calls them; '' before the host itself. */
+  readonly #known = new Map<string, Endpoint>();
+  readonly #wrong = new Set<Endpoint>();
+  /** What was said of mirrors, each once. */
+  readonly #noted = new Set<string>();
 
   constructor(options: {
     readonly http: HttpClient;
@@ -61,26 +73,58 @@ export class Registries {
     return tlsOptionsOf(this.#config[url.host] ?? this.#config[`${url.hostname}:${port}`] ?? {});
   }
 
-  #endpoints(of: Repository): Endpoint[] {
-    const mirrors = (this.#config[of.host]?.mirrors ?? []).map((mirror) => {
-      const [, scheme, host = '', prefix] = MIRROR.exec(mirror) ?? [];
-      const repository = prefix === undefined ? of.repository : `${prefix}/${of.repository}`;
-      return { registry: this.#client(host, scheme), repository };
+  #endpoint(key: string, make: () => Endpoint): Endpoint {
+    const known = this.#known.get(key) ?? make();
+    this.#known.set(key, known);
+    return known;
+  }
+
+  #mirror(text: string): Endpoint {
+    return this.#endpoint(text, () => {
+      const mirror = parseMirror(text);
+      if (mirror === undefined) {
+        throw new SealiftError('MANIFEST_INVALID', `"${text.slice(0, 200)}" is not a mirror`);
+      }
+      if (mirror.kind === 'registry') {
+        return registryEndpoint(this.#client(mirror.host, mirror.scheme), mirror.prefix);
+      }
+      const { signal } = this.#context;
+      const open = (): Promise<ImageStore> => openImageArchive(mirror.path, { signal });
+      return storeEndpoint(text, { open, context: this.#context });
     });
-    return [...mirrors, { registry: this.#client(of.host), repository: of.repository }];
+  }
+
+  #endpoints({ host }: Repository): Endpoint[] {
+    const mirrors = (this.#config[host]?.mirrors ?? []).map((text) => this.#mirror(text));
+    const origin = this.#endpoint(`//${host}`, () => registryEndpoint(this.#client(host), ''));
+    return [...mirrors.filter((m) => !this.#wrong.has(m)), origin];
+  }
+
+  /** Says once what a mirror lacks; one that gives wrong content is left out from now on. */
+  #note(mirror: Endpoint, error: SealiftError): void {
+    const isWrong = WRONG.has(error.code);
+    if (isWrong && this.#wrong.has(mirror)) return;
+    if (isWrong) this.#wrong.add(mirror);
+    const message = `mirror ${mirror.name}: ${error.message}${isWrong ? '; it is not asked again' : ''}`;
+    if (this.#noted.has(message) || this.#noted.size >= MAX_NOTES) return;
+    this.#noted.add(message);
+    this.#context.emit({ type: 'note', message });
   }
 
   /** Asks one endpoint after the other; the last one's failure, or that it has nothing, is the answer. */
   async #ask<T>(of: Repository, work: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     const endpoints = this.#endpoints(of);
+    const before: SealiftError[] = [];
     for (const [i, endpoint] of endpoints.entries()) {
       try {
         const answer = await work(endpoint);
         if (answer !== undefined || i === endpoints.length - 1) return answer;
       } catch (error) {
         throwIfAborted(this.#context.signal);
-        if (i === endpoints.length - 1 || !(error instanceof SealiftError)) throw error;
-        this.#context.emit({ type: 'note', message: `mirror ${endpoint.registry.host}: ${error.message}` });
+        if (!(error instanceof SealiftError)) throw error;
+        if (i === endpoints.length - 1) throw withMirrors(error, before);
+        before.push(error);
+        this.#note(endpoint, error);
       }
     }
     throw new SealiftError('INTERNAL', `${of.host}: no endpoint`);
@@ -88,12 +132,12 @@ export class Registries {
 
   /** A manifest by tag or digest, verified. @throws as Registry.getManifest */
   getManifest(of: Repository, reference: string): Promise<ManifestContent> {
-    return this.#ask(of, ({ registry, repository }) => registry.getManifest(repository, reference));
+    return this.#ask(of, (endpoint) => endpoint.getManifest(of, reference));
   }
 
   /** The digest that a tag has now, or undefined when there is no such tag. */
   resolve(of: Repository, reference: string): Promise<Digest | undefined> {
-    return this.#ask(of, ({ registry, repository }) => registry.resolve(repository, reference));
+    return this.#ask(of, (endpoint) => endpoint.resolve(of, reference));
   }
 
   /** All tags of a repository. The original is asked first, because a mirror knows only the tags it was asked for. */
@@ -101,19 +145,22 @@ export class Registries {
     const [origin, ...mirrors] = this.#endpoints(of).reverse();
     if (origin === undefined) throw new SealiftError('INTERNAL', `${of.host}: no endpoint`);
     try {
-      return await origin.registry.listTags(origin.repository);
+      return await origin.listTags(of);
     } catch (error) {
       if (!(error instanceof SealiftError)) throw error;
-      for (const { registry, repository } of mirrors.reverse()) {
+      for (const mirror of mirrors.reverse()) {
         throwIfAborted(this.#context.signal);
-        const tags = await registry.listTags(repository).catch(() => undefined);
+        const tags = await mirror.listTags(of).catch(() => undefined);
         if (tags !== undefined) return tags;
       }
       throw error;
     }
   }
 
-  /** Blobs of one repository. A mirror is left for the next endpoint only before its first byte came. */
+  /**
+   * Blobs of one repository. A mirror is left for the next endpoint before its first byte came; one whose bytes turn out
+   * wrong at the end fails the stream and is not asked again, so a second try gets them elsewhere.
+   */
   reader(of: Repository): ContentReader {
     return { open: (descriptor, options) => this.#open(of, descriptor, options) };
   }
@@ -124,19 +171,41 @@ export class Registries {
     options: { readonly signal: AbortSignal; readonly offset?: number },
   ): AsyncGenerator<Uint8Array> {
     const endpoints = this.#endpoints(of);
-    for (const [i, { registry, repository }] of endpoints.entries()) {
+    const before: SealiftError[] = [];
+    for (const [i, endpoint] of endpoints.entries()) {
       let begun = false;
       try {
-        for await (const chunk of registry.readBlob(repository, descriptor, options)) {
+        for await (const chunk of endpoint.readBlob(of, descriptor, options)) {
           begun = true;
           yield chunk;
         }
         return;
       } catch (error) {
         throwIfAborted(this.#context.signal);
-        if (begun || i === endpoints.length - 1 || !(error instanceof SealiftError)) throw error;
-        this.#context.emit({ type: 'note', message: `mirror ${registry.host}: ${error.message}` });
+        if (!(error instanceof SealiftError)) throw error;
+        if (i === endpoints.length - 1) throw begun ? error : withMirrors(error, before);
+        this.#note(endpoint, error);
+        if (begun) throw error;
+        before.push(error);
       }
     }
   }
+
+  /** Closes what mirrors hold open: files, sockets. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#known.values()].map((endpoint) => endpoint.close()));
+  }
+}
+
+/** The failure of the original, with what its mirrors said: one of them may be what the user counted on. */
+function withMirrors(error: SealiftError, mirrors: readonly SealiftError[]): SealiftError {
+  if (mirrors.length === 0) return error;
+  const { code, message, hint, details, side } = error;
+  const hints = [...new Set([hint, ...mirrors.map((m) => m.hint)])].filter((h) => h !== undefined);
+  return new SealiftError(code, `${message}; mirrors: ${mirrors.map((m) => m.message).join('; ')}`, {
+    cause: error,
+    ...(hints.length === 0 ? {} : { hint: hints.join('; or ') }),
+    ...(details === undefined ? {} : { details }),
+    ...(side === undefined ? {} : { side }),
+  });
 }

@@ -1,0 +1,40 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import type { ManifestContent, Registry } from '../oci/registry.ts';
+
+/** A repository on a source registry, before mirrors: `docker.io`, `library/nginx`. */
+export interface Repository {
+  readonly host: string;
+  readonly repository: string;
+}
+
+/** A place that has content of a registry: the registry itself, a mirror, an archive. Content is verified. */
+export interface Endpoint {
+  /** For notes and messages. */
+  readonly name: string;
+  /** @param reference a tag or a digest. @throws CONTENT_NOT_FOUND … as Registry.getManifest */
+  getManifest(of: Repository, reference: string): Promise<ManifestContent>;
+  /** The digest of a tag, or undefined when it has none. */
+  resolve(of: Repository, reference: string): Promise<Digest | undefined>;
+  listTags(of: Repository): Promise<string[]>;
+  readBlob(
+    of: Repository,
+    descriptor: Descriptor,
+    options: { readonly signal: AbortSignal; readonly offset?: number },
+  ): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** A registry as an endpoint. @param prefix path before every repository; '' for none */
+export function registryEndpoint(registry: Registry, prefix: string): Endpoint {
+  const place = ({ repository }: Repository): string =>
+    prefix === '' ? repository : `${prefix}/${repository}`;
+  return {
+    name: registry.host,
+    getManifest: (of, reference) => registry.getManifest(place(of), reference),
+    resolve: (of, reference) => registry.resolve(place(of), reference),
+    listTags: (of) => registry.listTags(place(of)),
+    readBlob: (of, descriptor, options) => registry.readBlob(place(of), descriptor, options),
+    close: async () => {},
+  };
+}

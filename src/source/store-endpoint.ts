@@ -1,0 +1,136 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
+import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import { parseReference } from '../core/reference.ts';
+import { collect } from '../io/verify.ts';
+import { type ImageStore, notThere, type StoredImage } from '../oci/image-store.ts';
+import { manifestMediaType } from '../oci/manifest.ts';
+import type { ManifestContent } from '../oci/registry.ts';
+import type { Endpoint, Repository } from './endpoint.ts';
+
+interface Named {
+  readonly image: StoredImage;
+  readonly tag: string | undefined;
+}
+
+/** The images of one repository, each once for each of its tags. */
+function ofRepository(store: ImageStore, of: Repository): Named[] {
+  return store.images.flatMap((image) =>
+    image.names.map(parseReference).flatMap((name) => {
+      const isSame = name.host === of.host && name.repository === of.repository;
+      return isSame ? [{ image, tag: name.tag }] : [];
+    }),
+  );
+}
+
+function show(of: Repository, reference: string): string {
+  return `${of.host}/${of.repository}${isDigest(reference) ? '@' : ':'}${reference}`;
+}
+
+/** What a store has instead of a manifest that was asked for by digest. */
+function insteadOf(store: ImageStore, of: Repository, digest: Digest): SealiftError {
+  const made = [
+    ...new Set(ofRepository(store, of).flatMap(({ image }) => image.made ?? [])),
+    ...new Set(
+      ofRepository(store, of).flatMap(({ image }) => (image.made === undefined ? image.root.digest : [])),
+    ),
+  ];
+  if (made.length === 0) return notThere(store.name, digest);
+  return new SealiftError(
+    'CONTENT_NOT_FOUND',
+    `${store.name}: no ${show(of, digest)}; it has ${made.slice(0, 3).join('; ')}`,
+    { side: 'source', details: { digest, has: made } },
+  );
+}
+
+/** The image that a tag names. */
+function tagged(store: ImageStore, of: Repository, tag: string): StoredImage | undefined {
+  const found = ofRepository(store, of).filter((n) => n.tag === tag);
+  const roots = new Set(found.map((n) => n.image.root.digest));
+  if (roots.size <= 1) return found[0]?.image;
+  throw new SealiftError(
+    'CONTENT_NOT_FOUND',
+    `${store.name}: ${roots.size} images are called ${show(of, tag)}`,
+    {
+      hint: 'name the image by its digest',
+      side: 'source',
+    },
+  );
+}
+
+function refuseMade(store: ImageStore, image: StoredImage, what: string): void {
+  if (image.made === undefined) return;
+  throw new SealiftError(
+    'CONTENT_NOT_FOUND',
+    `${store.name}: has ${what} only as docker saved it, without its manifest (${image.made})`,
+    {
+      hint: 'docker save keeps no manifest and uncompresses layers, so the digest of the registry is lost: save it with `skopeo copy` into an oci-archive',
+      side: 'source',
+    },
+  );
+}
+
+/**
+ * Images of an archive as an endpoint. Tags are found by full names only; content is found by its digest, whatever
+ * repository it is asked of.
+ * @param open is called once, with the first question
+ */
+export function storeEndpoint(
+  name: string,
+  options: { readonly open: () => Promise<ImageStore>; readonly context: Context },
+): Endpoint {
+  const { context } = options;
+  let opened: Promise<ImageStore> | undefined;
+  const store = (): Promise<ImageStore> => {
+    opened ??= options.open();
+    return opened;
+  };
+  const read = async (digest: Digest, of: Repository): Promise<ManifestContent> => {
+    const from = await store();
+    const size = await from.sizeOf(digest);
+    if (size === undefined) throw insteadOf(from, of, digest);
+    const what = `${name}: ${digest}`;
+    if (size > LIMITS.manifest) {
+      throw new SealiftError('CONTENT_TOO_LARGE', `${what}: ${size} bytes are no manifest`, {
+        side: 'source',
+      });
+    }
+    const descriptor = { mediaType: '', digest, size };
+    const bytes = await collect(from.open(descriptor, { signal: context.signal }), {
+      limit: LIMITS.manifest,
+      what,
+    });
+    return { bytes, descriptor: { mediaType: manifestMediaType(bytes, undefined, what), digest, size } };
+  };
+  const resolve = async (of: Repository, reference: string): Promise<Digest | undefined> => {
+    const from = await store();
+    if (isDigest(reference)) return (await from.sizeOf(reference)) === undefined ? undefined : reference;
+    const image = tagged(from, of, reference);
+    if (image !== undefined) refuseMade(from, image, show(of, reference));
+    return image?.root.digest;
+  };
+  return {
+    name,
+    resolve,
+    async getManifest(of, reference) {
+      const digest = isDigest(reference) ? reference : await resolve(of, reference);
+      if (digest !== undefined) return read(digest, of);
+      throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${show(of, reference)}`, { side: 'source' });
+    },
+    async listTags(of) {
+      const tags = new Set(ofRepository(await store(), of).flatMap(({ tag }) => tag ?? []));
+      if (tags.size === 0)
+        throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${of.host}/${of.repository}`);
+      return [...tags];
+    },
+    async *readBlob(_, descriptor: Descriptor, { signal, offset = 0 }) {
+      yield* (await store()).open(descriptor, { signal, offset });
+    },
+    async close() {
+      const from = await opened?.catch(() => undefined);
+      await from?.close();
+    },
+  };
+}

@@ -22,6 +22,14 @@ export {
   type LockResult,
   lock,
 } from './ops/lock.ts';
+export {
+  type LoginOptions,
+  type LoginResult,
+  type LogoutResult,
+  login,
+  logout,
+  parseLoginHost,
+} from './ops/login.ts';
 export { type Listed, type LsResult, ls } from './ops/ls.ts';
 export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
 export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';

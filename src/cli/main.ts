@@ -4,6 +4,8 @@ import { EXIT, SealiftError } from '../core/errors.ts';
 import { addDiff } from './commands/diff.ts';
 import { addLoad } from './commands/load.ts';
 import { addLock } from './commands/lock.ts';
+import { addLogin } from './commands/login.ts';
+import { addLogout } from './commands/logout.ts';
 import { addLs } from './commands/ls.ts';
 import { addPack } from './commands/pack.ts';
 import { addVerify } from './commands/verify.ts';
@@ -30,7 +32,8 @@ Exit codes:
   0 done    1 failed    2 bad usage or manifest    3 a check says no (lock stale, difference found)
   4 authentication    5 integrity, signature or policy    130 interrupted
 
-Secrets come from the files of docker login and podman login, never from a flag.`;
+Secrets come from the files of docker login and podman login (sealift login writes docker's), from the environment
+(SEALIFT_CREDENTIALS_<HOST>_USERNAME and _PASSWORD) or from standard input, never from a flag.`;
 
 /** All commands. `finish` is told the exit code of the verb that ran. */
 function createProgram(finish: (exitCode: number) => void): Command {
@@ -64,7 +67,8 @@ function createProgram(finish: (exitCode: number) => void): Command {
     const { progress, color } = program.opts<GlobalFlags>();
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
-  for (const add of [addLock, addPack, addVerify, addLs, addDiff, addLoad]) add(program, run);
+  for (const add of [addLock, addPack, addVerify, addLs, addDiff, addLoad, addLogin, addLogout])
+    add(program, run);
   return program;
 }
 
@@ -73,7 +77,9 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = /\((?:Did you mean )(.+)\?\)/.exec(rest.join(' '))?.[1];
   const verb = argv.slice(2).find((word) => !word.startsWith('-'));
-  const known = ['lock', 'pack', 'verify', 'ls', 'diff', 'load'].find((name) => name === verb);
+  const known = ['lock', 'pack', 'verify', 'ls', 'diff', 'load', 'login', 'logout'].find(
+    (name) => name === verb,
+  );
   const help = `\`sealift${known === undefined ? '' : ` ${known}`} --help\` shows how it is used`;
   const hint = suggestion === undefined ? help : `did you mean ${suggestion}? ${help}`;
   return new SealiftError('USAGE', first, { hint });

@@ -30,17 +30,24 @@ export async function syncFolder(folder: string): Promise<void> {
  * Writes a whole small file: beside, fsync, rename. The folder is made when absent. An existing file is replaced at
  * once or not at all.
  * @param options.mode permission bits, default 0o644 under the umask
+ * @param options.owner who shall have the file, where we may decide that
  */
 export async function writeFileAtomic(
   path: string,
   data: Uint8Array | string,
-  options: { readonly mode?: number } = {},
+  options: {
+    readonly mode?: number;
+    readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+  } = {},
 ): Promise<void> {
   const temp = besidePath(path);
   try {
     await mkdir(dirname(path), { recursive: true });
     const handle = await open(temp, 'wx', options.mode ?? 0o644);
     try {
+      const { owner } = options;
+      // Only root may give files away; for all others the file is their own already.
+      if (owner !== undefined) await handle.chown(owner.uid, owner.gid).catch(() => {});
       await handle.writeFile(data);
       await handle.sync();
     } finally {

@@ -9,6 +9,7 @@ import { isNetworkError } from '../io/network-errors.ts';
 import { resumableBytes } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { parseTags } from './answers.ts';
+import type { ReadOptions } from './content.ts';
 import { manifestMediaType } from './manifest.ts';
 import { createUploader, mountBlob, type Uploader } from './uploads.ts';
 import { type HostConfig, RegistryWire } from './wire.ts';
@@ -162,23 +163,27 @@ export class Registry {
 
   /**
    * Streams a blob from byte `offset`. A cut is healed inside: the stream goes on from the last byte by Range, or skips
-   * what it had when the server ignores Range. From the start it is verified; from an offset the caller verifies.
+   * what it had when the server ignores Range. From the start it is verified unless it is read `raw`; from an offset the
+   * caller verifies.
    * @throws CONTENT_NOT_FOUND, CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, NETWORK_FAILED by the rule of `countCuts`
    */
   async *readBlob(
     repository: string,
     descriptor: Descriptor,
-    options: { readonly signal: AbortSignal; readonly offset?: number },
+    options: ReadOptions,
   ): AsyncGenerator<Uint8Array> {
     const path = `${repository} blob ${descriptor.digest}`;
     const what = `${this.host}/${path}`;
     const start = options.offset ?? 0;
-    const verifier = start === 0 ? new Verifier({ ...descriptor, what }) : undefined;
+    const verifier = start === 0 && options.raw !== true ? new Verifier({ ...descriptor, what }) : undefined;
     const url = this.#wire.url(`/v2/${repository}/blobs/${descriptor.digest}`);
     const open = async (at: number): Promise<HttpResponse> => {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};
       const about = { repository, access: 'pull' } as const;
-      const response = await this.#wire.send({ method: 'GET', url, headers, signal: options.signal }, about);
+      const response = await this.#wire.send(
+        { method: 'GET', url, headers, signal: options.signal, bulk: options.raw === true },
+        about,
+      );
       const { status } = response;
       if (status === 200 || status === 206 || (status === 416 && at > 0)) return response;
       throw await this.#wire.fail(response, path, 'source');

@@ -74,7 +74,7 @@ export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerato
 }
 
 function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
-  return (offset) => reader.open(descriptor, { signal: context.signal, offset });
+  return (offset) => reader.open(descriptor, { signal: context.signal, offset, raw: true });
 }
 
 /** A manifest that was read for the plan; it is forgotten once written. */

@@ -1,5 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
+import type { ReadOptions } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 
 /** A repository on a source registry, before mirrors: `docker.io`, `library/nginx`. */
@@ -17,11 +18,7 @@ export interface Endpoint {
   /** The digest of a tag, or undefined when it has none. */
   resolve(of: Repository, reference: string): Promise<Digest | undefined>;
   listTags(of: Repository): Promise<string[]>;
-  readBlob(
-    of: Repository,
-    descriptor: Descriptor,
-    options: { readonly signal: AbortSignal; readonly offset?: number },
-  ): AsyncIterable<Uint8Array>;
+  readBlob(of: Repository, descriptor: Descriptor, options: ReadOptions): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 

@@ -6,7 +6,7 @@ import { parseMirror } from '../core/mirror.ts';
 import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
-import type { ContentReader } from '../oci/content.ts';
+import type { ContentReader, ReadOptions } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImageStore } from '../oci/image-store.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
@@ -165,17 +165,15 @@ export class Registries {
     return { open: (descriptor, options) => this.#open(of, descriptor, options) };
   }
 
-  async *#open(
-    of: Repository,
-    descriptor: Descriptor,
-    options: { readonly signal: AbortSignal; readonly offset?: number },
-  ): AsyncGenerator<Uint8Array> {
+  async *#open(of: Repository, descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Uint8Array> {
     const endpoints = this.#endpoints(of);
     const before: SealiftError[] = [];
     for (const [i, endpoint] of endpoints.entries()) {
       let begun = false;
       try {
-        for await (const chunk of endpoint.readBlob(of, descriptor, options)) {
+        // The original's bytes may go out unverified to a reader that verifies; a mirror must be caught when it is wrong.
+        const raw = options.raw === true && i === endpoints.length - 1;
+        for await (const chunk of endpoint.readBlob(of, descriptor, { ...options, raw })) {
           begun = true;
           yield chunk;
         }

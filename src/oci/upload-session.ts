@@ -15,19 +15,24 @@ export interface UploadSession {
 
 /**
  * The URL that a `Location` means. What a proxy in between got wrong is put right: the scheme of the same host, and a
- * port that it dropped (registry.md 1.4 point 3).
+ * port that it dropped (registry.md 1.4 point 3). A wrong scheme is warned about, once.
  * @throws REGISTRY_ANSWER_INVALID for what is no http(s) address, and for plain http on another host
  */
-function uploadUrl(location: string, base: URL, host: string): URL {
+function uploadUrl(location: string, base: URL, wire: RegistryWire): URL {
   const invalid = (why: string): SealiftError =>
     new SealiftError(
       'REGISTRY_ANSWER_INVALID',
-      `${host}: upload location "${withoutQuery(location)}" ${why}`,
+      `${wire.host}: upload location "${withoutQuery(location)}" ${why}`,
       { hint: 'the registry or a proxy before it is set up wrongly; ask its owner', side: 'destination' },
     );
   if (!URL.canParse(location, base.href)) throw invalid('is not a URL');
   const url = new URL(location, base);
   if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid('is not http or https');
+  if (url.hostname === base.hostname && url.protocol !== base.protocol) {
+    wire.warn(
+      `its upload addresses say ${url.protocol}// although it is reached by ${base.protocol}//; corrected`,
+    );
+  }
   if (url.hostname === base.hostname && (url.protocol !== base.protocol || url.port === '')) {
     url.protocol = base.protocol;
     url.port = base.port;
@@ -38,7 +43,7 @@ function uploadUrl(location: string, base: URL, host: string): URL {
 
 /** Moves a session to where an answer says; without a Location it stays. */
 export function moveSession(wire: RegistryWire, session: UploadSession, location: string | undefined): void {
-  if (location !== undefined) session.url = uploadUrl(location, session.url, wire.host);
+  if (location !== undefined) session.url = uploadUrl(location, session.url, wire);
 }
 
 /**
@@ -60,7 +65,7 @@ export async function startUpload(
   const { location } = started.headers;
   const stated = Number(started.headers['oci-chunk-min-length'] ?? 0);
   const minChunk = Number.isSafeInteger(stated) && stated > 0 ? Math.min(stated, LIMITS.uploadMinChunk) : 0;
-  if (location !== undefined) return { repository, url: uploadUrl(location, url, wire.host), minChunk };
+  if (location !== undefined) return { repository, url: uploadUrl(location, url, wire), minChunk };
   throw new SealiftError('REGISTRY_ANSWER_INVALID', `${wire.host}: ${what}: an upload without Location`, {
     hint: 'the registry or a proxy before it is set up wrongly; ask its owner',
     side: 'destination',
@@ -104,7 +109,7 @@ export async function cancelStray(wire: RegistryWire, repository: string, locati
   const base = wire.url(`/v2/${repository}/blobs/uploads/`);
   let url: URL;
   try {
-    url = uploadUrl(location, base, wire.host);
+    url = uploadUrl(location, base, wire);
   } catch {
     return;
   }

@@ -69,14 +69,17 @@ export class RegistryWire {
     });
   }
 
-  /** Shows what the registry wants to be told to people, each text once (registry.md 1.3 "Warning"). */
-  #warn(response: HttpResponse): void {
+  /** Tells people something about this registry, each text once and a bounded number of them. */
+  warn(text: string): void {
+    if (this.#warned.has(text) || this.#warned.size >= LIMITS.registryWarnings) return;
+    this.#warned.add(text);
+    this.context.emit({ type: 'warning', fault: fault('REGISTRY_WARNING', `${this.host}: ${text}`) });
+  }
+
+  /** Shows what the registry wants people to know (registry.md 1.3 "Warning"). */
+  #showWarnings(response: HttpResponse): void {
     if (response.url.origin !== this.base.origin) return;
-    for (const text of warningTexts(response.headers.warning)) {
-      if (this.#warned.has(text) || this.#warned.size >= LIMITS.registryWarnings) continue;
-      this.#warned.add(text);
-      this.context.emit({ type: 'warning', fault: fault('REGISTRY_WARNING', `${this.host}: ${text}`) });
-    }
+    for (const text of warningTexts(response.headers.warning)) this.warn(text);
   }
 
   url(path: string): URL {
@@ -94,7 +97,7 @@ export class RegistryWire {
         tls: this.#tls,
         headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
       });
-      this.#warn(response);
+      this.#showWarnings(response);
       if (response.status !== 401) return response;
       if (!local || response.url.origin !== this.base.origin) return this.#askAsNobody(req, response);
       if (attempt > 0) return response;

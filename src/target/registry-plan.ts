@@ -1,6 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
 import { chartPlace, filePlace, imageRepository, type Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
@@ -62,6 +63,25 @@ export function findCollisions(placed: readonly { readonly item: Item; readonly 
     }
   }
   return faults;
+}
+
+/**
+ * Tells what it means that something else stands for the original index: its signatures are about other bytes, and who
+ * asks for it by digest does not find it (registry.md 1.6).
+ */
+export function noteReplaced(
+  entry: PlacedEntry,
+  about: { readonly pushed: Digest; readonly context: Context },
+): void {
+  const { item } = entry;
+  const { digest } = item.root;
+  entry.pushedDigest = about.pushed;
+  entry.notes.push(`stands there as ${about.pushed}: signatures and pins of ${digest} do not count for it`);
+  if (item.kind !== 'image' || item.reference.digest === undefined) return;
+  const message = `${entry.as}: is pinned to an index that this registry does not take, so nothing is found under that digest`;
+  const hint =
+    'carry all its platforms (platforms: all), or refer to it by a tag or by the digest of one platform';
+  about.context.emit({ type: 'warning', fault: fault('IMAGE_PLATFORM_MISSING', message, { hint }) });
 }
 
 /** Throws all collisions as one error. */

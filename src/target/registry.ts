@@ -9,6 +9,7 @@ import type { ManifestContent, Registry } from '../oci/registry.ts';
 import { carriedManifests, filterIndexes, type Substitute } from '../oci/sparse.ts';
 import {
   type BlobWork,
+  noteReplaced,
   type PlacedEntry,
   placeOf,
   planBlobs,
@@ -266,7 +267,9 @@ class RegistryRun implements TargetRun {
       about.single !== undefined && policy !== 'filtered'
         ? await this.#content(about.single)
         : await this.#put(entry, about.substitute);
-    if (about.node.digest === entry.item.root.digest) entry.pushedDigest = content.descriptor.digest;
+    if (about.node.digest === entry.item.root.digest) {
+      noteReplaced(entry, { pushed: content.descriptor.digest, context: this.#options.context });
+    }
     return content;
   }
 

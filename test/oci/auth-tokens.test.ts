@@ -52,7 +52,7 @@ describe('tokens (A2)', () => {
     });
   }
 
-  it('that never end are cut', async () => {
+  it('[A2-limit] that never end are cut', async () => {
     const server = await smallRegistry({
       challenge: BEARER,
       accepts: () => false,

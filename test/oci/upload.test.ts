@@ -107,7 +107,7 @@ describe('the Location of an upload', () => {
     });
   }
 
-  it('may be plain http for an https registry when only the scheme is wrong', async () => {
+  it('[1.4-3-scheme] may be plain http for an https registry when only the scheme is wrong, with a warning', async () => {
     const seen: string[] = [];
     const server = await startServer(async (request, response) => {
       seen.push(`${request.method} ${request.url?.split('?')[0]}`);
@@ -115,9 +115,13 @@ describe('the Location of an upload', () => {
       const location = `http://${request.headers.host}/up/1`;
       response.writeHead(request.method === 'POST' ? 202 : 201, { location }).end();
     }, selfSigned());
-    const { registry } = client(server.host, { config: { plainHttp: false, insecure: true } });
+    const { registry, context } = client(server.host, { config: { plainHttp: false, insecure: true } });
     await registry.writeBlob('app', descriptor, source(bytes).open);
     expect(seen).toEqual(['POST /v2/app/blobs/uploads/', 'PUT /up/1']);
+    await registry.writeBlob('app', descriptor, source(bytes).open);
+    expect(context.events).toMatchObject([
+      { type: 'warning', fault: { message: expect.stringContaining('http:// although') } },
+    ]);
   });
 
   it('on another host without TLS is refused for an https registry', async () => {

@@ -83,7 +83,7 @@ describe('a load into an empty namespace', () => {
     });
   });
 
-  it('labels only what is carried of a sparse index', async () => {
+  it('[1.6-containerd] labels only what is carried of a sparse index', async () => {
     const item = await makeImage(store, 'a.test/x:1', {
       platforms: ['linux/arm64', 'linux/amd64'],
       carried: ['linux/amd64'],

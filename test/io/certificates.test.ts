@@ -115,7 +115,7 @@ describe('a client certificate', () => {
 });
 
 describe('certs.d', () => {
-  it('gives CA and client certificate of its host, and of no other', async () => {
+  it('[1.1-certs.d] gives CA and client certificate of its host, and of no other', async () => {
     const at = await strictServer();
     const other = await strictServer();
     const dir = await folder({

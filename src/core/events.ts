@@ -11,6 +11,8 @@ export type Event =
   | { readonly type: 'progress'; readonly id: string; readonly bytes: number }
   | { readonly type: 'end'; readonly id: string; readonly outcome: 'done' | 'present' | 'failed' }
   | { readonly type: 'retry'; readonly what: string; readonly reason: string; readonly waitMs: number }
+  /** Everybody waits for a host; `until` in milliseconds since the epoch. */
+  | { readonly type: 'pause'; readonly host: string; readonly reason: string; readonly until: number }
   | { readonly type: 'warning'; readonly fault: Fault }
   | { readonly type: 'note'; readonly message: string };
 

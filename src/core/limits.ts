@@ -69,8 +69,16 @@ export const LIMITS = {
   uploadChunkFloor: 64 * KIB,
   /** The most that OCI-Chunk-Min-Length is believed. */
   uploadMinChunk: 1 * GIB,
-  /** Longest wait that a server may ask for with Retry-After. */
-  retryAfterMs: 300_000,
+  /** Longest wait that a server may ask for with Retry-After, except for a limit on requests (HTTP 429). */
+  retryAfterMs: 900_000,
+  /** Longest wait for a limit on requests, where its own window is not longer. */
+  rateLimitMs: 6 * 3_600_000,
+  /** A wait up to this is an ordinary one between two tries; a longer one is announced and can be refused (--no-wait). */
+  briefWaitMs: 30_000,
+  /** Between two questions whether a limit has ended whose end was not told. */
+  limitProbeMs: 60_000,
+  /** A request waits for others to the same host; after this long without an end of one it goes all the same. */
+  patienceMs: 60_000,
   /** No byte for this long is a failure; a whole transfer has no limit. */
   idleMs: 60_000,
   /** Until the headers of an answer: a registry may commit a large blob for minutes after the last byte. */
@@ -80,7 +88,8 @@ export const LIMITS = {
   courtesyMs: 5_000,
   /** Until a proxy has opened a tunnel: it looks the host up and connects first. */
   tunnelMs: 60_000,
-  /** Connections to one host at a time. */
+  /** Requests to one host at once: at the start, and the most that it grows to. */
+  requestsAtFirst: 16,
   connectionsPerHost: 32,
   /** One file of certificates or a key. */
   certificates: 4 * MIB,

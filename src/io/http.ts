@@ -1,15 +1,16 @@
 import { setMaxListeners } from 'node:events';
-import type { Dispatcher } from 'undici';
-import { redact, SealiftError } from '../core/errors.ts';
+import { redact } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { BulkAgent, type HttpBody } from './bulk.ts';
 import { type TlsOptions, tlsTowards } from './certificates.ts';
-import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
-import { sleep, throwIfAborted, untilAborted } from './pool.ts';
-import type { HttpProxy } from './proxy.ts';
-import { proxyFailure, proxyRefusal } from './proxy-errors.ts';
-import { type Way, Ways } from './ways.ts';
+import { HostGates, leavingBody } from './host-gates.ts';
+import { afterTries, isNetworkError, networkError, reasonOf } from './network-errors.ts';
+import { sleep, throwIfAborted } from './pool.ts';
+import { type Quota, quotaOf, type Refusal, refusalOf } from './rate-limit.ts';
+import { type Hop, locationOf, nextHop, redirectTarget } from './redirect.ts';
+import { ask, flatHeaders } from './send.ts';
+import { Ways } from './ways.ts';
 
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -37,30 +38,28 @@ export interface HttpResponse {
   readonly body: HttpBody;
   /** After redirects. */
   readonly url: URL;
+  /** How often it was asked. */
+  readonly tries: number;
+}
+
+/** An answer before it is known how often was asked. */
+type Answer = Omit<HttpResponse, 'tries'>;
+
+/** How a client behaves. Plain data but for the callback, so that a thread can have one of its own. */
+export interface HttpOptions {
+  /** Wait for limits on requests whose end is far (default); false: such an answer comes back at once. */
+  readonly waitForLimits?: boolean;
+  /** Requests to one host at once at the start, default LIMITS.requestsAtFirst; for threads that share a host. */
+  readonly requestsAtFirst?: number;
+  /** Is told when a host asks everybody to wait, in milliseconds since the epoch; other clients want to `pause` too. */
+  readonly onPause?: (host: string, until: number) => void;
 }
 
 const RETRY_STATUS = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522]);
-const REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
-
-/** Milliseconds that an answer asks to wait (seconds or HTTP date, RFC 9110 10.2.3), bounded; undefined when it does not. */
-export function retryAfterMs(value: string | undefined, now: number): number | undefined {
-  if (value === undefined) return undefined;
-  const seconds = Number(value);
-  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(value) - now;
-  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), LIMITS.retryAfterMs) : undefined;
-}
 
 /** Full jitter over a doubling ceiling: up to 0.5, 1, 2, 4 … 30 s. */
 export function backoffMs(attempt: number, random: () => number): number {
   return random() * Math.min(30_000, 500 * 2 ** attempt);
-}
-
-function flatHeaders(headers: Record<string, string | string[] | undefined>): Record<string, string> {
-  const flat: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
-  }
-  return flat;
 }
 
 /** True for the machine itself: there plain HTTP is the rule (issue of every local registry). */
@@ -72,22 +71,63 @@ export function isLoopback(hostname: string): boolean {
 /** Connections, redirects and retries of everything that speaks HTTP. Close it to end its sockets. */
 export class HttpClient {
   readonly #context: Context;
+  readonly #options: HttpOptions;
   readonly #ways: Ways;
   readonly #bulk = new BulkAgent();
-  readonly #pausedUntil = new Map<string, number>();
+  readonly #gates: HostGates;
+  readonly #quotas = new Map<string, Quota>();
 
-  constructor(context: Context) {
+  constructor(context: Context, options: HttpOptions = {}) {
     this.#context = context;
+    this.#options = options;
     this.#ways = new Ways(context.env);
+    this.#gates = new HostGates({
+      start: options.requestsAtFirst ?? LIMITS.requestsAtFirst,
+      now: context.now,
+    });
     // Each running request listens for the stop; Node warns about more than ten listeners otherwise.
     setMaxListeners(0, context.signal);
+  }
+
+  /** What a host last told about its limit on requests. @param host with its port, as in a URL */
+  quota(host: string): Quota | undefined {
+    return this.#quotas.get(host);
+  }
+
+  /** Requests to this server that may run at once now: it grows while all is well, and falls when the server refuses. */
+  limit(url: URL): number {
+    return this.#gates.limit(url);
+  }
+
+  /** Holds requests to a host back until then (milliseconds since the epoch), as if it had asked for it. */
+  pause(host: string, until: number): void {
+    this.#gates.pause(host, until);
   }
 
   /** One hop. What the body's source throws comes out as it is. */
   async #hop(
     hop: Hop,
     options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
-  ): Promise<HttpResponse> {
+  ): Promise<Answer> {
+    const place = await this.#gates.enter(hop.url, options.signal);
+    try {
+      const answer = await this.#exchange(hop, options);
+      const { status, headers } = answer;
+      const quota = quotaOf(headers);
+      if (quota !== undefined) this.#quotas.set(hop.url.host, quota);
+      const isEmpty =
+        hop.method === 'HEAD' || status === 204 || status === 304 || headers['content-length'] === '0';
+      return { ...answer, body: leavingBody(answer.body, { place, status, isEmpty }) };
+    } catch (error) {
+      place.leave(isNetworkError(error) ? 'busy' : 'none');
+      throw error;
+    }
+  }
+
+  async #exchange(
+    hop: Hop,
+    options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
+  ): Promise<Answer> {
     const { signal } = options;
     const { url, headers } = hop;
     const way = await this.#ways.wayTo(url, options.tls);
@@ -101,7 +141,7 @@ export class HttpClient {
     return { status: answer.statusCode, headers: flatHeaders(answer.headers), body: answer.body, url };
   }
 
-  async #once(req: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
+  async #once(req: HttpRequest, signal: AbortSignal): Promise<Answer> {
     const length = req.contentLength === undefined ? {} : { 'content-length': String(req.contentLength) };
     let hop: Hop = {
       url: req.url,
@@ -115,10 +155,8 @@ export class HttpClient {
         signal,
         bulk: req.bulk === true,
       });
-      const location = response.headers.location;
-      if (req.follow === false || !REDIRECT_STATUS.has(response.status) || location === undefined) {
-        return response;
-      }
+      const location = locationOf(response);
+      if (req.follow === false || location === undefined) return response;
       await response.body.dump();
       hop = nextHop(hop, { status: response.status, url: redirectTarget(hop.url, location, hops) });
     }
@@ -127,164 +165,97 @@ export class HttpClient {
   /**
    * One request with redirects and retries. Any status is an answer; only the wire's failures throw.
    * Retried: 408, 425, 429, 499, 5xx and broken connections, with full jitter and Retry-After (registry.md 1.3). A retry
-   * starts at the first URL again, because where it was redirected to may have been signed for a short time.
+   * starts at the first URL again, because where it was redirected to may have been signed for a short time. A long
+   * wait for a limit on requests is no try; it is announced once for its host and holds everybody back.
    * @throws NETWORK_FAILED, NETWORK_TIMEOUT, NETWORK_URL_REFUSED, ABORTED, or what the body's source threw
    */
   async request(req: HttpRequest): Promise<HttpResponse> {
-    const signal =
-      req.signal === undefined ? this.#context.signal : AbortSignal.any([req.signal, this.#context.signal]);
+    const { signal: own } = this.#context;
+    const signal = req.signal === undefined ? own : AbortSignal.any([req.signal, own]);
     const tries = req.tries ?? LIMITS.tries;
+    const longWait: LongWait = { giveUp: undefined };
     // Never the query: it may hold a token or a signature.
     const what = `${req.method} ${req.url.host}${req.url.pathname}`;
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; ; ) {
       throwIfAborted(signal);
-      await this.#waitForHost(req.url.host, signal);
-      let wait = backoffMs(attempt, this.#context.random);
+      let waitMs = backoffMs(attempt, this.#context.random);
       let reason: string;
       try {
         const response = await this.#once(req, signal);
-        if (!RETRY_STATUS.has(response.status) || attempt >= tries) return response;
-        wait = this.#waitAfter(response, { host: req.url.host, otherwise: wait });
-        reason = `HTTP ${response.status}`;
+        if (!RETRY_STATUS.has(response.status)) return { ...response, tries: attempt };
+        const next = this.#afterRefusal(response, { waitMs, isLast: attempt >= tries, tries, longWait });
+        if (next === undefined) return { ...response, tries: attempt };
         await response.body.dump();
+        if (next.isLong) {
+          await this.#gates.wait(response.url.host, signal);
+          continue;
+        }
+        waitMs = next.waitMs;
+        reason = `HTTP ${response.status}`;
       } catch (error) {
         throwIfAborted(signal);
-        if (!isNetworkError(error) || attempt >= tries) throw networkError(error, req.url.origin);
+        if (!isNetworkError(error) || attempt >= tries) {
+          throw afterTries(networkError(error, req.url.origin), attempt);
+        }
         reason = redact(reasonOf(error));
       }
-      this.#context.emit({ type: 'retry', what, reason, waitMs: Math.round(wait) });
-      await sleep(wait, signal);
+      this.#context.emit({ type: 'retry', what, reason, waitMs: Math.round(waitMs) });
+      await sleep(waitMs, signal);
+      attempt += 1;
     }
   }
 
-  /** How long to wait after a refusal. A 429 is meant for everybody who talks to the host. */
-  #waitAfter(response: HttpResponse, about: { readonly host: string; readonly otherwise: number }): number {
+  /** What to do after a refusal: wait, or (undefined) take it as the answer. A 429 is meant for everybody who talks to the host. */
+  #afterRefusal(
+    response: Answer,
+    about: {
+      /** The ordinary wait. */
+      readonly waitMs: number;
+      readonly isLast: boolean;
+      readonly tries: number;
+      readonly longWait: LongWait;
+    },
+  ): { readonly waitMs: number; readonly isLong: boolean } | undefined {
+    const { now, random } = this.#context;
+    const refusal = refusalOf(response, now());
+    const waitMs = refusal === undefined ? about.waitMs : refusal.waitMs + random() * 250;
+    const isLong = refusal !== undefined && refusal.waitMs > LIMITS.briefWaitMs;
+    if (isLong && !this.#mayWait(refusal, about)) return undefined;
+    if (response.status === 429) this.#tellPause(response, { waitMs, isLong });
+    if (isLong && response.status === 429) return { waitMs, isLong };
+    return about.isLast ? undefined : { waitMs, isLong: false };
+  }
+
+  /** Whether a long wait is wanted and has an end that can be waited for. A request that may be tried once never waits. */
+  #mayWait(refusal: Refusal, about: { readonly tries: number; readonly longWait: LongWait }): boolean {
+    if (this.#options.waitForLimits === false || about.tries === 1) return false;
     const now = this.#context.now();
-    const asked = retryAfterMs(response.headers['retry-after'], now);
-    const wait = asked === undefined ? about.otherwise : asked + this.#context.random() * 250;
-    if (response.status === 429) {
-      this.#pausedUntil.set(about.host, Math.max(now + wait, this.#pausedUntil.get(about.host) ?? 0));
+    about.longWait.giveUp ??= now + refusal.boundMs;
+    return refusal.until - now <= refusal.boundMs && now + refusal.waitMs <= about.longWait.giveUp;
+  }
+
+  #tellPause(response: Answer, about: { readonly waitMs: number; readonly isLong: boolean }): void {
+    const { host } = response.url;
+    const until = Math.round(this.#context.now() + about.waitMs);
+    const isNews = this.#gates.pause(host, until);
+    if (isNews) this.#options.onPause?.(host, until);
+    if (isNews && about.isLong) {
+      const reason = `HTTP ${response.status}: the limit on requests is reached`;
+      this.#context.emit({ type: 'pause', host, reason, until });
     }
-    return wait;
   }
 
-  async #waitForHost(host: string, signal: AbortSignal): Promise<void> {
-    const until = this.#pausedUntil.get(host);
-    if (until === undefined) return;
-    const left = until - this.#context.now();
-    if (left > 0) await sleep(left, signal);
-    else this.#pausedUntil.delete(host);
-  }
-
-  /** Ends all connections. */
+  /** Ends all connections and pauses. */
   async close(): Promise<void> {
+    this.#gates.close();
     this.#bulk.close();
     await this.#ways.close();
   }
 }
 
-interface Hop extends Pick<HttpRequest, 'url' | 'method'> {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: HttpRequest['body'];
-}
-
-/** Sends one hop by the general client. */
-function ask(
-  hop: Hop,
-  options: { readonly way: Way; readonly dispatcher: Dispatcher; readonly signal: AbortSignal },
-): Promise<Dispatcher.ResponseData> {
-  const { way, dispatcher, signal } = options;
-  const { url, method, headers } = hop;
-  const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
-  const sent = { method, signal, body: body as Dispatcher.DispatchOptions['body'] & object };
-  const path = `${url.pathname}${url.search}`;
-  const send = (to: Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>) =>
-    dispatch(dispatcher, { ...sent, ...to });
-  if (way.proxy === undefined || url.protocol === 'https:') {
-    return send({ origin: url.origin, path, headers });
-  }
-  return askPlainProxy(hop, { proxy: way.proxy, path, send });
-}
-
-/** Plain HTTP is asked of a proxy with the whole URL (RFC 9112 3.2.2). */
-async function askPlainProxy(
-  { url, headers }: Hop,
-  options: {
-    readonly proxy: HttpProxy;
-    readonly path: string;
-    readonly send: (
-      to: Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>,
-    ) => Promise<Dispatcher.ResponseData>;
-  },
-): Promise<Dispatcher.ResponseData> {
-  const { proxy, path, send } = options;
-  const login = proxy.authorization === undefined ? {} : { 'proxy-authorization': proxy.authorization };
-  try {
-    const answer = await send({
-      origin: proxy.url.origin,
-      path: `${url.origin}${path}`,
-      headers: { ...headers, host: url.host, ...login },
-    });
-    if (answer.statusCode !== 407) return answer;
-    await answer.body.dump();
-    throw proxyRefusal(proxy, { status: 407, target: url.host });
-  } catch (error) {
-    throw proxyFailure(proxy, error);
-  }
-}
-
-/** A request of undici that can be stopped at any time: by itself it does not look while it waits for a connection. */
-function dispatch(
-  dispatcher: Dispatcher,
-  options: Dispatcher.RequestOptions & { readonly signal: AbortSignal },
-): Promise<Dispatcher.ResponseData> {
-  const { signal } = options;
-  const asked = dispatcher.request(options);
-  // An answer that comes after the stop is nobody's.
-  const late = (answer: Dispatcher.ResponseData): unknown =>
-    signal.aborted && answer.body.on('error', () => {}).destroy();
-  asked.then(late, () => {});
-  return untilAborted(asked, signal);
-}
-
-/** The request after a redirect: no credentials for another origin, and no body after 303 (RFC 9110 15.4.4). */
-function nextHop(hop: Hop, to: { readonly status: number; readonly url: URL }): Hop {
-  const drop = new Set(to.url.origin === hop.url.origin ? [] : ['authorization', 'cookie']);
-  const asGet = to.status === 303 && hop.method !== 'GET' && hop.method !== 'HEAD';
-  if (asGet) for (const name of ['content-length', 'content-type']) drop.add(name);
-  return {
-    url: to.url,
-    method: asGet ? 'GET' : hop.method,
-    headers: Object.fromEntries(Object.entries(hop.headers).filter(([name]) => !drop.has(name))),
-    body: asGet ? undefined : hop.body,
-  };
-}
-
-/** An address for a message: without query and fragment, which may hold a token or a signature. */
-export function withoutQuery(address: string): string {
-  return redact((/^[^?#]*/.exec(address)?.[0] ?? '').slice(0, 200));
-}
-
-function redirectTarget(from: URL, location: string, hop: number): URL {
-  const where = `${from.protocol}//${from.host}`;
-  if (hop >= LIMITS.redirects) {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: more than ${LIMITS.redirects} redirects`);
-  }
-  let next: URL;
-  try {
-    next = new URL(location, from);
-  } catch {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect to "${withoutQuery(location)}"`);
-  }
-  if (next.protocol !== 'https:' && next.protocol !== 'http:') {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect to a ${next.protocol} URL`);
-  }
-  if (from.protocol === 'https:' && next.protocol === 'http:') {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: redirect from https to plain http`, {
-      hint: 'the server or a proxy in between is set up wrongly; ask its owner',
-    });
-  }
-  return next;
+/** When a request's long waits end, in milliseconds since the epoch. */
+interface LongWait {
+  giveUp: number | undefined;
 }
 
 /** The start of an error body as one line of text. */

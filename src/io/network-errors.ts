@@ -93,3 +93,14 @@ export function networkError(error: unknown, where: string): unknown {
   }
   return error;
 }
+
+/** A fault of the wire that says how often it was tried; other errors pass unchanged. */
+export function afterTries(error: unknown, tries: number): unknown {
+  if (!(error instanceof SealiftError) || !isNetworkError(error) || tries < 2) return error;
+  return new SealiftError(error.code, `${error.message} (tried ${tries} times)`, {
+    cause: error.cause,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.details === undefined ? {} : { details: error.details }),
+    ...(error.side === undefined ? {} : { side: error.side }),
+  });
+}

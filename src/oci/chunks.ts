@@ -1,8 +1,9 @@
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { backoffMs, type HttpResponse, retryAfterMs } from '../io/http.ts';
+import { backoffMs, type HttpResponse } from '../io/http.ts';
 import { isNetworkError, reasonOf } from '../io/network-errors.ts';
 import { sleep, throwIfAborted } from '../io/pool.ts';
+import { retryAfterMs } from '../io/rate-limit.ts';
 import { countCuts } from '../io/resume.ts';
 import { retriedStatus } from './answers.ts';
 import { type BlobCursor, sendBody } from './upload-body.ts';

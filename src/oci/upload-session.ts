@@ -1,7 +1,7 @@
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { withoutQuery } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
+import { withoutQuery } from '../io/redirect.ts';
 import type { RegistryWire } from './wire.ts';
 
 /** An upload that a registry opened. */

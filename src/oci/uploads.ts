@@ -1,9 +1,10 @@
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS, MIB } from '../core/limits.ts';
-import { backoffMs, type HttpResponse, retryAfterMs } from '../io/http.ts';
+import { backoffMs, type HttpResponse } from '../io/http.ts';
 import { isNetworkError, reasonOf } from '../io/network-errors.ts';
 import { sleep, throwIfAborted } from '../io/pool.ts';
+import { retryAfterMs } from '../io/rate-limit.ts';
 import { retriedStatus } from './answers.ts';
 import { noteTooLarge, SessionLost, sendChunks, smallerChunk, type UploadWay } from './chunks.ts';
 import { BlobCursor, type Sent, sendBody, type Upload } from './upload-body.ts';

@@ -1,7 +1,8 @@
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { TlsOptions } from '../io/certificates.ts';
-import { type HttpClient, type HttpResponse, withoutQuery } from '../io/http.ts';
+import type { HttpClient, HttpResponse } from '../io/http.ts';
+import { withoutQuery } from '../io/redirect.ts';
 import { resumableBytes } from '../io/resume.ts';
 
 /** The TLS settings for an address; `Registries` is one. */

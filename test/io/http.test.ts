@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { LIMITS } from '../../src/core/limits.ts';
-import { backoffMs, errorText, isLoopback, retryAfterMs, withoutQuery } from '../../src/io/http.ts';
+import { backoffMs, errorText, isLoopback } from '../../src/io/http.ts';
+import { retryAfterMs } from '../../src/io/rate-limit.ts';
+import { withoutQuery } from '../../src/io/redirect.ts';
 import { failureOf, gather, startServer, testClient, testContext } from './server.ts';
 
 const BUSY = [408, 425, 429, 499, 500, 502, 503, 504, 522];

@@ -1,8 +1,9 @@
-import type { Running, Standing } from './progress-tally.ts';
+import type { Running, Standing, Waiting } from './progress-tally.ts';
 import { bytesText, durationText, harmless, pad, shorten, widthOf } from './words.ts';
 
-/** Lines for running blobs below the overall line. */
+/** Lines for running blobs below the overall line, and for hosts that are waited for. */
 const RUNNING_SHOWN = 6;
+const WAITING_SHOWN = 2;
 const BAR = 24;
 
 /** `[=====>    ]` of `width` columns, brackets included. Only ASCII: what else draws bars is wide on Korean terminals. */
@@ -66,8 +67,13 @@ function runningLine(item: Running, width: number): string {
   return `  ${pad(shorten(label, room), room)}${drawn}  ${sizes}`.trimEnd();
 }
 
+/** The countdown of a host that asked everybody to wait. */
+export function waitingText({ host, reason, leftMs }: Waiting): string {
+  return `waiting ${durationText(leftMs)} for ${harmless(host)}: ${harmless(reason)}`;
+}
+
 /**
- * The lines of one redraw: the overall line, then one for each running blob, the oldest first. None is wider than
+ * The lines of one redraw: the overall line, then one for each host that is waited for and each running blob, the oldest first. None is wider than
  * the terminal less one column, and there are never more than the terminal has rows.
  */
 export function frameLines(
@@ -75,10 +81,12 @@ export function frameLines(
   options: { readonly columns: number; readonly rows: number; readonly now: number },
 ): string[] {
   const width = Math.max(10, options.columns - 1);
-  const shown = Math.max(0, Math.min(RUNNING_SHOWN, options.rows - 3));
+  const waiting = s.waiting.slice(0, Math.max(0, Math.min(WAITING_SHOWN, options.rows - 2)));
+  const shown = Math.max(0, Math.min(RUNNING_SHOWN, options.rows - 3 - waiting.length));
   const more = s.running.length - shown;
   return [
     overallLine(s, { width, now: options.now }),
+    ...waiting.map((w) => shorten(`  ${waitingText(w)}`, width)),
     ...s.running.slice(0, shown).map((item) => runningLine(item, width)),
     ...(more > 0 && options.rows > 10 ? [shorten(`  and ${more} more`, width)] : []),
   ];

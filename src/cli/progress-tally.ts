@@ -11,6 +11,14 @@ export interface Running {
   done: number;
 }
 
+/** A host that everybody waits for. */
+export interface Waiting {
+  readonly host: string;
+  readonly reason: string;
+  /** Milliseconds until it is asked again. */
+  readonly leftMs: number;
+}
+
 /** What is known of the work at one moment. */
 export interface Standing {
   readonly phase: string;
@@ -28,6 +36,7 @@ export interface Standing {
   readonly leftMs: number | undefined;
   /** Oldest first. */
   readonly running: readonly Running[];
+  readonly waiting: readonly Waiting[];
 }
 
 /** Adds up events. */
@@ -75,6 +84,7 @@ function createMeter(now: () => number): Meter {
 /** Adds up what operations tell. @param now milliseconds */
 export function createTally(now: () => number): Tally {
   const running = new Map<string, Running>();
+  const pauses = new Map<string, { readonly reason: string; readonly until: number }>();
   const meter = createMeter(now);
   let phase = { phase: '', detail: '', since: now() };
   let total = { bytes: 0, items: 0 };
@@ -114,15 +124,21 @@ export function createTally(now: () => number): Tally {
       else if (type === 'total') begin(event);
       else if (type === 'start') running.set(event.id, { label: event.label, size: event.size, done: 0 });
       else if (type === 'progress') progress(running.get(event.id), event.bytes);
+      else if (type === 'pause') pauses.set(event.host, event);
       else if (type === 'end') return end(event.id, event.outcome === 'failed');
       return undefined;
     },
-    standing: () => standingOf({ ...phase, total, doneBytes, endedItems, meter, running }),
+    standing: () => {
+      const waiting = [...pauses].flatMap(([host, { reason, until }]) =>
+        until > now() ? [{ host, reason, leftMs: until - now() }] : [],
+      );
+      return standingOf({ ...phase, total, doneBytes, endedItems, meter, running, waiting });
+    },
   };
 }
 
 function standingOf(
-  facts: Pick<Standing, 'phase' | 'detail' | 'since' | 'doneBytes' | 'endedItems'> & {
+  facts: Pick<Standing, 'phase' | 'detail' | 'since' | 'doneBytes' | 'endedItems' | 'waiting'> & {
     readonly total: { readonly bytes: number; readonly items: number };
     readonly meter: Meter;
     readonly running: ReadonlyMap<string, Running>;

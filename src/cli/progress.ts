@@ -1,6 +1,6 @@
 import type { Emit, Event } from '../core/events.ts';
 import type { Paint } from './paint.ts';
-import { frameLines, standingParts } from './progress-frame.ts';
+import { frameLines, standingParts, waitingText } from './progress-frame.ts';
 import { createTally, type Running, type Standing } from './progress-tally.ts';
 import { warningLines } from './render-error.ts';
 import { bytesText, durationText, harmless, jsonText } from './words.ts';
@@ -12,6 +12,8 @@ export type ProgressMode = (typeof PROGRESS_MODES)[number];
 /** Milliseconds between two redraws, two status lines, and two told pieces of progress of one blob. */
 const REDRAW_MS = 120;
 const STATUS_MS = 10_000;
+/** Milliseconds between two plain lines of a countdown that may last hours. */
+const COUNTDOWN_MS = 60_000;
 const JSON_MS = 200;
 /** Bytes from which a finished blob is worth a plain line. */
 const BIG = 50_000_000;
@@ -59,10 +61,14 @@ function writeLines(stream: Sink, lines: readonly string[]): void {
   if (lines.length > 0) stream.write(`${lines.join('\n')}\n`);
 }
 
-/** Lines for events that are always told: retries, notes and warnings. */
-function createTelling(paint: Paint): (event: Event) => string[] {
+/** Lines for events that are always told: retries, pauses, notes and warnings. */
+function createTelling({ paint, now }: Pick<ProgressOptions, 'paint' | 'now'>): (event: Event) => string[] {
   const told = new Set<string>();
   return (event) => {
+    if (event.type === 'pause') {
+      const at = new Date(event.until).toISOString().replace(/\.\d+/, '');
+      return [`${waitingText({ ...event, leftMs: event.until - now() })}; asked again at ${at}`];
+    }
     if (event.type === 'warning') return warningLines(event.fault, { paint, told });
     if (event.type === 'note') return [`note: ${harmless(event.message)}`];
     if (event.type !== 'retry') return [];
@@ -78,15 +84,19 @@ function endLine(event: Event, item: Running | undefined): string[] {
 
 function statusLine(s: Standing): string {
   const running = s.running.length === 0 ? '' : `, ${s.running.length} running`;
-  return `${harmless(s.phase)}: ${standingParts(s).join(', ')}${running}`;
+  const waiting = s.waiting.map((w) => `, ${waitingText(w)}`).join('');
+  return `${harmless(s.phase)}: ${standingParts(s).join(', ')}${running}${waiting}`;
 }
 
 function createPlain(options: ProgressOptions & { readonly quiet: boolean }): Progress {
   const { stream, paint, now, quiet } = options;
   const tally = createTally(now);
-  const telling = createTelling(paint);
+  const telling = createTelling({ paint, now });
+  let said = now();
   const status = (): void => {
     const s = tally.standing();
+    if (s.waiting.length > 0 && now() - said < COUNTDOWN_MS) return;
+    said = now();
     if (s.phase !== '' && standingParts(s).length > 0) writeLines(stream, [statusLine(s)]);
   };
   const timer = quiet ? undefined : setInterval(status, STATUS_MS);
@@ -143,7 +153,7 @@ function createJson({ stream, now }: ProgressOptions): Progress {
 async function createBars({ stream, paint, now }: ProgressOptions): Promise<Progress> {
   const { createLogUpdate } = await import('log-update');
   const tally = createTally(now);
-  const telling = createTelling(paint);
+  const telling = createTelling({ paint, now });
   const draw = createLogUpdate(stream);
   let begun = false;
   let stopped = false;

@@ -99,6 +99,23 @@ describe('plain progress', () => {
     ]);
   });
 
+  it('tells a long wait once with its end, and counts down every minute', async () => {
+    const p = await open('plain');
+    for (const event of PACK) p.emit(event);
+    p.emit({ type: 'pause', host: 'registry.example', reason: 'HTTP 429', until: Date.now() + 150_000 });
+    await vi.advanceTimersByTimeAsync(140_000);
+    p.stop();
+    const status = (left: string) =>
+      `blobs: 0%, 0 bytes of 200 MB, 0 bytes/s, 2 running, waiting ${left} for registry.example: HTTP 429`;
+    expect(p.text().split('\n')).toEqual([
+      'blobs',
+      'waiting 2 min 30 s for registry.example: HTTP 429; asked again at 1970-01-01T00:19:10Z',
+      status('1 min 30 s'),
+      status('30 s'),
+      '',
+    ]);
+  });
+
   it('says only warnings with none, and nothing hostile ever', async () => {
     const p = await open('none');
     for (const event of PACK) p.emit(event);
@@ -189,6 +206,7 @@ describe('one redraw', () => {
       fc.record({ label: names, size: fc.nat(2 ** 40), done: fc.integer({ min: -5, max: 2 ** 40 }) }),
       { maxLength: 12 },
     ),
+    waiting: fc.array(fc.record({ host: names, reason: names, leftMs: fc.nat(1e9) }), { maxLength: 3 }),
   });
 
   it('is never wider or higher than the terminal, with Korean names and any numbers', () => {
@@ -203,7 +221,7 @@ describe('one redraw', () => {
             expect(widthOf(line)).toBeLessThan(columns);
             expect(line).not.toContain('\u001b');
           }
-          expect(lines.length).toBeLessThanOrEqual(Math.min(8, rows));
+          expect(lines.length).toBeLessThanOrEqual(Math.min(10, rows));
         },
       ),
     );
@@ -219,6 +237,19 @@ describe('one redraw', () => {
       `  nginx 4f4fb700ef54${' '.repeat(31)}[==========>           ]  75.0 MB of 150 MB`,
       `  small${' '.repeat(44)}[                      ]  0 bytes of 50.0 kB`,
     ]);
+  });
+
+  it('counts down while a host is waited for, and no longer', () => {
+    const tally = createTally(Date.now);
+    for (const event of PACK) tally.apply(event);
+    const until = Date.now() + 900_000;
+    tally.apply({ type: 'pause', host: 'registry.example', reason: 'HTTP 429', until });
+    const second = () => frameLines(tally.standing(), { columns: 80, rows: 24, now: Date.now() })[1];
+    expect(second()).toBe('  waiting 15 min 0 s for registry.example: HTTP 429');
+    vi.advanceTimersByTime(61_000);
+    expect(second()).toBe('  waiting 13 min 59 s for registry.example: HTTP 429');
+    vi.advanceTimersByTime(839_000);
+    expect(second()).toContain('nginx 4f4fb700ef54');
   });
 
   it('draws a bar from empty to full', () => {

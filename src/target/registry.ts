@@ -307,14 +307,13 @@ class RegistryRun implements TargetRun {
       const { repository, tag } = entry.place;
       try {
         if (top === undefined) throw new SealiftError('INTERNAL', `${entry.as}: not prepared`);
-        if (tag !== undefined) {
-          await registry.putManifest(repository, tag, top);
-          const found = await registry.resolve(repository, tag);
-          if (found !== top.descriptor.digest) {
-            throw new SealiftError('TARGET_FAILED', `${entry.as}: is ${found ?? 'absent'} after the push`, {
-              hint: 'somebody else may push the same tag, or the registry is behind a cache; run the load again',
-            });
-          }
+        const { digest } = top.descriptor;
+        if (tag !== undefined) await registry.putManifest(repository, tag, top);
+        const found = await registry.resolve(repository, tag ?? digest);
+        if (found !== digest) {
+          throw new SealiftError('TARGET_FAILED', `${entry.as}: is ${found ?? 'absent'} after the push`, {
+            hint: 'somebody else may push the same tag, or the registry is behind a cache; run the load again',
+          });
         }
         entry.state = 'written';
       } catch (error) {

@@ -130,6 +130,30 @@ describe('what is sent to a registry', () => {
     });
   });
 
+  it('[1.4-8-verify] is asked for by its digest where it has no tag', async () => {
+    const image = makeImage({ kinds: ['single'], seed: 39 });
+    const ref = await site.addImage(image);
+    const pinned = `${ref.slice(0, ref.lastIndexOf(':'))}@${image.index.digest}`;
+    const bundle = await site.bundle('untagged', `platforms: all\nimages: ["${pinned}"]\n`);
+    const forgetful = await target({
+      intercept: async (request, response) => {
+        if (request.method !== 'PUT' || request.url?.includes('/manifests/') !== true) return false;
+        await gather(request);
+        response.writeHead(201).end();
+        return true;
+      },
+    });
+    const result = await load({ bundle, registries: [placeOf(forgetful)] }, testContext());
+    expect(result.targets[0]?.entries[0]?.fault).toMatchObject({
+      code: 'TARGET_FAILED',
+      message: expect.stringContaining('is absent after the push'),
+    });
+    const good = await target();
+    const second = await load({ bundle, registries: [placeOf(good)] }, testContext());
+    expect(second.failed).toBe(0);
+    expect(await digestAt(good, image, image.index.digest)).toBe(image.index.digest);
+  });
+
   it('[1.4-5-digest] is refused by us when the registry stores other bytes than it was sent', async () => {
     const image = makeImage({ kinds: ['single'], seed: 35 });
     const bundle = await bundleOf([image]);

@@ -8,7 +8,8 @@ const set = (text: string, key: string, value: unknown): string =>
 describe('one member of a JSON text', () => {
   it('is set and removed, and nothing else changes (property)', () => {
     const key = fc.oneof(fc.string({ maxLength: 6 }), fc.constantFrom('a', 'auths', '__proto__', '"\\'));
-    const json = fc.jsonValue({ maxDepth: 3 });
+    // JSON cannot write -0.
+    const json = fc.jsonValue({ maxDepth: 3 }).map((v) => JSON.parse(JSON.stringify(v)) as unknown);
     const indent = fc.constantFrom(undefined, '\t', '  ', '    ');
     fc.assert(
       fc.property(

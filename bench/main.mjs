@@ -1,5 +1,5 @@
 // The benchmark: Sealift, its peers and what the wire can do, on the same fleet and the same servers. See docs/bench.md.
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { contestants } from './contestants.mjs';
 import { judge } from './figures.mjs';
 import { blobsOf, FLEETS } from './fleet.mjs';
-import { machine, tables, targetTable, versions, writeResults } from './report.mjs';
+import { machine, RESULTS, tables, targetTable, versions, writeResults } from './report.mjs';
 import { scale } from './scale.mjs';
 import { openSite } from './site.mjs';
 import { prepare, runRound, STAGES, wantedChains } from './stages.mjs';
@@ -93,6 +93,15 @@ async function compare(options, { home, dir }) {
     const results = book();
     const counts = book();
     const skip = (name) => failures.has(name);
+    const keep = () =>
+      writeResults({
+        options,
+        ...facts,
+        targets: judge(results.pages),
+        failures,
+        results: results.pages,
+        counts: counts.pages,
+      });
     const recordIn = (which, field) => (run) => {
       if (run.figures.failure !== undefined) failures.set(run.name, `${run.stage}: ${run.figures.failure}`);
       else which.add({ ...run, value: run[field] });
@@ -109,19 +118,13 @@ async function compare(options, { home, dir }) {
     for (let round = 1; round <= options.rounds; round++) {
       say(`round ${round} of ${options.rounds}`);
       await runRound(site, { ...rest, round, record: recordIn(results, 'figures') });
+      // After each round, so that an interrupted run leaves what it has.
+      await keep();
     }
     say(`\n${tables(present, { results: results.pages, counts: counts.pages })}`);
     say(`\n${targetTable(results.pages)}`);
     for (const [name, text] of failures) say(`\n${name} failed in ${text}`);
-    const document = {
-      options,
-      ...facts,
-      targets: judge(results.pages),
-      failures,
-      results: results.pages,
-      counts: counts.pages,
-    };
-    say(`\nall runs: ${await writeResults(document)}`);
+    say(`\nall runs: ${RESULTS}`);
     return !failures.has('sealift');
   } finally {
     await site.close();
@@ -135,6 +138,8 @@ async function main() {
   const home = process.env.SEALIFT_BENCH_DIR ?? join(tmpdir(), 'sealift-bench');
   await mkdir(home, { recursive: true });
   const dir = await mkdtemp(join(home, 'run-'));
+  // Also when it is interrupted; the servers are ended by hooks that stand before this one.
+  process.on('exit', () => rmSync(dir, { recursive: true, force: true, maxRetries: 3 }));
   const well = options.scale ? await scale(options, { home, dir }) : await compare(options, { home, dir });
   return well ? 0 : 1;
 }

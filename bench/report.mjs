@@ -8,7 +8,8 @@ import { STAGES } from './stages.mjs';
 import { locate, versionOf } from './tools.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const RESULTS = fileURLToPath(new URL('results.json', import.meta.url));
+/** Where every single run is written. */
+export const RESULTS = fileURLToPath(new URL('results.json', import.meta.url));
 
 function commit() {
   try {
@@ -116,5 +117,4 @@ export async function writeResults(document) {
     2,
   );
   await writeFile(RESULTS, `${text}\n`);
-  return RESULTS;
 }

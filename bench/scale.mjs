@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { contestants } from './contestants.mjs';
 import { median, number, table } from './figures.mjs';
 import { tinyFleet } from './fleet.mjs';
-import { writeResults } from './report.mjs';
+import { RESULTS, writeResults } from './report.mjs';
 import { openSite } from './site.mjs';
 import { prepare, runRound, wantedChains } from './stages.mjs';
 
@@ -77,6 +77,7 @@ export async function scale(options, { home, dir }) {
   for (const images of options.sizes)
     sizes.push(await measureSize(images, { home, dir, rounds: options.rounds, say }));
   for (const part of PARTS) say(`\n${growth(sizes, part)}`);
-  say(`\nall runs: ${await writeResults({ options, scale: sizes })}`);
+  await writeResults({ options, scale: sizes });
+  say(`\nall runs: ${RESULTS}`);
   return true;
 }

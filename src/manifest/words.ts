@@ -90,7 +90,7 @@ export const isWebUrl: Rule = (text) => {
   if (url.username !== '' || url.password !== '') {
     return {
       message: `${shown(text)} has a user name or a password in it`,
-      hint: 'credentials in addresses are not supported yet: download the file yourself and name it with `path:`',
+      hint: 'leave them out: logins come from `helm repo add` and from SEALIFT_CREDENTIALS_<HOST>_USERNAME and _PASSWORD',
     };
   }
   return undefined;
@@ -105,7 +105,7 @@ export const isOciUrl: Rule = (text) => {
   if (host.includes('@')) {
     return {
       message: `${shown(text)} has a user name or a password in it`,
-      hint: 'log in with `docker login` or `helm registry login`; never write credentials in the manifest',
+      hint: 'log in with `sealift login` (or docker, podman, helm); never write credentials in the manifest',
     };
   }
   if (!isHost(host)) return { message: `${shown(text)}: ${shown(host)} is not a host name`, hint };

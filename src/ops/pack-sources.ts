@@ -120,7 +120,8 @@ function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Pac
   if (provenanceDigest === undefined || chart.source.type !== 'http') return;
   const url = new URL(chart.source.url);
   url.pathname += '.prov';
-  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, offset }));
+  const { repo: repository } = chart.source;
+  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, repository, offset }));
 }
 
 function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {

@@ -26,7 +26,7 @@ export function parseRegistryUrl(text: string): Pick<RegistryPlace, 'host' | 'pr
   const [, scheme, rest = ''] = /^(?:(https?|oci):\/\/)?(.*)$/.exec(text) ?? [];
   if (rest.includes('@')) {
     throw new SealiftError('USAGE', '--registry: no user name or password in the address', {
-      hint: 'log in with `docker login HOST` or `podman login HOST`: their files are read',
+      hint: 'log in with `sealift login HOST` (or docker, podman): their files are read',
     });
   }
   const slash = rest.indexOf('/');

@@ -97,7 +97,7 @@ export async function* openArchive(
   const { access, offset = 0 } = options;
   const { source } = chart;
   if (source.type === 'http') {
-    yield* downloadUrl(source.url, { ...access, offset, size: chart.size });
+    yield* downloadUrl(source.url, { ...access, repository: source.repo, offset, size: chart.size });
   } else if (source.type === 'oci') {
     const descriptor: Descriptor = {
       mediaType: MEDIA.helmChart,

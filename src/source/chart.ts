@@ -13,6 +13,7 @@ import {
   resolveChartUrl,
 } from '../helm/index-file.ts';
 import { provenanceState } from '../helm/provenance.ts';
+import { withoutQuery } from '../io/redirect.ts';
 import { collect, digestOf } from '../io/verify.ts';
 import type { ChartIntegrity, ChartLock } from '../lock/schema.ts';
 import { parseManifest } from '../oci/manifest.ts';
@@ -49,8 +50,10 @@ export function readIndex(repo: string, access: ChartAccess, cache: IndexCache):
   const known = cache.get(repo);
   if (known !== undefined) return known;
   const url = resolveChartUrl(repo, 'index.yaml');
-  const index = collect(downloadUrl(url, access), { limit: LIMITS.repositoryIndex, what: url }).then(
-    (bytes) => parseRepositoryIndex(bytes, url),
+  const what = withoutQuery(url);
+  const bytes = downloadUrl(url, { ...access, repository: repo });
+  const index = collect(bytes, { limit: LIMITS.repositoryIndex, what }).then((text) =>
+    parseRepositoryIndex(text, what),
   );
   cache.set(repo, index);
   return index;
@@ -105,12 +108,14 @@ function mismatch(url: string, index: Digest, found: Digest): SealiftError {
 
 async function fetchProvenance(
   url: string,
-  archive: { readonly fileName: string; readonly digest: Digest },
+  archive: { readonly fileName: string; readonly digest: Digest; readonly repository: string },
   access: ChartAccess,
 ): Promise<Pick<ChartIntegrity, 'provenance' | 'provenanceDigest' | 'provenanceSize'>> {
+  const what = withoutQuery(url);
+  const { repository } = archive;
   let bytes: Buffer;
   try {
-    bytes = await collect(downloadUrl(url, access), { limit: LIMITS.provenance, what: url });
+    bytes = await collect(downloadUrl(url, { ...access, repository }), { limit: LIMITS.provenance, what });
   } catch (error) {
     // Object stores answer 403 for what is not there. Any other failure says nothing about whether it is.
     if (error instanceof SealiftError && (error.code === 'CONTENT_NOT_FOUND' || error.code === 'AUTH_DENIED'))
@@ -123,7 +128,7 @@ async function fetchProvenance(
   if (state !== 'unverified') {
     throw new SealiftError(
       'CHART_INDEX_MISMATCH',
-      `${url}: the provenance file does not speak of ${archive.fileName} with ${archive.digest}`,
+      `${what}: the provenance file does not speak of ${archive.fileName} with ${archive.digest}`,
       {
         hint: 'the archive was changed after it was signed; ask the publisher',
       },
@@ -142,6 +147,19 @@ function fileNameOf({ pathname }: URL): string {
   }
 }
 
+/** An address with a login inside would end in the lock, which is committed. */
+function refuseUserInfo(address: string): void {
+  const { username, password } = new URL(address);
+  if (username === '' && password === '') return;
+  throw new SealiftError(
+    'CHART_INDEX_INVALID',
+    `${withoutQuery(address)}: the repository index has an address with a user name or a password inside`,
+    {
+      hint: 'tell the owner of the repository; give the login with `helm repo add NAME URL --username USER`',
+    },
+  );
+}
+
 async function resolveFromRepository(
   wanted: WantedChart & { readonly kind: 'repo' },
   access: ChartAccess,
@@ -149,15 +167,22 @@ async function resolveFromRepository(
 ): Promise<ResolvedChart> {
   const entry = findChart(await readIndex(wanted.repo, access, cache), wanted);
   const url = resolveChartUrl(wanted.repo, entry.url);
-  const { content, digest, size } = await measureArchive(downloadUrl(url, access), url);
-  checkNames(content, wanted, url);
+  refuseUserInfo(url);
+  const what = withoutQuery(url);
+  const bytes = downloadUrl(url, { ...access, repository: wanted.repo });
+  const { content, digest, size } = await measureArchive(bytes, what);
+  checkNames(content, wanted, what);
   if (entry.digest !== undefined && entry.digest !== digest && wanted.allowIndexMismatch === undefined) {
-    throw mismatch(url, entry.digest, digest);
+    throw mismatch(what, entry.digest, digest);
   }
   const provUrl = new URL(url);
   const fileName = fileNameOf(provUrl);
   provUrl.pathname += '.prov';
-  const provenance = await fetchProvenance(provUrl.href, { fileName, digest }, access);
+  const provenance = await fetchProvenance(
+    provUrl.href,
+    { fileName, digest, repository: wanted.repo },
+    access,
+  );
   const { provenanceDigest, provenanceSize } = provenance;
   const artifact = chartArtifact(content.chart, {
     archive: { digest, size },

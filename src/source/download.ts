@@ -1,26 +1,30 @@
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import type { TlsOptions } from '../io/certificates.ts';
 import type { HttpClient, HttpResponse } from '../io/http.ts';
 import { withoutQuery } from '../io/redirect.ts';
 import { resumableBytes } from '../io/resume.ts';
+import { envPrefix } from '../oci/env-credentials.ts';
+import type { WebAccess } from './web-logins.ts';
 
-/** The TLS settings for an address; `Registries` is one. */
-export interface HostTrust {
-  tlsOf(url: URL): TlsOptions;
+/** How to reach an address: TLS settings and login; `Registries` is one. */
+export interface HostAccess {
+  /** @param repository the chart repository that names the address */
+  accessTo(url: URL, repository: string | undefined): Promise<WebAccess>;
 }
 
 /**
  * Streams a URL from byte `offset`, surviving cuts. Not verified here.
- * @throws CONTENT_NOT_FOUND, AUTH_REQUIRED, NETWORK_FAILED, NETWORK_URL_REFUSED
+ * @throws CONTENT_NOT_FOUND, AUTH_REQUIRED, AUTH_DENIED, NETWORK_FAILED, NETWORK_URL_REFUSED
  */
 export function downloadUrl(
   address: string,
   options: {
     readonly http: HttpClient;
     readonly context: Context;
-    /** What the manifest says about hosts. */
-    readonly registries?: HostTrust;
+    /** What the manifest says about hosts, and the logins for them. */
+    readonly registries?: HostAccess;
+    /** The chart repository that the address belongs to: its login is for its own origin. */
+    readonly repository?: string;
     /** Whole size in bytes, where it is known. */
     readonly size?: number;
     readonly offset?: number;
@@ -33,16 +37,26 @@ export function downloadUrl(
     throw new SealiftError('NETWORK_URL_REFUSED', `${shown}: only http and https are fetched`);
   }
   const open = async (at: number): Promise<HttpResponse> => {
+    const access = await options.registries?.accessTo(url, options.repository);
     const response = await options.http.request({
       method: 'GET',
       url,
-      headers: at > 0 ? { range: `bytes=${at}-` } : {},
-      ...(options.registries === undefined ? {} : { tls: options.registries.tlsOf(url) }),
+      headers: {
+        ...(at > 0 ? { range: `bytes=${at}-` } : {}),
+        ...(access?.authorization === undefined ? {} : { authorization: access.authorization }),
+      },
+      ...(access === undefined ? {} : { tls: access.tls }),
     });
     const { status } = response;
     if (status === 200 || status === 206 || (status === 416 && at > 0)) return response;
     await response.body.dump();
-    throw answerError(shown, status);
+    throw answerError(shown, {
+      status,
+      url,
+      answered: response.url,
+      from: access?.from,
+      repository: options.repository,
+    });
   };
   return resumableBytes({
     what: shown,
@@ -53,10 +67,36 @@ export function downloadUrl(
   });
 }
 
-function answerError(address: string, status: number): SealiftError {
+interface Refusal {
+  readonly status: number;
+  readonly url: URL;
+  /** The address that answered, after redirects. */
+  readonly answered: URL;
+  /** Where the login that was sent is from. */
+  readonly from: string | undefined;
+  readonly repository: string | undefined;
+}
+
+/** Where a login has to be written for the next try. */
+function loginHint({ url, answered, from, repository }: Refusal): string {
+  if (answered.origin !== url.origin) {
+    return `it was redirected to ${answered.host}, where no login is sent: ask the publisher for an address that needs none`;
+  }
+  if (from !== undefined) return `check user name and password, which are from ${from}, and what they permit`;
+  const prefix = envPrefix(url.host);
+  const variables = prefix === undefined ? '' : `set ${prefix}_USERNAME and ${prefix}_PASSWORD`;
+  if (repository === undefined) return variables || 'the server wants a login';
+  const shown = withoutQuery(repository);
+  return `run \`helm repo add NAME ${shown} --username USER\`${variables === '' ? '' : `, or ${variables}`}`;
+}
+
+function answerError(address: string, refusal: Refusal): SealiftError {
+  const { status, from } = refusal;
   const message = `${address}: HTTP ${status}`;
-  if (status === 401) return new SealiftError('AUTH_REQUIRED', message, { hint: 'the server wants a login' });
-  if (status === 403) return new SealiftError('AUTH_DENIED', message);
+  if (status === 401 || status === 403) {
+    const code = status === 401 && from === undefined ? 'AUTH_REQUIRED' : 'AUTH_DENIED';
+    return new SealiftError(code, message, { hint: loginHint(refusal) });
+  }
   if (status === 404 || status === 410) {
     return new SealiftError('CONTENT_NOT_FOUND', message, {
       hint: 'check the address; the publisher may have moved it',

@@ -6,8 +6,9 @@ import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { diskError, errnoOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
+import { withoutQuery } from '../io/redirect.ts';
 import { digestStream } from '../io/verify.ts';
-import { downloadUrl, type HostTrust } from './download.ts';
+import { downloadUrl, type HostAccess } from './download.ts';
 
 /** Where a file comes from. `path` is relative to the manifest's folder `root`. */
 export type FileSource = { readonly url: string } | { readonly path: string };
@@ -60,7 +61,7 @@ export async function* openFile(
     readonly root: string;
     readonly http: HttpClient;
     readonly context: Context;
-    readonly registries?: HostTrust;
+    readonly registries?: HostAccess;
     readonly offset?: number;
     readonly size?: number;
   },
@@ -89,14 +90,14 @@ export async function resolveFile(
     readonly root: string;
     readonly http: HttpClient;
     readonly context: Context;
-    readonly registries?: HostTrust;
+    readonly registries?: HostAccess;
     readonly expected?: Digest;
   },
 ): Promise<{ readonly digest: Digest; readonly size: number }> {
   const { expected, ...open } = options;
   const found = await digestStream(openFile(source, open));
   if (expected !== undefined && expected !== found.digest) {
-    const what = 'url' in source ? source.url : source.path;
+    const what = 'url' in source ? withoutQuery(source.url) : source.path;
     throw new SealiftError('FILE_CHECKSUM_MISMATCH', `${what}: expected ${expected}, found ${found.digest}`, {
       hint: 'the publisher changed the file, or sha256 in sealift.yaml is wrong: compare with the checksum they publish',
       details: { expected, found: found.digest },

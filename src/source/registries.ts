@@ -12,6 +12,7 @@ import type { ImageStore } from '../oci/image-store.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
 import { storeEndpoint } from './store-endpoint.ts';
+import { type WebAccess, WebLogins } from './web-logins.ts';
 
 export type { Repository } from './endpoint.ts';
 
@@ -39,6 +40,7 @@ export class Registries {
   readonly #context: Context;
   readonly #config: RegistriesConfig;
   readonly #clients = new Map<string, Registry>();
+  readonly #logins: WebLogins;
   /** By what the manifest calls them; '' before the host itself. */
   readonly #known = new Map<string, Endpoint>();
   readonly #wrong = new Set<Endpoint>();
@@ -53,6 +55,7 @@ export class Registries {
     this.#http = options.http;
     this.#context = options.context;
     this.#config = options.config;
+    this.#logins = new WebLogins(options.context);
   }
 
   /** @param scheme of a mirror that says it; else the configuration of the host decides */
@@ -71,6 +74,11 @@ export class Registries {
   tlsOf(url: URL): TlsOptions {
     const port = url.protocol === 'http:' ? 80 : 443;
     return tlsOptionsOf(this.#config[url.host] ?? this.#config[`${url.hostname}:${port}`] ?? {});
+  }
+
+  /** TLS settings and login for an address that is not in a registry: of a chart repository, or a file's. */
+  accessTo(url: URL, repository: string | undefined): Promise<WebAccess> {
+    return this.#logins.accessTo(url, { repository, tls: this.tlsOf(url) });
   }
 
   #endpoint(key: string, make: () => Endpoint): Endpoint {

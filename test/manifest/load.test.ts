@@ -243,9 +243,9 @@ files: [{url: "https://hunter2@x.example/y", name: y}]
     expect(error.faults).toHaveLength(3);
     expect(JSON.stringify([error.faults, error.message, error.hint])).not.toContain('hunter2');
     expect(error.faults.map((f) => f.hint)).toEqual([
-      expect.stringContaining('`path:`'),
-      expect.stringContaining('docker login'),
-      expect.stringContaining('`path:`'),
+      expect.stringContaining('`helm repo add`'),
+      expect.stringContaining('sealift login'),
+      expect.stringContaining('`helm repo add`'),
     ]);
   });
 

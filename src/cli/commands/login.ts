@@ -11,6 +11,8 @@ interface LoginFlags {
   readonly passwordStdin?: boolean;
   readonly plainHttp?: boolean;
   readonly caFile?: string;
+  readonly clientCert?: string;
+  readonly clientKey?: string;
   readonly insecure?: boolean;
   readonly json?: boolean;
 }
@@ -51,6 +53,8 @@ export function addLogin(program: Command, run: RunVerb): void {
     .option('--password-stdin', 'read the password from standard input')
     .option('--plain-http', 'the registry has no TLS (as http:// before the host)')
     .option('--ca-file <file>', 'a PEM file with the CAs to trust')
+    .option('--client-cert <file>', 'a PEM file with the certificate that it asks of us')
+    .option('--client-key <file>', 'a PEM file with the key of --client-cert')
     .option('--insecure', 'accept any certificate')
     .option('--json', 'one JSON document on stdout')
     .action((address: string, flags: LoginFlags) => {
@@ -65,6 +69,8 @@ export function addLogin(program: Command, run: RunVerb): void {
         const tls = {
           ...(flags.plainHttp === true ? { plainHttp: true } : {}),
           ...(flags.caFile === undefined ? {} : { caFile: flags.caFile }),
+          ...(flags.clientCert === undefined ? {} : { clientCert: flags.clientCert }),
+          ...(flags.clientKey === undefined ? {} : { clientKey: flags.clientKey }),
           ...(flags.insecure === true ? { insecure: true } : {}),
         };
         return loginOutcome(await login({ host, ...person, config: { ...config, ...tls } }, context));

@@ -33,6 +33,9 @@ export interface CollectOptions {
   readonly keep?: (child: Descriptor) => boolean;
 }
 
+/** Most nodes have no children: one empty list serves all of them. */
+const NONE: readonly Descriptor[] = [];
+
 function isNamer(node: GraphNode): boolean {
   return node.kind === 'index' || node.kind === 'manifest';
 }
@@ -53,7 +56,7 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
 
   const leaf = (descriptor: Descriptor, kind: 'config' | 'blob'): void => {
     const known = nodes.get(descriptor.digest);
-    if (known === undefined) add({ descriptor, kind, children: [], left: [] });
+    if (known === undefined) add({ descriptor, kind, children: NONE, left: NONE });
     else if (isNamer(known)) throw ambiguous(root, descriptor);
   };
   const add = (node: GraphNode): void => {
@@ -78,7 +81,7 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       if (parsed.config !== undefined) leaf(parsed.config, 'config');
       for (const layer of parsed.layers) leaf(layer, 'blob');
       const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...parsed.layers];
-      add({ descriptor, kind: 'manifest', children, left: [] });
+      add({ descriptor, kind: 'manifest', children, left: NONE });
       return;
     }
     const children: Descriptor[] = [];
@@ -90,7 +93,7 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
       else if (kept) leaf(child, 'blob');
       (kept ? children : left).push(child);
     }
-    add({ descriptor, kind: 'index', children, left });
+    add({ descriptor, kind: 'index', children, left: left.length === 0 ? NONE : left });
   };
 
   await visit(root, 0);

@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
 import { readdir, realpath, rename, rm, stat } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
-import { errnoOf, freeSpace, kindOf } from '../io/files.ts';
+import { freeSpace, kindOf } from '../io/files.ts';
+import { hold, holderText, type Release } from '../io/hold.ts';
 import { type JournalState, readJournal } from './journal.ts';
 import type { BundlePlan } from './plan.ts';
 import { type BlobPool, journalPool } from './pool.ts';
@@ -101,30 +100,24 @@ export async function checkSpace(paths: Paths, plan: BundlePlan): Promise<void> 
 
 /**
  * Keeps a second pack away from the same path while one runs: two would take each other's unfinished file for their own.
- * The mark is an abstract socket (unix(7)), which the system takes away with its process, so a kill leaves nothing.
- * Where there are none (not on Linux) nothing is kept away.
+ * A kill leaves nothing that blocks.
  * @returns what gives the path free
- * @throws PACK_BUSY
+ * @throws PACK_BUSY that says who is there
  */
-export async function holdPath(out: string): Promise<() => Promise<void>> {
-  if (process.platform !== 'linux') return async () => {};
+export async function holdPath(out: string): Promise<Release> {
   const real = join(await realpath(dirname(out)), basename(out));
-  const mark = `\0sealift-pack-${createHash('sha256').update(real).digest('hex').slice(0, 40)}`;
-  const server = createServer((socket) => socket.destroy());
-  try {
-    await listening(server, mark);
-  } catch (error) {
-    if (errnoOf(error) !== 'EADDRINUSE') return async () => {};
-    throw new SealiftError('PACK_BUSY', `${out}: another pack is writing this bundle`, {
-      hint: 'wait for it to end, or choose another path with -o',
-    });
-  }
-  return () => new Promise((resolve) => server.close(() => resolve()));
+  const held = await hold(`pack ${real}`, { command: 'sealift pack' });
+  if ('release' in held) return held.release;
+  const { holder } = held;
+  throw new SealiftError('PACK_BUSY', `${out}: another pack is writing this bundle: ${holderText(holder)}`, {
+    hint: 'wait for it to end, or choose another path with -o',
+    ...(holder === 'unknown' ? {} : { details: { ...holder } }),
+  });
 }
 
 /** Removes what a pack keeps beside a bundle that is finished; nothing while another pack is writing there. */
 export async function removePartial(out: string): Promise<void> {
-  let release: () => Promise<void>;
+  let release: Release;
   try {
     release = await holdPath(out);
   } catch (error) {
@@ -134,14 +127,4 @@ export async function removePartial(out: string): Promise<void> {
   const p = pathsOf(out);
   await removeAll(p.partial, p.journal, p.oldPartial, p.oldJournal, p.replaced);
   await release();
-}
-
-function listening(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ path }, () => {
-      server.unref();
-      resolve();
-    });
-  });
 }

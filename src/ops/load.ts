@@ -9,6 +9,7 @@ import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../c
 import type { Context } from '../core/events.ts';
 import { parseReference } from '../core/reference.ts';
 import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
+import type { Release } from '../io/hold.ts';
 import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 import { chartName } from '../lock/schema.ts';
@@ -25,6 +26,7 @@ import {
   type Target,
   type TargetRun,
 } from '../target/target.ts';
+import { holdTargets } from './holds.ts';
 import { matchNames } from './names.ts';
 import { type RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
@@ -250,7 +252,7 @@ function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
  * Loads a bundle into targets: plan, then all blobs everywhere, then manifests, then names. Nothing that a user of a
  * target sees is written before every blob arrived. Failures of items and targets are in the result; running again
  * goes on.
- * @throws faults of the bundle (exit 5), TARGET_NAME_COLLISION, USAGE, ABORTED
+ * @throws faults of the bundle (exit 5), TARGET_BUSY, TARGET_NAME_COLLISION, USAGE, ABORTED
  */
 export function load(options: LoadOptions, context: Context): Promise<LoadResult> {
   return withHttp(context, async (http) => {
@@ -260,13 +262,16 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
     setMaxListeners(0, linked.signal); // Every running request of every target listens.
     let racers: Racer[] = [];
+    let release: Release = async () => {};
     try {
       if (options.receiptPath !== undefined && options.dryRun !== true) {
         await refuseUnwritable(resolve(options.receiptPath), resolve(options.bundle));
       }
       if (options.verify === true) await refuseBad(bundle, context);
       const items = matchNames(itemsOf(bundle), options.only);
-      racers = targetsOf(options, bundle, { http, context: linked }).map((target) => ({ target }));
+      const targets = targetsOf(options, bundle, { http, context: linked });
+      if (options.dryRun !== true) release = await holdTargets(targets);
+      racers = targets.map((target) => ({ target }));
       context.emit({
         type: 'phase',
         name: 'plan',
@@ -276,6 +281,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       if (options.dryRun !== true) await apply(racers, { stop, context });
     } finally {
       await Promise.all(racers.map((r) => r.run?.close()));
+      await release();
       await bundle.close();
     }
     const result = resultOf(bundle, { racers, options, start, end: context.now() });

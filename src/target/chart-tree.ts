@@ -47,6 +47,7 @@ export function chartTreeTarget(options: ChartTreeOptions): Target {
   return {
     kind: 'chart-tree',
     name: `chart tree ${options.dir}`,
+    folder: options.dir,
     accepts: (item) => item.kind === 'chart',
     plan: (items, run) => planTrees(items, { ...options, ...run }),
   };

@@ -36,6 +36,7 @@ export function filesTarget(options: FilesOptions): Target {
   return {
     kind: 'files',
     name: `files ${options.dir}`,
+    folder: options.dir,
     accepts: (item) => item.kind === 'file',
     plan: (items, run) => planFiles(items, { ...options, ...run }),
   };

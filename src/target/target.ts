@@ -100,6 +100,8 @@ export interface Target {
   readonly kind: 'registry' | 'containerd' | 'chart-tree' | 'files';
   /** For people and for the receipt: `registry 10.0.0.1:5000/prefix`, `containerd /run/x.sock k8s.io`. */
   readonly name: string;
+  /** Of a target that is a folder: its path. */
+  readonly folder?: string;
   accepts(item: Item): boolean;
   /**
    * Asks what is there. Writes nothing.

@@ -1,9 +1,18 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
+import { SealiftError } from '../core/errors.ts';
 import { MEDIA } from '../core/media.ts';
-import { type ChartLock, chartName, type FileLock, type ImageLock, type Lock } from '../lock/schema.ts';
+import {
+  type ChartLock,
+  chartName,
+  type FileLock,
+  type ImageLock,
+  type Lock,
+  type ReferrerLock,
+} from '../lock/schema.ts';
 import { EMPTY_CONFIG, fileArtifact } from '../oci/artifact.ts';
 import { collectGraph, type Graph, type GraphNode } from '../oci/graph.ts';
+import { parseManifest } from '../oci/manifest.ts';
 import type { Artifact } from './plan.ts';
 
 /** Reads the verified bytes of a manifest or index of one locked artifact. */
@@ -21,8 +30,68 @@ export function keepOf(image: ImageLock): (child: Descriptor) => boolean {
 
 export async function imageArtifact(image: ImageLock, read: ReadManifest): Promise<Artifact> {
   const root: Descriptor = { mediaType: image.mediaType, digest: image.digest, size: image.size };
-  const graph = await collectGraph(root, { read: (d) => read(d, { image }), keep: keepOf(image) });
+  const graph = await collectGraph(root, {
+    read: (d) => read(d, { image }),
+    keep: keepOf(image),
+    foreignLayers: image.foreignLayers === true,
+  });
+  checkSubjects(image, graph);
   return { kind: 'image', name: image.ref, root, graph };
+}
+
+/** Everything that travels with an image is about something that is carried. @throws OCI_MANIFEST_INVALID */
+function checkSubjects(image: ImageLock, graph: Graph): void {
+  const referrers = image.referrers ?? [];
+  const about = (subject: Digest): boolean => {
+    const kind = graph.nodes.get(subject)?.kind;
+    return kind === 'index' || kind === 'manifest' || referrers.some((r) => r.digest === subject);
+  };
+  const stray = referrers.find((r) => !about(r.subject));
+  if (stray === undefined) return;
+  throw new SealiftError(
+    'OCI_MANIFEST_INVALID',
+    `${image.ref}: ${stray.digest} is about ${stray.subject}, which is not carried`,
+  );
+}
+
+/** The name of a referrer among the artifacts of a bundle. */
+export function referrerName(image: ImageLock, digest: Digest): string {
+  return `${image.ref} ${digest}`;
+}
+
+/**
+ * What is about an image, with everything below it. One that is found by its own `subject` must name the one that the
+ * lock says; one that is found by its tag need not name any.
+ */
+async function referrerArtifact(
+  image: ImageLock,
+  referrer: ReferrerLock,
+  read: ReadManifest,
+): Promise<Artifact> {
+  const { mediaType, digest, size, subject, tag } = referrer;
+  const root: Descriptor = { mediaType, digest, size };
+  const graph = await collectGraph(root, { read: (d) => read(d, { image }) });
+  if (tag === undefined) {
+    const stated = parseManifest(await read(root, { image }), root).subject?.digest;
+    if (stated !== subject) {
+      throw new SealiftError(
+        'OCI_MANIFEST_INVALID',
+        `${image.ref}: the referrer ${digest} is about ${stated ?? 'nothing'}, the lock says ${subject}`,
+      );
+    }
+  }
+  return { kind: 'referrer', name: referrerName(image, digest), root, graph };
+}
+
+/** Each referrer of an image once, whatever ways lead to it. */
+function referrersOf(image: ImageLock): ReferrerLock[] {
+  const once = new Map<Digest, ReferrerLock>();
+  for (const referrer of image.referrers ?? []) {
+    // What must be proved stands first: an entry without a tag.
+    const known = once.get(referrer.digest);
+    if (known === undefined || known.tag !== undefined) once.set(referrer.digest, referrer);
+  }
+  return [...once.values()];
 }
 
 /** Built from a list of nodes, children first. */
@@ -94,5 +163,11 @@ export function artifactJobs(lock: Lock, read: ReadManifest): ArtifactJob[] {
     ...lock.images.map((image) => ({ name: image.ref, read: () => imageArtifact(image, read) })),
     ...lock.charts.map((chart) => ({ name: chartName(chart), read: () => chartArtifactOf(chart, read) })),
     ...lock.files.map((file) => ({ name: file.name, read: async () => fileArtifactOf(file).artifact })),
+    ...lock.images.flatMap((image) =>
+      referrersOf(image).map((referrer) => ({
+        name: referrerName(image, referrer.digest),
+        read: () => referrerArtifact(image, referrer, read),
+      })),
+    ),
   ];
 }

@@ -20,10 +20,10 @@ export const DOCUMENTS: readonly string[] = [
 export const B3SUMS = 'B3SUMS';
 export const SIGNATURE = 'B3SUMS.minisig';
 
-/** What a bundle carries under one name: an image, a chart or a file with everything below it. */
+/** What a bundle carries under one name: an image, a chart, a file or what is about an image, with everything below it. */
 export interface Artifact {
-  readonly kind: 'image' | 'chart' | 'file';
-  /** The name in the lock: an image's name, `chart-1.2.3`, a file's name. */
+  readonly kind: 'image' | 'chart' | 'file' | 'referrer';
+  /** The name in the lock: an image's name, `chart-1.2.3`, a file's name; of a referrer its image and its digest. */
   readonly name: string;
   readonly root: Descriptor;
   readonly graph: Graph;
@@ -147,9 +147,9 @@ function sealiftJson(lock: Lock, facts: { lock: Digest; size: number; entries: n
   return Buffer.from(`${JSON.stringify(body, null, 2)}\n`);
 }
 
-/** The artifacts in bundle order: images, charts, files, each by name. */
+/** The artifacts in bundle order: images, charts, files, referrers, each by name. */
 export function sortArtifacts(artifacts: readonly Artifact[]): Artifact[] {
-  const rank = { image: 0, chart: 1, file: 2 };
+  const rank = { image: 0, chart: 1, file: 2, referrer: 3 };
   return [...artifacts].sort(
     (a, b) => rank[a.kind] - rank[b.kind] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );

@@ -10,6 +10,10 @@ export interface Descriptor {
   readonly platform?: Platform;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly artifactType?: string;
+  /** Where else the content is (image-spec descriptor.md); of layers that registries need not hold. */
+  readonly urls?: readonly string[];
+  /** The content itself, base64, when the descriptor embeds it; checked against digest and size. */
+  readonly data?: string;
 }
 
 /** Annotation keys that Sealift reads or writes. */

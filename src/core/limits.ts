@@ -12,6 +12,12 @@ export const LIMITS = {
   indexChildren: 10_000,
   indexDepth: 4,
   layersPerManifest: 4_096,
+  /** Signatures, attestations and other referrers that travel with one image, how deep they are followed, and pages of one list. */
+  referrers: 1_000,
+  referrerDepth: 4,
+  referrerPages: 100,
+  /** Addresses of one foreign layer. */
+  foreignUrls: 16,
   /** Tags of one repository that are listed. */
   tags: 100_000,
   /** A token server's answer. */

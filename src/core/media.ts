@@ -33,7 +33,9 @@ export function isIndexType(mediaType: string): boolean {
 }
 
 export function isManifestType(mediaType: string): boolean {
-  return mediaType === MEDIA.ociManifest || mediaType === MEDIA.dockerManifest;
+  return (
+    mediaType === MEDIA.ociManifest || mediaType === MEDIA.dockerManifest || mediaType === MEDIA.ociArtifact
+  );
 }
 
 export function isSchema1Type(mediaType: string): boolean {

@@ -1,6 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
 import { type Platform, parsePlatform, platformMatches } from '../core/platform.ts';
+import { INCLUDES, type Include } from '../core/referrer.ts';
 import {
   type ChartLock,
   type ChartSource,
@@ -18,6 +19,10 @@ export interface WantedImage {
   readonly digest?: Digest;
   /** `os/architecture[/variant]`, or every platform. */
   readonly platforms: readonly string[] | 'all';
+  /** What shall travel with it; default everything. */
+  readonly include?: readonly Include[];
+  /** Whether foreign layers are carried; where the manifest does not say, the lock decides. */
+  readonly foreignLayers?: boolean;
   /** What `usedBy` must say. */
   readonly origins: readonly string[];
   readonly position?: Position;
@@ -137,6 +142,19 @@ function platformDifference(wanted: WantedImage, locked: ImageLock): string[] {
 function digestDifference(wanted: WantedImage, locked: ImageLock): string[] {
   if (wanted.digest === undefined || wanted.digest === locked.digest) return [];
   return [`asks for ${wanted.digest}, the lock has ${locked.digest}`];
+}
+
+function includeDifference(wanted: WantedImage, locked: ImageLock): string[] {
+  const [now, then] = [wanted.include ?? INCLUDES, locked.include ?? INCLUDES];
+  if (sameSet(now, then)) return [];
+  const list = (kinds: readonly Include[]): string => kinds.join(', ') || 'nothing';
+  return [`asks to include ${list(now)}, the lock has ${list(then)}`];
+}
+
+function foreignDifference(wanted: WantedImage, locked: ImageLock): string[] {
+  if (wanted.foreignLayers === undefined || wanted.foreignLayers === (locked.foreignLayers === true))
+    return [];
+  return [wanted.foreignLayers ? 'asks for its foreign layers' : 'no longer asks for its foreign layers'];
 }
 
 function usedByDifference(wanted: readonly string[], locked: readonly string[]): string[] {
@@ -293,7 +311,12 @@ export function checkLock(lock: Lock, wanted: Wanted): CheckResult {
       const digest = digestDifference(w, l);
       if (digest.length === 0) pinned.add(l.ref);
       return {
-        content: [...digest, ...platformDifference(w, l)],
+        content: [
+          ...digest,
+          ...platformDifference(w, l),
+          ...includeDifference(w, l),
+          ...foreignDifference(w, l),
+        ],
         beside: usedByDifference(w.origins, l.usedBy),
       };
     },

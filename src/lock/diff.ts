@@ -6,6 +6,7 @@ import {
   type FileLock,
   type ImageLock,
   type Lock,
+  type ReferrerLock,
 } from './schema.ts';
 import { compareBytes } from './write.ts';
 
@@ -68,6 +69,11 @@ function dependencyText(d: ChartDependency): string {
   return `${plain(d.name)} ${plain(d.version)}${alias} ${d.from} from ${plain(d.repository)}${archive}`;
 }
 
+function referrerText(r: ReferrerLock): string {
+  const what = r.tag ?? `about ${r.subject}`;
+  return `${r.digest} ${what}${r.artifactType === undefined ? '' : ` ${plain(r.artifactType)}`}`;
+}
+
 function imageItem(image: ImageLock): Item {
   const at = image.ref.indexOf('@');
   const named = at < 0 ? image.ref : image.ref.slice(0, at);
@@ -85,6 +91,9 @@ function imageItem(image: ImageLock): Item {
       manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
         ', ',
       ),
+      ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
+      ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
+      ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),
       size: String(image.size),
       usedBy: image.usedBy.map(plain).join(', '),
     },

@@ -1,9 +1,9 @@
 import type { z } from 'zod';
 import { errorOf, type Fault, fault, type Position, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { chartName, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
+import { chartName, type ImageLock, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
 import { type Marks, RESTORE_HINT, readPlain } from './text.ts';
-import { formatLock, LOCK_HEADER } from './write.ts';
+import { formatLock, LOCK_HEADER, referrerKey } from './write.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -140,6 +140,19 @@ function nested(names: readonly string[]): Repeated[] {
   });
 }
 
+/** Referrers that are there twice, or that are about themselves. */
+function referrerFaults(image: ImageLock, at: number): Repeated[] {
+  const seen = new Set<string>();
+  return (image.referrers ?? []).flatMap((referrer, i) => {
+    const key = referrerKey(referrer);
+    const why = seen.has(key) ? 'is there twice' : 'is about itself';
+    const bad = seen.has(key) || referrer.digest === referrer.subject;
+    seen.add(key);
+    const path = ['images', at, 'referrers', i, 'digest'];
+    return bad ? [{ path, message: `images[${at}].referrers[${i}]: ${referrer.digest} ${why}` }] : [];
+  });
+}
+
 function entryFaults(lock: Lock, source: Source): Fault[] {
   const files = lock.files.map((f) => f.name);
   const found = [
@@ -151,6 +164,7 @@ function entryFaults(lock: Lock, source: Source): Fault[] {
     ...repeats(lock.charts.map(chartName), 'charts', 'name'),
     ...repeats(files, 'files', 'name'),
     ...nested(files),
+    ...lock.images.flatMap(referrerFaults),
   ];
   if (found.length === 0) return [];
   const placeOf = placesOf(source);

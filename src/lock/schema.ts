@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { imageName, isRepository, parseReference } from '../core/reference.ts';
+import { attachedTags, type Include } from '../core/referrer.ts';
 
 /** The version of the format that this program writes and the highest that it reads. */
 export const LOCK_VERSION = 1;
@@ -13,6 +14,16 @@ export interface BlobLock {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
+}
+
+/** A signature, attestation or other manifest about an image that travels with it (registry.md 1.5). */
+export interface ReferrerLock extends BlobLock {
+  /** What it is about: a carried manifest or index of the image, or another of its referrers. */
+  readonly subject: Digest;
+  /** What it says it is; absent where only its tag was asked for. */
+  readonly artifactType?: string;
+  /** cosign's tag for the subject, under which it is found; without one its own `subject` says what it is about. */
+  readonly tag?: string;
 }
 
 /** An image as decided by `lock`. */
@@ -30,6 +41,12 @@ export interface ImageLock {
   readonly platforms: Readonly<Record<string, Digest>>;
   /** Carried manifests without a usable platform, such as attestations; sorted. */
   readonly others: readonly Digest[];
+  /** What shall travel with it, in the order of `INCLUDES`; absent: everything. */
+  readonly include?: readonly Include[];
+  /** What travels with it, by subject, tag and digest; absent when there is none. */
+  readonly referrers?: readonly ReferrerLock[];
+  /** Layers that registries need not hold are carried; absent: they are left out. */
+  readonly foreignLayers?: true;
   /** Why it is there: `sealift.yaml`, `imagelists/x.txt`, or `<chart>-<version>`; sorted, at least one. */
   readonly usedBy: readonly string[];
 }
@@ -195,6 +212,24 @@ const localPath = text(isLocalPath, 'a relative path');
 const usedBy = z.array(free.min(1)).min(1, { error: 'an empty list' });
 const blob = z.strictObject({ mediaType, digest, size });
 
+const referrer = z
+  .strictObject({
+    digest,
+    mediaType,
+    size,
+    subject: digest,
+    artifactType: free.min(1).exactOptional(),
+    tag: z.string().exactOptional(),
+  })
+  .refine((r) => r.tag === undefined || attachedTags(r.subject).includes(r.tag), {
+    path: ['tag'],
+    error: 'not a tag of cosign for the subject',
+  });
+
+const include = z
+  .array(z.enum(['signatures', 'referrers']))
+  .max(1, { error: 'not written when everything is included' });
+
 const image = z.strictObject({
   ref: text(isImageName, 'the full name of an image'),
   digest,
@@ -203,6 +238,9 @@ const image = z.strictObject({
   allPlatforms: z.boolean(),
   platforms: z.record(text(matching(PLATFORM), 'a platform'), digest),
   others: z.array(digest),
+  include: include.exactOptional(),
+  referrers: z.array(referrer).min(1, { error: 'an empty list' }).exactOptional(),
+  foreignLayers: z.literal(true).exactOptional(),
   usedBy,
 });
 

@@ -6,6 +6,7 @@ import type {
   FileLock,
   ImageLock,
   Lock,
+  ReferrerLock,
 } from './schema.ts';
 import { type Plain, writePlain } from './text.ts';
 
@@ -43,6 +44,24 @@ function by<T>(...facts: readonly ((item: T) => string)[]): (a: T, b: T) => numb
   };
 }
 
+/** What two entries must not have in common. */
+export function referrerKey(referrer: ReferrerLock): string {
+  return `${referrer.subject} ${referrer.tag ?? ''} ${referrer.digest}`;
+}
+
+function plainReferrers(referrers: readonly ReferrerLock[]): Plain[] {
+  return referrers
+    .toSorted(by(referrerKey))
+    .map(({ digest, mediaType, size, subject, artifactType, tag }) => ({
+      digest,
+      mediaType,
+      size,
+      subject,
+      ...(artifactType === undefined ? {} : { artifactType }),
+      ...(tag === undefined ? {} : { tag }),
+    }));
+}
+
 function plainImage(image: ImageLock): Plain {
   const platforms = Object.entries(image.platforms).sort(by(([platform]) => platform));
   return {
@@ -53,6 +72,9 @@ function plainImage(image: ImageLock): Plain {
     allPlatforms: image.allPlatforms,
     platforms: Object.fromEntries(platforms),
     others: sortedSet(image.others),
+    ...(image.include === undefined ? {} : { include: image.include }),
+    ...(image.referrers === undefined ? {} : { referrers: plainReferrers(image.referrers) }),
+    ...(image.foreignLayers === undefined ? {} : { foreignLayers: image.foreignLayers }),
     usedBy: sortedSet(image.usedBy),
   };
 }

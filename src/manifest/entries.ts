@@ -4,12 +4,14 @@ import { digestOfHex } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
 import { type Platform, parsePlatform } from '../core/platform.ts';
 import { parseReference } from '../core/reference.ts';
+import { type Include, sortIncludes } from '../core/referrer.ts';
 import type { YamlText } from '../io/yaml.ts';
 import { describe, faultAt, faultsOfIssues } from './faults.ts';
 import type { ListPattern } from './lists.ts';
 import type { AskedImage, ManifestChart, ManifestFile } from './merge.ts';
 import {
   imageObject,
+  includeList,
   ociChart,
   pathChart,
   pathFile,
@@ -72,6 +74,16 @@ export function platformsOf(value: unknown): readonly Platform[] | 'all' | undef
   return parsed.data === 'all' ? 'all' : parsed.data.map(parsePlatform);
 }
 
+/** What travels along, of a manifest or an entry; undefined where nothing (or nothing right) is written. */
+export function includeOf(value: unknown): readonly Include[] | undefined {
+  const parsed = includeList.safeParse(value);
+  return parsed.success ? sortIncludes(parsed.data) : undefined;
+}
+
+function askedImage(text: string, more: Omit<AskedImage, 'ref' | 'text'>): AskedImage {
+  return { ref: parseReference(text), text, ...more };
+}
+
 /** The entries of `images`; `origin` is the name of the manifest's file. */
 export function readImages(reading: Reading, origin: string): AskedImage[] {
   return listOf(reading, 'images').flatMap((entry, i) => {
@@ -80,27 +92,29 @@ export function readImages(reading: Reading, origin: string): AskedImage[] {
     if (typeof entry === 'string') {
       const wrong = isReferenceText(entry);
       if (wrong === undefined) {
-        return [{ ref: parseReference(entry), text: entry, platforms: undefined, origin, position }];
+        return [askedImage(entry, { platforms: undefined, origin, position })];
       }
       const at = { yaml: reading.yaml, path };
       reading.faults.push(faultAt(at, `images[${i}]: ${wrong.message}`, { hint: wrong.hint }));
       return [];
     }
     if (!isMap(entry)) {
-      const message = `images[${i}]: expected an image reference, or {ref, platforms}, found ${describe(entry)}`;
+      const message = `images[${i}]: expected an image reference, or {ref, platforms, include, foreignLayers}, found ${describe(entry)}`;
       reading.faults.push(faultAt({ yaml: reading.yaml, path }, message));
       return [];
     }
     const image = checked(imageObject, entry, { reading, path });
     if (image === undefined) return [];
+    const include = includeOf(image.include);
+    const { foreignLayers } = image;
     return [
-      {
-        ref: parseReference(image.ref),
-        text: image.ref,
+      askedImage(image.ref, {
         platforms: platformsOf(image.platforms),
+        ...(include === undefined ? {} : { include }),
+        ...(foreignLayers === undefined ? {} : { foreignLayers }),
         origin,
         position,
-      },
+      }),
     ];
   });
 }

@@ -2,9 +2,11 @@ import { basename } from 'node:path';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { Platform } from '../core/platform.ts';
+import { INCLUDES } from '../core/referrer.ts';
 import { readFileLimited } from '../io/files.ts';
 import { parseYaml, type YamlText } from '../io/yaml.ts';
 import {
+  includeOf,
   isMap,
   platformsOf,
   type Reading,
@@ -122,7 +124,8 @@ export async function loadManifest(
     ...lists.images.map((image) => ({ ...image, platforms: undefined })),
   ];
   const platforms = platformsOf(reading.root.platforms) ?? 'all';
-  const images = mergeImages(asked, platforms);
+  const include = includeOf(reading.root.include) ?? INCLUDES;
+  const images = mergeImages(asked, { platforms, include });
   const charts = mergeCharts(readCharts(reading));
   const files = mergeFiles(readFiles(reading));
   const registries = readRegistries(reading);

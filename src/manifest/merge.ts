@@ -2,6 +2,7 @@ import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
 import { formatPlatform, type Platform } from '../core/platform.ts';
 import { imageName, type Reference } from '../core/reference.ts';
+import type { Include } from '../core/referrer.ts';
 
 /** One image of a manifest, all entries that name it united. */
 export interface ManifestImage {
@@ -10,6 +11,10 @@ export interface ManifestImage {
   /** As first written. */
   readonly text: string;
   readonly platforms: readonly Platform[] | 'all';
+  /** What travels with it, in the fixed order. */
+  readonly include: readonly Include[];
+  /** Whether foreign layers are carried; undefined where the manifest does not say. */
+  readonly foreignLayers?: boolean;
   /** The files that ask for it: `sealift.yaml`, `imagelists/x.txt`; sorted. */
   readonly origins: readonly string[];
   readonly position: Position;
@@ -64,6 +69,8 @@ export interface AskedImage {
   readonly text: string;
   /** Undefined where the entry leaves it to the manifest's default. */
   readonly platforms: readonly Platform[] | 'all' | undefined;
+  readonly include?: readonly Include[];
+  readonly foreignLayers?: boolean;
   readonly origin: string;
   readonly position: Position;
 }
@@ -90,6 +97,13 @@ function platformsText(platforms: readonly Platform[] | 'all'): string {
   return platforms === 'all' ? 'all' : [...new Set(platforms.map(formatPlatform))].sort().join(', ');
 }
 
+/** What an entry may say about an image beside its name, each as one comparable word. */
+const WISHES: readonly (readonly [string, (entry: AskedImage) => string | undefined])[] = [
+  ['platforms', (e) => (e.platforms === undefined ? undefined : platformsText(e.platforms))],
+  ['include', (e) => (e.include === undefined ? undefined : e.include.join(', ') || 'nothing')],
+  ['foreignLayers', (e) => (e.foreignLayers === undefined ? undefined : String(e.foreignLayers))],
+];
+
 function imageConflicts(first: AskedImage, next: AskedImage): Fault[] {
   const name = imageName(first.ref);
   const faults: Fault[] = [];
@@ -99,17 +113,11 @@ function imageConflicts(first: AskedImage, next: AskedImage): Fault[] {
       conflict(next.position, first.position, `image ${name} is pinned to ${b} here and to ${a} elsewhere`),
     );
   }
-  if (first.platforms !== undefined && next.platforms !== undefined) {
-    const [here, there] = [platformsText(next.platforms), platformsText(first.platforms)];
-    if (here !== there) {
-      faults.push(
-        conflict(
-          next.position,
-          first.position,
-          `image ${name} is asked for with platforms ${here} here and ${there} elsewhere`,
-        ),
-      );
-    }
+  for (const [what, textOf] of WISHES) {
+    const [here, there] = [textOf(next), textOf(first)];
+    if (here === undefined || there === undefined || here === there) continue;
+    const message = `image ${name} is asked for with ${what} ${here} here and ${there} elsewhere`;
+    faults.push(conflict(next.position, first.position, message));
   }
   return faults;
 }
@@ -117,7 +125,7 @@ function imageConflicts(first: AskedImage, next: AskedImage): Fault[] {
 /** Unites entries that name the same image; two that contradict are MANIFEST_CONFLICT with both places. */
 export function mergeImages(
   asked: readonly AskedImage[],
-  defaultPlatforms: readonly Platform[] | 'all',
+  defaults: { readonly platforms: readonly Platform[] | 'all'; readonly include: readonly Include[] },
 ): Merged<ManifestImage> {
   const faults: Fault[] = [];
   const groups = new Map<string, { first: AskedImage; origins: Set<string> }>();
@@ -131,6 +139,7 @@ export function mergeImages(
     group.origins.add(entry.origin);
     const digest = group.first.ref.digest ?? entry.ref.digest;
     group.first = {
+      ...entry,
       ...group.first,
       ref: { ...group.first.ref, ...(digest === undefined ? {} : { digest }) },
       platforms: group.first.platforms ?? entry.platforms,
@@ -139,7 +148,9 @@ export function mergeImages(
   const entries = [...groups.values()].map(({ first, origins }) => ({
     ref: first.ref,
     text: first.text,
-    platforms: first.platforms ?? defaultPlatforms,
+    platforms: first.platforms ?? defaults.platforms,
+    include: first.include ?? defaults.include,
+    ...(first.foreignLayers === undefined ? {} : { foreignLayers: first.foreignLayers }),
     origins: [...origins].sort(),
     position: first.position,
   }));

@@ -46,6 +46,14 @@ export const platformList = z
   })
   .meta({ description: 'Platforms to carry: a list such as [linux/amd64], or all' });
 
+/** What travels with an image. */
+export const includeList = z
+  .array(z.enum(['signatures', 'referrers'], { error: 'expected signatures or referrers' }))
+  .meta({
+    description:
+      'What travels with an image: signatures (tags of cosign) and referrers (manifests whose subject it is). Default both; [] is nothing',
+  });
+
 const values = z
   .array(text(isLocalPath, 'A values file, relative to the manifest'))
   .nullish()
@@ -54,14 +62,19 @@ const values = z
 export const imageObject = z.strictObject({
   ref: text(isReferenceText, 'Image reference: [host[:port]/]name[:tag][@digest]'),
   platforms: platformList.optional(),
+  include: includeList.optional(),
+  foreignLayers: z.boolean().optional().meta({
+    description:
+      'Fetch and carry layers whose publisher asks that registries do not hold them (Windows); default false',
+  }),
 });
 
 /** One entry of `images`. */
 export const imageEntry = z
   .union([text(isReferenceText, 'Image reference: [host[:port]/]name[:tag][@digest]'), imageObject], {
-    error: 'expected an image reference, or {ref, platforms}',
+    error: 'expected an image reference, or {ref, platforms, include, foreignLayers}',
   })
-  .meta({ description: 'An image, by its reference or as {ref, platforms}' });
+  .meta({ description: 'An image, by its reference or as {ref, platforms, …}' });
 
 const chartName = text(isChartName, 'Name of the chart');
 const chartVersion = text(isChartVersion, 'Exact version of the chart', AS_WRITTEN);
@@ -161,6 +174,7 @@ export const manifestSchema = z
     name: text(isBundleName, 'Name of the bundle'),
     version: text(isBundleVersion, 'Version of the bundle', AS_WRITTEN),
     platforms: platformList.optional(),
+    include: includeList.optional(),
     images: z.array(imageEntry).nullish().meta({ description: 'Images to carry' }),
     imageLists: z
       .array(text(isListPattern, 'A file or a pattern such as imagelists/*.txt'))

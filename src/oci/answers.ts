@@ -116,3 +116,11 @@ export function parseTags(bytes: Buffer, what: string): string[] {
   if (!Array.isArray(body.tags)) throw invalid();
   return body.tags.filter((t): t is string => typeof t === 'string' && isTag(t));
 }
+
+/** Where the next page of a list is: the query of a `Link: <…>; rel="next"`, undefined at the end. */
+export function nextQuery(link: string | undefined, url: URL): string | undefined {
+  const target = /<([^<>]*)>\s*;\s*rel="?next/i.exec(link ?? '')?.[1];
+  if (target === undefined || !URL.canParse(target, url.href)) return undefined;
+  const { search } = new URL(target, url);
+  return search === '' || search === url.search ? undefined : search;
+}

@@ -2,7 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { isIndexType, isManifestType } from '../core/media.ts';
+import { isForeignLayer, isIndexType, isManifestType } from '../core/media.ts';
 import { parseManifest } from './manifest.ts';
 
 export type NodeKind = 'index' | 'manifest' | 'config' | 'blob';
@@ -15,6 +15,8 @@ export interface GraphNode {
   readonly children: readonly Descriptor[];
   /** Children that an index names and that were left out (other platforms). */
   readonly left: readonly Descriptor[];
+  /** Layers that registries need not hold and that were left out; absent when there are none. */
+  readonly foreign?: readonly Descriptor[];
 }
 
 /** A content graph. `nodes` is ordered: children before parents, the root last. */
@@ -31,6 +33,8 @@ export interface CollectOptions {
    * them, and containerd reads them whatever platform it looks for.
    */
   readonly keep?: (child: Descriptor) => boolean;
+  /** Carry foreign layers too; default false, because registries seldom have them and their publishers ask for that. */
+  readonly foreignLayers?: boolean;
 }
 
 /** Most nodes have no children: one empty list serves all of them. */
@@ -79,9 +83,12 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
     const parsed = parseManifest(await options.read(descriptor), descriptor);
     if (parsed.kind === 'manifest') {
       if (parsed.config !== undefined) leaf(parsed.config, 'config');
-      for (const layer of parsed.layers) leaf(layer, 'blob');
-      const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...parsed.layers];
-      add({ descriptor, kind: 'manifest', children, left: NONE });
+      const foreign = parsed.layers.filter((l) => !options.foreignLayers && isForeignLayer(l.mediaType));
+      const layers = parsed.layers.filter((l) => !foreign.includes(l));
+      for (const layer of layers) leaf(layer, 'blob');
+      const children = [...(parsed.config === undefined ? [] : [parsed.config]), ...layers];
+      const without = foreign.length === 0 ? {} : { foreign };
+      add({ descriptor, kind: 'manifest', children, left: NONE, ...without });
       return;
     }
     const children: Descriptor[] = [];
@@ -104,4 +111,13 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
 export function isSparse(graph: Graph): boolean {
   for (const node of graph.nodes.values()) if (node.left.length > 0) return true;
   return false;
+}
+
+/** The foreign layers that a graph was collected without, each once. */
+export function foreignLayers(graph: Graph): Descriptor[] {
+  const found = new Map<Digest, Descriptor>();
+  for (const node of graph.nodes.values()) {
+    for (const layer of node.foreign ?? []) found.set(layer.digest, layer);
+  }
+  return [...found.values()];
 }

@@ -1,15 +1,17 @@
 import type { Descriptor } from '../core/descriptor.ts';
-import { isDigest } from '../core/digest.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { isIndexType, isManifestType, isSchema1Type, MEDIA } from '../core/media.ts';
 import type { Platform } from '../core/platform.ts';
+import { digestOf } from '../io/verify.ts';
 
 /** What a manifest or an index says, checked. The bytes themselves are what is stored and sent. */
 export type ParsedManifest = Said &
   (
     | {
         readonly kind: 'manifest';
+        /** undefined in the withdrawn artifact manifest alone. */
         readonly config: Descriptor | undefined;
         readonly layers: readonly Descriptor[];
       }
@@ -50,27 +52,70 @@ function parsePlatformOf(value: unknown): Platform | undefined {
   };
 }
 
+const OTHER_DIGEST = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):[a-zA-Z0-9=_-]+$/;
+
+/** Names an algorithm that is not ours, rather than calling the digest malformed (image-spec descriptor.md, "Digests"). */
+function parseDigestOf(value: unknown, where: string): Digest {
+  if (typeof value === 'string' && isDigest(value)) return value;
+  const text = String(value).slice(0, 90);
+  const algorithm = OTHER_DIGEST.exec(text)?.[1];
+  if (algorithm === undefined || algorithm === 'sha256') {
+    throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: "${text}" is not a sha256 digest`);
+  }
+  throw new SealiftError(
+    'CONTENT_UNSUPPORTED',
+    `${where}: the digest algorithm ${algorithm} is not supported`,
+    {
+      hint: 'Sealift carries content by its sha256, as registries keep it: push the image again with sha256 digests',
+    },
+  );
+}
+
+/** The content that a descriptor embeds, decoded (image-spec descriptor.md, "data"); undefined when it embeds none. */
+export function embeddedBytes(descriptor: Descriptor): Buffer | undefined {
+  return descriptor.data === undefined ? undefined : Buffer.from(descriptor.data, 'base64');
+}
+
+/** Embedded content that is not what digest and size say would let two readers see two things. */
+function checkData(descriptor: Descriptor, where: string): void {
+  const bytes = embeddedBytes(descriptor);
+  if (bytes === undefined) return;
+  if (bytes.length === descriptor.size && digestOf(bytes) === descriptor.digest) return;
+  throw new SealiftError(
+    'OCI_MANIFEST_INVALID',
+    `${where}: its data is not the content of ${descriptor.digest}`,
+  );
+}
+
+function parseUrls(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  return value.filter((u): u is string => typeof u === 'string').slice(0, LIMITS.foreignUrls);
+}
+
 function parseDescriptor(value: unknown, where: string): Descriptor {
   const bad = (why: string): SealiftError => new SealiftError('OCI_MANIFEST_INVALID', `${where}: ${why}`);
   if (!isObject(value)) throw bad('not a descriptor');
-  const { mediaType, digest, size } = value;
+  const { mediaType, size } = value;
   if (typeof mediaType !== 'string' || mediaType === '') throw bad('descriptor without mediaType');
-  if (typeof digest !== 'string' || !isDigest(digest)) {
-    throw bad(`"${String(digest).slice(0, 90)}" is not a sha256 digest`);
-  }
+  const digest = parseDigestOf(value.digest, where);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
     throw bad(`"${String(size).slice(0, 40)}" is not a size in bytes`);
   }
   const platform = parsePlatformOf(value.platform);
   const annotations = stringMap(value.annotations);
-  return {
+  const urls = parseUrls(value.urls);
+  const descriptor: Descriptor = {
     mediaType,
     digest,
     size,
     ...(platform === undefined ? {} : { platform }),
     ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
     ...(typeof value.artifactType === 'string' ? { artifactType: value.artifactType } : {}),
+    ...(urls.length === 0 ? {} : { urls }),
+    ...(typeof value.data === 'string' && value.data !== '' ? { data: value.data } : {}),
   };
+  checkData(descriptor, where);
+  return descriptor;
 }
 
 function parseList(value: unknown, where: string, limit: number): Descriptor[] {
@@ -91,6 +136,7 @@ export function sniffMediaType(body: Json): string | undefined {
   if (body.schemaVersion === 1) return MEDIA.dockerSchema1;
   if (Array.isArray(body.manifests)) return MEDIA.ociIndex;
   if (isObject(body.config) && Array.isArray(body.layers)) return MEDIA.ociManifest;
+  if (Array.isArray(body.blobs)) return MEDIA.ociArtifact;
   return undefined;
 }
 
@@ -112,7 +158,8 @@ function checkKind(body: Json, mediaType: string, where: string): void {
       hint: 'schema 1 was retired in 2017: push the image again with a current tool, or use a newer tag',
     });
   }
-  if (body.manifests !== undefined && (body.layers !== undefined || body.config !== undefined)) {
+  const isManifest = ['layers', 'config', 'blobs'].some((key) => body[key] !== undefined);
+  if (body.manifests !== undefined && isManifest) {
     throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: both an index and a manifest`);
   }
   if (typeof body.mediaType === 'string' && body.mediaType !== mediaType) {
@@ -131,7 +178,8 @@ function checkKind(body: Json, mediaType: string, where: string): void {
 /**
  * Reads a manifest or index whose bytes were already verified against `descriptor.digest`.
  * Rules: registry.md 1.3 "Media type" (a body that is both index and manifest is refused, CVE-2021-41190; schema 1 is
- * refused by name; `mediaType` in the body must agree).
+ * refused by name; `mediaType` in the body must agree). The withdrawn artifact manifest (image-spec 1.1.0-rc2) is read as a
+ * manifest without config whose layers are its blobs.
  * @throws OCI_MANIFEST_INVALID, CONTENT_UNSUPPORTED
  */
 export function parseManifest(
@@ -156,6 +204,10 @@ export function parseManifest(
     }
     const manifests = parseList(body.manifests, `${where} manifests`, LIMITS.indexChildren);
     return { kind: 'index', ...said, manifests };
+  }
+  if (mediaType === MEDIA.ociArtifact) {
+    const layers = parseList(body.blobs, `${where} blobs`, LIMITS.layersPerManifest);
+    return { kind: 'manifest', ...said, config: undefined, layers };
   }
   if (body.config === undefined || body.layers === undefined) {
     throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: a manifest without config or layers`);

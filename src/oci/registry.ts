@@ -3,14 +3,16 @@ import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { MANIFEST_ACCEPT } from '../core/media.ts';
+import { isIndexType, isManifestType, MANIFEST_ACCEPT } from '../core/media.ts';
+import { referrersTag } from '../core/referrer.ts';
 import { errorText, type HttpClient, type HttpResponse } from '../io/http.ts';
 import { isNetworkError } from '../io/network-errors.ts';
 import { resumableBytes } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
-import { parseTags } from './answers.ts';
+import { nextQuery, parseTags } from './answers.ts';
 import type { ReadOptions } from './content.ts';
 import { manifestMediaType } from './manifest.ts';
+import { askReferrers, listedReferrers } from './referrers.ts';
 import { createUploader, mountBlob, type Uploader } from './uploads.ts';
 import { type HostConfig, RegistryWire } from './wire.ts';
 
@@ -28,12 +30,17 @@ export interface ManifestContent {
   readonly bytes: Buffer;
 }
 
-/** Where the next page of a list is: the query of a `Link: <…>; rel="next"`, undefined at the end. */
-function nextQuery(link: string | undefined, url: URL): string | undefined {
-  const target = /<([^<>]*)>\s*;\s*rel="?next/i.exec(link ?? '')?.[1];
-  if (target === undefined || !URL.canParse(target, url.href)) return undefined;
-  const { search } = new URL(target, url);
-  return search === '' || search === url.search ? undefined : search;
+/** What the headers of an answer say about a manifest; undefined when they do not say all of it. */
+function statedDescriptor({ headers }: HttpResponse): Descriptor | undefined {
+  const digest = headers['docker-content-digest'];
+  const mediaType = headers['content-type']?.split(';')[0]?.trim().toLowerCase();
+  const length = headers['content-length'] ?? '';
+  if (digest === undefined || !isDigest(digest) || mediaType === undefined || !/^\d{1,9}$/.test(length)) {
+    return undefined;
+  }
+  return isIndexType(mediaType) || isManifestType(mediaType)
+    ? { mediaType, digest, size: Number(length) }
+    : undefined;
 }
 
 /** A client of one registry (OCI distribution spec 1.1). Content that it returns is verified; what it sends is what it was given. */
@@ -41,6 +48,8 @@ export class Registry {
   readonly host: string;
   readonly #wire: RegistryWire;
   readonly #uploader: Uploader;
+  /** Whether the host has a referrers API; undefined until its first answer, which counts for all repositories. */
+  #hasReferrersApi: boolean | undefined;
 
   /** @param host as in a reference: `docker.io`, `quay.io`, `10.0.0.1:5000` */
   constructor(host: string, options: RegistryOptions) {
@@ -126,6 +135,57 @@ export class Registry {
       if (error instanceof SealiftError && error.code === 'CONTENT_NOT_FOUND') return undefined;
       throw error;
     }
+  }
+
+  /**
+   * What a tag points to, as a HEAD says, which no registry counts as a pull; undefined when there is no such tag. Asked
+   * by GET only where the answer says too little. Nothing is verified: the descriptor is what the content must be.
+   * @throws AUTH_REQUIRED, AUTH_DENIED, REGISTRY_FAILED, REGISTRY_RATE_LIMITED, NETWORK_FAILED …
+   */
+  async describe(repository: string, tag: string): Promise<Descriptor | undefined> {
+    const head = await this.#wire.send(
+      {
+        method: 'HEAD',
+        url: this.#wire.url(`/v2/${repository}/manifests/${tag}`),
+        headers: { accept: MANIFEST_ACCEPT },
+        tries: 2,
+      },
+      { repository, access: 'pull' },
+    );
+    await head.body.dump();
+    if (head.status === 404) return undefined;
+    if (head.status === 401 || head.status === 403) {
+      throw await this.#wire.fail(head, `${repository}:${tag}`, 'source');
+    }
+    const stated = head.status === 200 ? statedDescriptor(head) : undefined;
+    if (stated !== undefined) return stated;
+    try {
+      return (await this.getManifest(repository, tag)).descriptor;
+    } catch (error) {
+      if (error instanceof SealiftError && error.code === 'CONTENT_NOT_FOUND') return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * What the registry lists as referring to a manifest, by its API or else by the fallback tag (registry.md 1.5). That a
+   * host has no API is learnt from its first answer. Nothing is verified: a listed manifest may be about something else.
+   * @throws as `describe`, and OCI_MANIFEST_INVALID, CONTENT_TOO_LARGE for a list that is none or too long
+   */
+  async referrers(
+    repository: string,
+    subject: Digest,
+  ): Promise<{ readonly by: 'api' | 'tag'; readonly list: readonly Descriptor[] }> {
+    if (this.#hasReferrersApi !== false) {
+      const list = await askReferrers(this.#wire, { repository, subject });
+      // One that answered before has the API, whatever it says of this repository.
+      this.#hasReferrersApi ??= list !== undefined;
+      if (list !== undefined) return { by: 'api', list };
+    }
+    const tag = referrersTag(subject);
+    if ((await this.describe(repository, tag)) === undefined) return { by: 'tag', list: [] };
+    const { bytes } = await this.getManifest(repository, tag);
+    return { by: 'tag', list: listedReferrers(bytes, `${this.host}/${repository}:${tag}`) };
   }
 
   /**
@@ -221,13 +281,14 @@ export class Registry {
 
   /**
    * Puts a manifest's original bytes under a tag or its digest.
+   * @returns `indexed`: the registry says that it lists the manifest among the referrers of its subject (`OCI-Subject`)
    * @throws TARGET_FAILED when the registry stored it under another digest, REGISTRY_FAILED and what it says otherwise
    */
   async putManifest(
     repository: string,
     reference: string,
     content: { readonly bytes: Uint8Array; readonly descriptor: Descriptor },
-  ): Promise<void> {
+  ): Promise<{ readonly indexed: boolean }> {
     const response = await this.#wire.send(
       {
         method: 'PUT',
@@ -250,5 +311,6 @@ export class Registry {
         { hint: 'the registry rewrites manifests; signatures and digests would break, so this is refused' },
       );
     }
+    return { indexed: response.headers['oci-subject'] !== undefined };
   }
 }

@@ -60,7 +60,8 @@ export async function filterIndexes(
       continue;
     }
     const bytes = Buffer.from(JSON.stringify({ ...original, manifests }));
-    const descriptor = { ...node.descriptor, digest: digestOf(bytes), size: bytes.length };
+    const { data: _old, ...rest } = node.descriptor;
+    const descriptor = { ...rest, digest: digestOf(bytes), size: bytes.length };
     substitutes.set(node.descriptor.digest, { descriptor, bytes });
   }
   return substitutes;

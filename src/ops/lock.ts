@@ -3,16 +3,18 @@ import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { parseReference } from '../core/reference.ts';
+import { INCLUDES } from '../core/referrer.ts';
 import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
 import { type CheckResult, checkLock } from '../lock/check.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
-import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
-import { formatLock } from '../lock/write.ts';
+import { type ChartLock, chartName, type ImageLock, type Lock } from '../lock/schema.ts';
+import { formatLock, referrerKey } from '../lock/write.ts';
 import { checkPublished, type IndexCache } from '../source/chart.ts';
 import type { ChartAccess } from '../source/chart-archive.ts';
 import { resolveFile } from '../source/file.ts';
+import { findReferrers } from '../source/referrers.ts';
 import { Registries } from '../source/registries.ts';
 import { chartNames, imageNames } from './names.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
@@ -27,6 +29,8 @@ export interface LockOptions {
   /** Entries whose pin shall move: image names (also without host, path or tag), chart names, file names. */
   readonly update?: readonly string[];
   readonly updateAll?: boolean;
+  /** Carry foreign layers of every image that has some, unless the manifest says no for it. */
+  readonly foreignLayers?: boolean;
   /** Only say what would change. */
   readonly dryRun?: boolean;
 }
@@ -139,6 +143,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const known = before ?? emptyLock(state.manifest.name, state.manifest.version);
     const { check, changedPaths } = await compareNow(known, state);
     const moves = movesOf(options, state, before);
+    const foreignLayers = options.foreignLayers === true;
     context.emit({
       type: 'phase',
       name: 'resolve',
@@ -168,7 +173,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const text = Buffer.from(formatLock(made));
     const checked = parseLock(text, path);
     const written = options.dryRun === true ? false : await writeFileIfChanged(path, text);
-    const warnings = [...state.warnings, ...charts.warnings];
+    const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];
     return { path, lock: checked, diff: diffLocks(known, checked), written, warnings };
   });
 }
@@ -200,19 +205,42 @@ export function checkLockFile(
   });
 }
 
+/** Whether a tag moved; and where it did not, whether other signatures or referrers travel with the image now. */
+async function imageDrift(image: ImageLock, access: ChartAccess): Promise<Fault | undefined> {
+  const { ref: name } = image;
+  const ref = parseReference(name);
+  const now = await access.registries.resolve(ref, ref.tag ?? image.digest);
+  const hint = `look at what changed, then take it with \`sealift lock --update ${name}\``;
+  if (now !== image.digest) {
+    return fault('DRIFT_FOUND', `${name}: locked ${image.digest}, now ${now ?? 'absent'}`, {
+      hint,
+      details: { name, locked: image.digest, now: now ?? null },
+    });
+  }
+  const referrers = image.referrers ?? [];
+  const nested = referrers.map((r) => r.subject).filter((s) => !referrers.some((r) => r.digest === s));
+  const own = [image.digest, ...Object.values(image.platforms), ...image.others, ...nested];
+  const subjects = [...new Set(own)];
+  const { signal } = access.context;
+  const include = image.include ?? INCLUDES;
+  const found = await findReferrers(access.registries, { ref, subjects, include, signal });
+  const [unasked] = found.warnings;
+  if (unasked !== undefined) return unasked;
+  const before = new Set(referrers.map(referrerKey));
+  const fresh = found.referrers.filter((r) => !before.delete(referrerKey(r)));
+  if (fresh.length + before.size === 0) return undefined;
+  return fault(
+    'DRIFT_FOUND',
+    `${name}: ${countOf(fresh.length, 'signature or referrer')} new, ${before.size} gone since the lock`,
+    { hint, details: { name, new: fresh.map((r) => r.digest), gone: [...before] } },
+  );
+}
+
 /** What the sources publish now that differs from the lock. A source that cannot be asked is a fault too. */
 async function findDrift(locked: Lock, access: ChartAccess): Promise<Fault[]> {
   const cache: IndexCache = new Map();
   const jobs: (() => Promise<Fault | undefined>)[] = [
-    ...locked.images.map((image) => async () => {
-      const ref = parseReference(image.ref);
-      const now = await access.registries.resolve(ref, ref.tag ?? image.digest);
-      if (now === image.digest) return undefined;
-      return fault('DRIFT_FOUND', `${image.ref}: locked ${image.digest}, now ${now ?? 'absent'}`, {
-        hint: `look at what changed, then take it with \`sealift lock --update ${image.ref}\``,
-        details: { name: image.ref, locked: image.digest, now: now ?? null },
-      });
-    }),
+    ...locked.images.map((image) => () => imageDrift(image, access)),
     ...locked.charts.map((chart: ChartLock) => () => checkPublished(chart, access, cache)),
     ...locked.files.map((file) => async () => {
       if (!('url' in file.source)) return undefined;

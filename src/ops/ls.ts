@@ -9,7 +9,7 @@ import { isSparse } from '../oci/graph.ts';
 
 /** One artifact of a bundle. Sizes in bytes. */
 export interface Listed {
-  readonly kind: 'image' | 'chart' | 'file';
+  readonly kind: Artifact['kind'];
   readonly name: string;
   /** Of the manifest or index. */
   readonly digest: Digest;

@@ -1,4 +1,4 @@
-import { artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import { artifactJobs, fileArtifactOf, type ReadManifest, referrerName } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
@@ -12,6 +12,7 @@ import { collect } from '../io/verify.ts';
 import { type ChartLock, chartName, type FileLock, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import type { ContentReader } from '../oci/content.ts';
+import { embeddedBytes } from '../oci/manifest.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
 import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
@@ -34,6 +35,8 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
   const { context, access, lock } = tools;
   context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
   const ask: ReadManifest = async (descriptor, { image, chart }) => {
+    const embedded = embeddedBytes(descriptor);
+    if (embedded !== undefined) return embedded;
     if (there?.has(descriptor.digest) === true) {
       try {
         const bytes = there.open(descriptor, { signal: context.signal });
@@ -74,6 +77,8 @@ export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerato
 }
 
 function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
+  const embedded = embeddedBytes(descriptor);
+  if (embedded !== undefined) return (offset) => bytesOf(embedded, offset);
   return (offset) => reader.open(descriptor, { signal: context.signal, offset, raw: true });
 }
 
@@ -100,7 +105,11 @@ export function blobSources(artifacts: readonly Artifact[], tools: PackTools): M
     }
   };
   for (const image of lock.images) {
-    addGraph(`image ${image.ref}`, access.registries.reader(parseReference(image.ref)));
+    const reader = access.registries.reader(parseReference(image.ref));
+    addGraph(`image ${image.ref}`, reader);
+    for (const { digest } of image.referrers ?? []) {
+      addGraph(`referrer ${referrerName(image, digest)}`, reader);
+    }
   }
   for (const chart of lock.charts) {
     if (chart.source.type === 'oci') {

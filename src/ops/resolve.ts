@@ -22,7 +22,7 @@ import {
 import { type ChartAccess, packFolder, vendorOf } from '../source/chart-archive.ts';
 import { resolveDependencies, vendoredDependencies } from '../source/dependencies.ts';
 import { resolveFile } from '../source/file.ts';
-import { resolveImage } from '../source/image.ts';
+import { type ImageWish, resolveImage } from '../source/image.ts';
 import { attempt, sortAttempts } from './session.ts';
 import type { WantedState } from './wanted.ts';
 
@@ -35,6 +35,8 @@ export interface ResolveTools {
   /** The lock before, and what of it still holds. */
   readonly before: Lock | undefined;
   readonly check: CheckResult;
+  /** Carry foreign layers where there are any and the manifest does not say (`--foreign-layers`). */
+  readonly foreignLayers?: boolean;
   /** True for entries whose pin shall move (`--update`). */
   readonly moves: (kind: 'image' | 'chart' | 'file', name: string) => boolean;
 }
@@ -68,22 +70,36 @@ export async function resolveImages(tools: ResolveTools): Promise<Resolved<Image
   const { access, state, before, check, moves } = tools;
   const { signal } = access.context;
   const locked = new Map(before?.images.map((i) => [i.ref, i]));
+  const warnings: Fault[] = [];
   const done = await mapBounded(state.manifest.images, { limit: PARALLEL, signal }, (image) =>
     attempt(async (): Promise<ImageLock> => {
       const ref = imageName(image.ref);
       const old = locked.get(ref);
       const usedBy = [...image.origins].sort();
       const keep = old !== undefined && !moves('image', ref);
-      if (keep && check.satisfied.images.has(ref)) return { ...old, usedBy };
+      const { include, platforms, position } = image;
+      const foreignLayers = foreignWish(image.foreignLayers, tools.foreignLayers, old);
+      const asked = foreignLayers === 'found' && old?.foreignLayers !== true;
+      if (keep && check.satisfied.images.has(ref) && !asked) return { ...old, usedBy };
       const pinned = keep && check.pinned.has(ref);
-      const asked = pinned ? { ...image.ref, digest: old.digest } : image.ref;
-      const wanted = { ref: asked, platforms: image.platforms, signal };
-      const found = await told({ name: ref, access }, () => resolveImage(access.registries, wanted));
-      return { ref, ...found, usedBy };
+      const by = pinned ? { ...image.ref, digest: old.digest } : image.ref;
+      const wish = { ref: by, platforms, include, foreignLayers, signal };
+      const found = await told({ name: ref, access }, () => resolveImage(access.registries, wish));
+      warnings.push(...found.warnings.map((w) => ({ ...w, position })));
+      return { ref, ...found.image, usedBy };
     }, image.position),
   );
   const { values, faults } = sortAttempts(done);
-  return { entries: values, faults, warnings: [] };
+  return { entries: values, faults, warnings };
+}
+
+/** What the manifest says decides; where it says nothing, the flag; and without it what the lock has stays. */
+function foreignWish(
+  stated: boolean | undefined,
+  flag: boolean | undefined,
+  old: ImageLock | undefined,
+): ImageWish['foreignLayers'] {
+  return stated ?? (flag === true || old?.foreignLayers === true ? 'found' : false);
 }
 
 /** Every file of the manifest. */

@@ -82,12 +82,14 @@ async function wantedFiles(
 }
 
 function wantedImage(image: Manifest['images'][number]): WantedImage {
-  const { ref, platforms, origins, position } = image;
+  const { ref, platforms, include, foreignLayers, origins, position } = image;
   return {
     name: imageName(ref),
     platforms: platforms === 'all' ? 'all' : platforms.map(formatPlatform),
     origins,
     position,
+    include,
+    ...(foreignLayers === undefined ? {} : { foreignLayers }),
     ...(ref.digest === undefined ? {} : { digest: ref.digest }),
   };
 }

@@ -17,6 +17,10 @@ export interface Endpoint {
   getManifest(of: Repository, reference: string): Promise<ManifestContent>;
   /** The digest of a tag, or undefined when it has none. */
   resolve(of: Repository, reference: string): Promise<Digest | undefined>;
+  /** What a tag points to, unverified; undefined when it has none. */
+  describe(of: Repository, tag: string): Promise<Descriptor | undefined>;
+  /** What it lists as referring to a manifest, unverified. */
+  referrers(of: Repository, subject: Digest): Promise<readonly Descriptor[]>;
   listTags(of: Repository): Promise<string[]>;
   readBlob(of: Repository, descriptor: Descriptor, options: ReadOptions): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
@@ -30,6 +34,8 @@ export function registryEndpoint(registry: Registry, prefix: string): Endpoint {
     name: registry.host,
     getManifest: (of, reference) => registry.getManifest(place(of), reference),
     resolve: (of, reference) => registry.resolve(place(of), reference),
+    describe: (of, tag) => registry.describe(place(of), tag),
+    referrers: async (of, subject) => (await registry.referrers(place(of), subject)).list,
     listTags: (of) => registry.listTags(place(of)),
     readBlob: (of, descriptor, options) => registry.readBlob(place(of), descriptor, options),
     close: async () => {},

@@ -44,6 +44,8 @@ export class Registries {
   /** By what the manifest calls them; '' before the host itself. */
   readonly #known = new Map<string, Endpoint>();
   readonly #wrong = new Set<Endpoint>();
+  /** Hosts that could not be reached for a question that may stay open. */
+  readonly #unreachable = new Map<string, SealiftError>();
   /** What was said of mirrors, each once. */
   readonly #noted = new Set<string>();
 
@@ -146,6 +148,34 @@ export class Registries {
   /** The digest that a tag has now, or undefined when there is no such tag. */
   resolve(of: Repository, reference: string): Promise<Digest | undefined> {
     return this.#ask(of, (endpoint) => endpoint.resolve(of, reference));
+  }
+
+  /** What a tag points to, as a HEAD says; undefined when no endpoint has it. @throws as Registry.describe */
+  describe(of: Repository, tag: string): Promise<Descriptor | undefined> {
+    return this.#probe(of, (endpoint) => endpoint.describe(of, tag));
+  }
+
+  /** What refers to a manifest, by the first endpoint that knows of any. @throws as Registry.referrers */
+  async referrers(of: Repository, subject: Digest): Promise<readonly Descriptor[]> {
+    const found = await this.#probe(of, async (endpoint) => {
+      const list = await endpoint.referrers(of, subject);
+      return list.length === 0 ? undefined : list;
+    });
+    return found ?? [];
+  }
+
+  /** Asks what need not be there. A host that cannot be reached is not tried again for every such question. */
+  async #probe<T>(of: Repository, work: (endpoint: Endpoint) => Promise<T>): Promise<T> {
+    const before = this.#unreachable.get(of.host);
+    if (before !== undefined) throw before;
+    try {
+      return await this.#ask(of, work);
+    } catch (error) {
+      if (error instanceof SealiftError && error.code.startsWith('NETWORK_')) {
+        this.#unreachable.set(of.host, error);
+      }
+      throw error;
+    }
   }
 
   /** All tags of a repository. The original is asked first, because a mirror knows only the tags it was asked for. */

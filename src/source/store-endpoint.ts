@@ -119,6 +119,12 @@ export function storeEndpoint(
       if (digest !== undefined) return read(digest, of);
       throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${show(of, reference)}`, { side: 'source' });
     },
+    async describe(of, tag) {
+      const digest = await resolve(of, tag);
+      return digest === undefined ? undefined : (await read(digest, of)).descriptor;
+    },
+    // An archive keeps no list of what refers to what; the registry behind it is asked.
+    referrers: async () => [],
     async listTags(of) {
       const tags = new Set(ofRepository(await store(), of).flatMap(({ tag }) => tag ?? []));
       if (tags.size === 0)

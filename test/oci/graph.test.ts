@@ -192,7 +192,7 @@ describe('a filtered index', () => {
     const whole = index([c]);
     const gone = index([b]);
     const root = index([
-      { ...mixed, data: Buffer.from('old').toString('base64'), annotations: { k: 'v' } },
+      { ...mixed, data: Buffer.from(await read(mixed)).toString('base64'), annotations: { k: 'v' } },
       whole,
       gone,
     ]);

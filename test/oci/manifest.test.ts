@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LIMITS } from '../../src/core/limits.ts';
 import { MEDIA } from '../../src/core/media.ts';
+import { digestOf } from '../../src/io/verify.ts';
 import {
   manifestMediaType,
   parseManifest,
@@ -128,9 +129,41 @@ describe('what Sealift does not carry', () => {
   });
 
   it('is named: any other type', () => {
-    for (const type of [MEDIA.ociArtifact, 'text/html', 'application/octet-stream', '']) {
+    for (const type of ['text/html', 'application/octet-stream', '']) {
       expect(codeOf(() => parse({}, type))).toBe('CONTENT_UNSUPPORTED');
     }
+  });
+
+  it('is named: a digest of another algorithm, wherever it stands (registry.md 1.3 Descriptor checks)', () => {
+    const foreign = { ...layer, digest: `sha512:${HEX}${HEX}` };
+    const bodies = [
+      [{ ...image, layers: [foreign] }, MANIFEST],
+      [{ ...image, config: foreign }, MANIFEST],
+      [{ ...image, subject: foreign }, MANIFEST],
+      [{ ...index, manifests: [foreign] }, INDEX],
+    ] as const;
+    for (const [body, type] of bodies) {
+      expect(codeOf(() => parse(body, type))).toBe('CONTENT_UNSUPPORTED');
+      expect(() => parse(body, type)).toThrow('sha512');
+    }
+  });
+});
+
+describe('the withdrawn artifact manifest', () => {
+  const artifact = { mediaType: MEDIA.ociArtifact, artifactType: 'application/x', blobs: [layer] };
+
+  it('is read as a manifest without config whose layers are its blobs', () => {
+    const parsed = parse({ ...artifact, subject: layer }, MEDIA.ociArtifact);
+    expect(parsed).toMatchObject({ kind: 'manifest', config: undefined, artifactType: 'application/x' });
+    expect(parsed.kind === 'manifest' && parsed.layers.map((l) => l.digest)).toEqual([layer.digest]);
+    expect(parsed.subject?.digest).toBe(layer.digest);
+  });
+
+  it('is no index at the same time', () => {
+    expect(codeOf(() => parse({ ...artifact, manifests: [] }, MEDIA.ociArtifact))).toBe(
+      'OCI_MANIFEST_INVALID',
+    );
+    expect(codeOf(() => parse({ ...index, blobs: [] }, INDEX))).toBe('OCI_MANIFEST_INVALID');
   });
 });
 
@@ -144,7 +177,13 @@ describe('bad descriptors', () => {
     'no digest': { ...layer, digest: undefined },
     'a digest in capitals': { ...layer, digest: `sha256:${HEX.toUpperCase()}` },
     'a short digest': { ...layer, digest: 'sha256:abcd' },
-    'a sha512 digest': { ...layer, digest: `sha512:${HEX}${HEX}` },
+    'embedded content of another digest': { ...layer, size: 3, data: Buffer.from('abc').toString('base64') },
+    'embedded content of another size': {
+      ...layer,
+      digest: digestOf('abc'),
+      size: 4,
+      data: Buffer.from('abc').toString('base64'),
+    },
     'a path for a digest': { ...layer, digest: 'sha256:../../../../etc/passwd' },
     'no size': { ...layer, size: undefined },
     'a negative size': { ...layer, size: -1 },

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { archiveOf } from '../bundle/artifacts.ts';
+import { archiveOf, referrerName } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
@@ -114,7 +114,12 @@ export function itemsOf(bundle: Bundle): Item[] {
     const { root, graph } = of(`image ${image.ref}`);
     const reference = parseReference(image.ref);
     const { platforms } = image;
-    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse: isSparse(graph) };
+    const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {
+      const own = of(`referrer ${referrerName(image, digest)}`);
+      return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
+    });
+    const sparse = isSparse(graph);
+    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse, referrers };
   });
   const charts = lock.charts.map((chart): Item => {
     const name = chartName(chart);

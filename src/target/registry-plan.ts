@@ -139,14 +139,18 @@ async function hasManifests(entry: PlacedEntry, registry: Registry): Promise<boo
 }
 
 /** What is found under the entry's name now; present when its digest is accepted and all carried manifests are there. */
-async function planName(entry: PlacedEntry, registry: Registry): Promise<void> {
+async function planName(
+  entry: PlacedEntry,
+  registry: Registry,
+  isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>,
+): Promise<void> {
   const { repository, tag } = entry.place;
   for (const name of tag === undefined ? [...entry.accepted] : [tag]) {
     const found = await registry.resolve(repository, name);
     if (found === undefined) continue;
     if (!entry.accepted.has(found)) {
       entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
-    } else if (await hasManifests(entry, registry)) {
+    } else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {
       entry.state = 'present';
       if (found !== entry.item.root.digest) entry.pushedDigest = found;
       for (const n of entry.item.graph.nodes.values()) entry.presentBytes += n.descriptor.size;
@@ -158,11 +162,16 @@ async function planName(entry: PlacedEntry, registry: Registry): Promise<void> {
 /** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */
 export async function planNames(
   entries: readonly PlacedEntry[],
-  options: { readonly registry: Registry; readonly signal: AbortSignal },
+  options: {
+    readonly registry: Registry;
+    readonly signal: AbortSignal;
+    /** Whether all that travels with an entry is there, where the entry itself is, under the digest that was found. */
+    readonly isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>;
+  },
 ): Promise<void> {
   await mapBounded(entries, { limit: ASK_PARALLEL, signal: options.signal }, async (entry) => {
     try {
-      await planName(entry, options.registry);
+      await planName(entry, options.registry, options.isComplete);
     } catch (error) {
       failEntry(entry, error);
     }

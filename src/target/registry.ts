@@ -16,6 +16,7 @@ import {
   planNames,
   refuseCollisions,
 } from './registry-plan.ts';
+import { Attachments } from './registry-referrers.ts';
 import {
   emptyTally,
   failEntry,
@@ -116,9 +117,10 @@ async function planRegistry(items: readonly Item[], options: Options): Promise<T
     entry.accepted = acceptedOf(entry.item, shape, options.indexPolicy);
   }
   const ask = { registry, signal: context.signal };
-  await planNames(entries.filter(isOpen), ask);
-  const works = await planBlobs(entries.filter(isOpen), ask);
-  return new RegistryRun(entries, { options, works, shapes });
+  const run = new RegistryRun(entries, { options, shapes });
+  await planNames(entries.filter(isOpen), { ...ask, isComplete: run.isComplete });
+  run.works = await planBlobs(entries.filter(isOpen), ask);
+  return run;
 }
 
 function isOpen(entry: PlacedEntry): boolean {
@@ -129,7 +131,9 @@ class RegistryRun implements TargetRun {
   readonly entries: readonly PlacedEntry[];
   readonly tally: Tally = emptyTally();
   readonly #options: Options;
-  readonly #works: ReadonlyMap<Digest, BlobWork>;
+  /** What to do about blobs, once it is planned. */
+  works: ReadonlyMap<Digest, BlobWork> = new Map();
+  readonly #attachments: Attachments;
   readonly #shapes: ReadonlyMap<Item, Shapes>;
   /** What to put under the tag: after the manifests are there. */
   readonly #tops = new Map<PlacedEntry, ManifestContent>();
@@ -140,16 +144,31 @@ class RegistryRun implements TargetRun {
     entries: readonly PlacedEntry[],
     parts: {
       readonly options: Options;
-      readonly works: ReadonlyMap<Digest, BlobWork>;
       readonly shapes: ReadonlyMap<Item, Shapes>;
     },
   ) {
     this.entries = entries;
     this.#options = parts.options;
-    this.#works = parts.works;
     this.#shapes = parts.shapes;
+    const { registry, source, context } = parts.options;
+    this.#attachments = new Attachments({
+      registry,
+      source,
+      signal: context.signal,
+      upload: (repository, descriptor) => this.#upload(repository, descriptor),
+      tally: this.tally,
+    });
     this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
   }
+
+  /** Indexes of the item that the registry has in another form when its name leads to `top`. */
+  #gone(entry: PlacedEntry, top: Digest | undefined): ReadonlySet<Digest> {
+    if (top === undefined || top === entry.item.root.digest) return new Set();
+    return new Set(this.#shapes.get(entry.item)?.filtered.keys());
+  }
+
+  readonly isComplete = (entry: PlacedEntry, found: Digest): Promise<boolean> =>
+    this.#attachments.isPresent(entry, this.#gone(entry, found));
 
   #open(): PlacedEntry[] {
     return this.entries.filter(isOpen);
@@ -157,7 +176,7 @@ class RegistryRun implements TargetRun {
 
   async writeBlobs(): Promise<void> {
     const { context } = this.#options;
-    const works = [...this.#works.values()].sort((a, b) => b.descriptor.size - a.descriptor.size);
+    const works = [...this.works.values()].sort((a, b) => b.descriptor.size - a.descriptor.size);
     await mapBounded(works, { limit: BLOBS_PARALLEL, signal: context.signal }, async (work) => {
       this.tally.blobsPresent += work.present.length;
       await this.#writeBlob(work);
@@ -216,6 +235,7 @@ class RegistryRun implements TargetRun {
     await mapBounded(this.#open(), limits, async (entry) => {
       try {
         this.#tops.set(entry, await this.#putGraph(entry));
+        await this.#attachments.put(entry, this.#gone(entry, entry.pushedDigest));
       } catch (error) {
         failEntry(entry, error);
       }
@@ -307,6 +327,7 @@ class RegistryRun implements TargetRun {
       const { repository, tag } = entry.place;
       try {
         if (top === undefined) throw new SealiftError('INTERNAL', `${entry.as}: not prepared`);
+        await this.#attachments.name(entry, this.#gone(entry, entry.pushedDigest));
         const { digest } = top.descriptor;
         if (tag !== undefined) await registry.putManifest(repository, tag, top);
         const found = await registry.resolve(repository, tag ?? digest);

@@ -15,6 +15,16 @@ interface ItemBase {
   readonly root: Descriptor;
 }
 
+/** A signature, attestation or other manifest about an image. */
+export interface ReferrerItem {
+  readonly root: Descriptor;
+  readonly graph: Graph;
+  /** What it is about: a manifest or index of the image, or another referrer. */
+  readonly subject: Digest;
+  /** cosign's tag under which it is found; without one its own `subject` leads to it. */
+  readonly tag?: string;
+}
+
 export interface ImageItem extends ItemBase {
   readonly kind: 'image';
   readonly reference: Reference;
@@ -22,6 +32,8 @@ export interface ImageItem extends ItemBase {
   readonly sparse: boolean;
   /** Carried platform → manifest digest. */
   readonly platforms: Readonly<Record<string, Digest>>;
+  /** What travels with it; default nothing. */
+  readonly referrers?: readonly ReferrerItem[];
 }
 
 export interface ChartItem extends ItemBase {

@@ -13,6 +13,7 @@ interface LockFlags {
   readonly lock?: string;
   readonly update?: readonly string[];
   readonly updateAll?: boolean;
+  readonly foreignLayers?: boolean;
   readonly check?: boolean;
   readonly online?: boolean;
   readonly diff?: boolean;
@@ -129,12 +130,13 @@ export function addLock(program: Command, run: RunVerb): void {
     .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
     .option('--update <name...>', 'move the pins of these images, charts or files')
     .option('--update-all', 'move every pin')
+    .option('--foreign-layers', 'carry layers that registries need not hold (Windows), where there are any')
     .option('--check', 'compare only, write nothing; exit 3 when not in step')
     .option('--online', 'with --check: ask the sources too')
     .option('--diff', 'print what would change, write nothing')
     .option('--json', 'one JSON document on stdout');
   for (const option of command.options) {
-    if (option.long === '--check') option.conflicts(['diff', 'update', 'updateAll']);
+    if (option.long === '--check') option.conflicts(['diff', 'update', 'updateAll', 'foreignLayers']);
   }
   command.action((flags: LockFlags) => {
     return run(flags, async (context) => {
@@ -145,6 +147,7 @@ export function addLock(program: Command, run: RunVerb): void {
         ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
         ...(flags.update === undefined ? {} : { update: flags.update }),
         updateAll: flags.updateAll === true,
+        foreignLayers: flags.foreignLayers === true,
         dryRun: flags.diff === true,
       };
       if (flags.check !== true) return lockOutcome(await lock(options, context), flags);

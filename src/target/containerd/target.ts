@@ -70,6 +70,11 @@ function containerdTarget(options: {
       try {
         const version = await client.version(context.signal);
         const images = items.filter((item) => item.kind === 'image');
+        const signed = images.filter((item) => (item.referrers?.length ?? 0) > 0).length;
+        if (signed > 0) {
+          const message = `${name}: signatures and referrers of ${signed} images are not loaded: containerd has no place for them`;
+          context.emit({ type: 'note', message });
+        }
         const plan = await planImages(client, images, { pin, signal: context.signal });
         const made = plan.namespaceExists ? '' : `; the namespace ${namespace} is not there yet`;
         context.emit({ type: 'note', message: `${name}: containerd ${version}${made}` });

@@ -155,7 +155,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     });
     const manifestName = basename(options.manifestPath);
     const { images, charts, files } = await withAccess(state, { http, context }, async (access) => {
-      const tools: ResolveTools = { access, state, before, check, moves };
+      const tools: ResolveTools = { access, state, before, check, moves, foreignLayers };
       return {
         images: await resolveImages(tools),
         charts: await resolveCharts({ ...tools, manifestName, changedPaths }),

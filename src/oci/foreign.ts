@@ -1,7 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Fault, fault } from '../core/errors.ts';
 import { isForeignLayer } from '../core/media.ts';
-import { withoutQuery } from '../io/http.ts';
+import { withoutQuery } from '../io/redirect.ts';
 import type { ParsedManifest } from './manifest.ts';
 
 /** Layers that a message names. */

@@ -87,7 +87,7 @@ async function signAll(base = at): Promise<Signed> {
 }
 
 describe('what is about an image', () => {
-  it('is found when the lock is made: by the tags of cosign and by subject, for the index, its children and in turn', async () => {
+  it('[1.5-api, 1.5-cosign-tags, 1.5-cosign-each] is found when the lock is made: by the tags of cosign and by subject, for the index, its children and in turn', async () => {
     const signed = await signAll();
     const bundle = await site.bundle('found', `platforms: all\nimages: ["${ref}"]\n`);
     const text = await readFile(join(site.dir, 'found', 'versions.lock'), 'utf8');
@@ -108,7 +108,7 @@ describe('what is about an image', () => {
     ['with the referrers API', true],
     ['without it, by the fallback tag', false],
   ])(
-    'is found by the same two ways on a target %s, and a second load writes nothing',
+    '[1.4-6-subject, 1.5-cosign-tags] is found by the same two ways on a target %s, and a second load writes nothing',
     async (_, referrers) => {
       const signed = await signAll();
       const bundle = await site.bundle('loaded', `platforms: all\nimages: ["${ref}"]\n`);
@@ -133,7 +133,7 @@ describe('what is about an image', () => {
     },
   );
 
-  it('is found at a source without the referrers API, which is asked for it once only', async () => {
+  it('[1.5-fallback] is found at a source without the referrers API, which is asked for it once only', async () => {
     const old = await registry({ referrers: false });
     await pushImage(old.host, image);
     const base = `${old.url}/v2/${image.name}`;
@@ -155,7 +155,7 @@ describe('what is about an image', () => {
     expect(asked).toBeLessThanOrEqual(2);
   });
 
-  it('is added to the fallback tag beside what others put there', async () => {
+  it('[1.5-push-fallback] is added to the fallback tag beside what others put there', async () => {
     const signed = await signAll();
     const bundle = await site.bundle('beside', `platforms: all\nimages: ["${ref}"]\n`);
     const target = await registry({ referrers: false });
@@ -177,7 +177,7 @@ describe('what is about an image', () => {
     });
   });
 
-  it('stays behind, and this is told, where the registry has the index in another form (registry.md 1.6)', async () => {
+  it('[1.6-signatures] stays behind, and this is told, where the registry has the index in another form (registry.md 1.6)', async () => {
     const signed = await signAll();
     const manifest = `platforms: [linux/amd64]\nimages: ["${ref}"]\n`;
     const bundle = await site.bundle('sparse', manifest);
@@ -268,7 +268,7 @@ describe('a source that says wrong or too much about an image', () => {
     expect(warnings.map((w) => w.code)).toContain('CONTENT_NOT_FOUND');
   });
 
-  it('has no referrers API when it answers with a web page', async () => {
+  it('[1.5-api-type] has no referrers API when it answers with a web page', async () => {
     const { lock: made, warnings } = await lockOf(lists([], 'text/html'));
     expect([made.images.length, warnings]).toEqual([1, []]);
   });

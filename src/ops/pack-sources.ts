@@ -16,6 +16,7 @@ import { embeddedBytes } from '../oci/manifest.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
 import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
+import { foreignReader } from '../source/foreign.ts';
 import { attempt, countOf, sortAttempts } from './session.ts';
 
 /** Manifests asked for at once. */
@@ -105,7 +106,9 @@ export function blobSources(artifacts: readonly Artifact[], tools: PackTools): M
     }
   };
   for (const image of lock.images) {
-    const reader = access.registries.reader(parseReference(image.ref));
+    const own = access.registries.reader(parseReference(image.ref));
+    const named = access.registries.hosts;
+    const reader = image.foreignLayers === true ? foreignReader(own, { ...access, named }) : own;
     addGraph(`image ${image.ref}`, reader);
     for (const { digest } of image.referrers ?? []) {
       addGraph(`referrer ${referrerName(image, digest)}`, reader);

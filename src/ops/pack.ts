@@ -14,6 +14,8 @@ import { kindOf } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
 import { digestOf, verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
+import { foreignWarning } from '../oci/foreign.ts';
+import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
 import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
 import { type BlobSource, blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
@@ -82,6 +84,10 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       }
       const tools: PackTools = { context, access, lock, manifests: new Map() };
       const artifacts = await readArtifacts(tools, there);
+      for (const { name, graph } of artifacts) {
+        const foreign = foreignLayers(graph);
+        if (foreign.length > 0) context.emit({ type: 'warning', fault: foreignWarning(name, foreign) });
+      }
       const plan = planBundle({ value: lock, bytes }, artifacts);
       await there?.close();
       const stats = await write({ plan, out, kind, artifacts, tools });

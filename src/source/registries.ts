@@ -83,6 +83,11 @@ export class Registries {
     return this.#logins.accessTo(url, { repository, tls: this.tlsOf(url) });
   }
 
+  /** Hosts that the manifest names. */
+  get hosts(): ReadonlySet<string> {
+    return new Set(Object.keys(this.#config));
+  }
+
   #endpoint(key: string, make: () => Endpoint): Endpoint {
     const known = this.#known.get(key) ?? make();
     this.#known.set(key, known);

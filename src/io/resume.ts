@@ -40,6 +40,10 @@ export function countCuts(start: number): (at: number) => number | undefined {
   };
 }
 
+/** What to do when a server gives something else than what is wanted. */
+export const WRONG_CONTENT =
+  'the server, a mirror or a proxy in between changes content: fetch from the origin itself, and tell its owner';
+
 /** What one answer holds: its first byte, and the whole size as far as it says. */
 interface Span {
   readonly first: number;
@@ -56,6 +60,7 @@ function spanOf(response: HttpResponse, at: number, what: string): Span {
   const lengthFits = length === undefined || Number(length) === end - first;
   if (first === at && end === total && lengthFits) return { first, total };
   throw new SealiftError('REGISTRY_ANSWER_INVALID', `${what}: asked from byte ${at}, got another range`, {
+    hint: WRONG_CONTENT,
     side: 'source',
   });
 }
@@ -81,7 +86,7 @@ class Whole {
       throw new SealiftError(
         'CONTENT_SIZE_MISMATCH',
         `${this.#what}: the server announces ${total - first} bytes, expected ${this.size - first}`,
-        { side: 'source' },
+        { hint: WRONG_CONTENT, side: 'source' },
       );
     }
     this.size ??= total;

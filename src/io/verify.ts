@@ -10,6 +10,8 @@ export interface Expected {
   readonly size?: number;
   /** What is being read, for the message: a name, a URL, an entry. */
   readonly what: string;
+  /** What to do when it is something else. */
+  readonly hint?: string;
 }
 
 /** The SHA-256 of bytes in memory, as a digest. */
@@ -43,6 +45,11 @@ export class Verifier {
     return this.#received;
   }
 
+  #hint(): { hint?: string } {
+    const { hint } = this.#expected;
+    return hint === undefined ? {} : { hint };
+  }
+
   /** @throws CONTENT_SIZE_MISMATCH at the first byte over the size */
   update(chunk: Uint8Array): void {
     this.#received += chunk.length;
@@ -50,6 +57,7 @@ export class Verifier {
     if (size !== undefined && this.#received > size) {
       throw new SealiftError('CONTENT_SIZE_MISMATCH', `${what}: more than the expected ${size} bytes`, {
         details: { expectedSize: size, digest: this.#expected.digest },
+        ...this.#hint(),
       });
     }
     this.#sha.update(chunk);
@@ -66,13 +74,14 @@ export class Verifier {
       throw new SealiftError(
         'CONTENT_SIZE_MISMATCH',
         `${what}: expected ${size} bytes, found ${this.#received}`,
-        { details: { expectedSize: size, foundSize: this.#received, digest } },
+        { details: { expectedSize: size, foundSize: this.#received, digest }, ...this.#hint() },
       );
     }
     const found = `sha256:${this.#sha.digest('hex')}`;
     if (found !== digest) {
       throw new SealiftError('CONTENT_DIGEST_MISMATCH', `${what}: expected ${digest}, found ${found}`, {
         details: { expected: digest, found },
+        ...this.#hint(),
       });
     }
     return this.#blake?.digest('hex') ?? '';

@@ -74,6 +74,13 @@ function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] 
   return ['REGISTRY_FAILED', undefined];
 }
 
+/** What to do about a status that says nothing else. */
+function plainHint(status: number): string {
+  return status >= 500 || status === 408
+    ? 'the registry or a proxy before it is in trouble: run the same command again later'
+    : 'the registry or a proxy before it refuses this: ask its owner';
+}
+
 const PAGE_HINT =
   'a web page answered, not a registry: check the address (with Nexus the port of the docker repository, not 8081) and proxies in between';
 
@@ -93,7 +100,7 @@ export function statusError(
   const said = saidIn(about.text, errors);
   const serverCode = errors[0]?.code ?? '';
   const isStranger = isPage(about.text) && (response.status === 404 || statusHint === undefined);
-  const otherHint = isStranger ? PAGE_HINT : statusHint;
+  const otherHint = isStranger ? PAGE_HINT : (statusHint ?? plainHint(response.status));
   const hint = code === 'AUTH_REQUIRED' || code === 'AUTH_DENIED' ? login : otherHint;
   return new SealiftError(code, `${about.what}: HTTP ${response.status}${said === '' ? '' : `: ${said}`}`, {
     ...(hint === undefined ? {} : { hint }),

@@ -7,7 +7,8 @@ import { isIndexType, isManifestType, MANIFEST_ACCEPT } from '../core/media.ts';
 import { referrersTag } from '../core/referrer.ts';
 import { errorText, type HttpClient, type HttpResponse } from '../io/http.ts';
 import { isNetworkError } from '../io/network-errors.ts';
-import { resumableBytes } from '../io/resume.ts';
+import { throwIfAborted } from '../io/pool.ts';
+import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { nextQuery, parseTags } from './answers.ts';
 import type { ReadOptions } from './content.ts';
@@ -87,10 +88,21 @@ export class Registry {
 
   /**
    * Reads a manifest by tag or digest, whole and verified. By tag the bytes' own digest is returned; a different
-   * Docker-Content-Digest is refused (registry.md 1.3).
+   * Docker-Content-Digest is refused (registry.md 1.3). Wrong bytes are asked for once more.
    * @throws CONTENT_NOT_FOUND, AUTH_REQUIRED, AUTH_DENIED, CONTENT_DIGEST_MISMATCH, REGISTRY_RATE_LIMITED …
    */
   async getManifest(repository: string, reference: string): Promise<ManifestContent> {
+    try {
+      return await this.#getManifest(repository, reference);
+    } catch (error) {
+      // A byte that changed on the way is another one the next time.
+      if (!(error instanceof SealiftError) || error.code !== 'CONTENT_DIGEST_MISMATCH') throw error;
+      throwIfAborted(this.#wire.context.signal);
+      return await this.#getManifest(repository, reference);
+    }
+  }
+
+  async #getManifest(repository: string, reference: string): Promise<ManifestContent> {
     const joiner = reference.startsWith('sha256:') ? '@' : ':';
     const what = `${this.host}/${repository}${joiner}${reference}`;
     const { response, bytes } = await this.#wire.read(
@@ -107,7 +119,7 @@ export class Registry {
     const expected = isDigest(reference) ? reference : response.headers['docker-content-digest'];
     if (expected !== undefined && isDigest(expected) && expected !== digest) {
       throw new SealiftError('CONTENT_DIGEST_MISMATCH', `${what}: expected ${expected}, found ${digest}`, {
-        hint: 'a proxy or mirror in between changes content; fetch from the registry itself',
+        hint: WRONG_CONTENT,
         side: 'source',
       });
     }
@@ -235,7 +247,10 @@ export class Registry {
     const path = `${repository} blob ${descriptor.digest}`;
     const what = `${this.host}/${path}`;
     const start = options.offset ?? 0;
-    const verifier = start === 0 && options.raw !== true ? new Verifier({ ...descriptor, what }) : undefined;
+    const verifier =
+      start === 0 && options.raw !== true
+        ? new Verifier({ ...descriptor, what, hint: WRONG_CONTENT })
+        : undefined;
     const url = this.#wire.url(`/v2/${repository}/blobs/${descriptor.digest}`);
     const open = async (at: number): Promise<HttpResponse> => {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};

@@ -196,10 +196,13 @@ async function isThere(job: Job): Promise<boolean> {
   }
 }
 
+/** What a socket may have taken that nobody received. */
+const IN_SOCKETS = 8 * MIB;
+
 /** Two breaks at about one byte speak of a limit in between, not of a bad moment. */
 function sameCuts(cuts: readonly number[]): boolean {
   const [a = 0, b = 0] = cuts.slice(-2);
-  return Math.abs(a - b) <= Math.max(MIB, a / 10);
+  return Math.abs(a - b) <= Math.max(IN_SOCKETS, a / 10);
 }
 
 /** After the second break of a large blob it goes in chunks, which keep what arrived. */

@@ -77,10 +77,12 @@ export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerato
   yield bytes.subarray(offset);
 }
 
+/** What is asked for a second time was wrong the first time: then the reader verifies too, and names who sent it. */
 function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
   const embedded = embeddedBytes(descriptor);
   if (embedded !== undefined) return (offset) => bytesOf(embedded, offset);
-  return (offset) => reader.open(descriptor, { signal: context.signal, offset, raw: true });
+  let asked = 0;
+  return (offset) => reader.open(descriptor, { signal: context.signal, offset, raw: ++asked === 1 });
 }
 
 /** A manifest that was read for the plan; it is forgotten once written. */

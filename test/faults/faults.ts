@@ -28,8 +28,9 @@ export const REFUSALS: readonly Case[] = [
   refuses(408, true),
   refuses(413, false),
   refuses(429, true),
-  refuses(429, true, { 'retry-after': '120' }),
-  refuses(429, true, { 'retry-after': 'Sun, 01 Jan 2034 00:00:00 GMT' }),
+  refuses(429, true, { 'retry-after': '0.02' }),
+  // Longer than anybody waits.
+  refuses(429, false, { 'retry-after': 'Sun, 01 Jan 2034 00:00:00 GMT' }),
   refuses(500, true),
   refuses(502, true),
   refuses(503, true),

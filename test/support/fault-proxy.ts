@@ -121,8 +121,9 @@ function answerInstead(proxy: FaultProxy, { from, to, fault }: Passing): void {
   from.resume();
   const fill = (text: string): string => text.replaceAll('{host}', proxy.host);
   const headers = Object.entries(fault.headers ?? {}).map(([name, value]) => [name, fill(value)]);
-  to.writeHead(fault.status, Object.fromEntries(headers));
-  to.end(from.method === 'HEAD' ? undefined : fill(fault.body ?? ''));
+  const body = fill(fault.body ?? '');
+  to.writeHead(fault.status, { 'content-length': Buffer.byteLength(body), ...Object.fromEntries(headers) });
+  to.end(from.method === 'HEAD' ? undefined : body);
 }
 
 function write(to: ServerResponse, bytes: Buffer): Promise<void> {

@@ -77,9 +77,9 @@ export class RegistryWire {
   }
 
   /** Shows what the registry wants people to know (registry.md 1.3 "Warning"). */
-  #showWarnings(response: HttpResponse): void {
+  async #showWarnings(response: HttpResponse): Promise<void> {
     if (response.url.origin !== this.base.origin) return;
-    for (const text of warningTexts(response.headers.warning)) this.warn(text);
+    for (const text of warningTexts(response.headers.warning)) this.warn(await this.#auth.conceal(text));
   }
 
   url(path: string): URL {
@@ -97,7 +97,7 @@ export class RegistryWire {
         tls: this.#tls,
         headers: { ...req.headers, ...(authorization === undefined ? {} : { authorization }) },
       });
-      this.#showWarnings(response);
+      await this.#showWarnings(response);
       if (response.status !== 401) return response;
       if (!local || response.url.origin !== this.base.origin) return this.#askAsNobody(req, response);
       if (attempt > 0) return response;

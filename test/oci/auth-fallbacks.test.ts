@@ -119,14 +119,16 @@ describe('a server that repeats what it was sent', () => {
       }
       const said = `the token ${sent.slice(7)} of ann, pass"word-hunter2, ${encodeURIComponent('pass"word-hunter2')}, is unwelcome`;
       return response
-        .writeHead(403)
+        .writeHead(403, { warning: `299 - "unwelcome: ${sent.slice(7)}"` })
         .end(JSON.stringify({ errors: [{ code: sent.slice(7), message: said }] }));
     });
     const entry = { auth: basicAuth('ann', 'pass"word-hunter2') };
-    const { registry } = client(server.host, {
-      context: testContext(await loggedIn({ [server.host]: entry })),
-    });
+    const context = testContext(await loggedIn({ [server.host]: entry }));
+    const { registry } = client(server.host, { context });
     const failure = await failureOf(registry.listTags('app'));
+    expect(context.events).toMatchObject([
+      { type: 'warning', fault: { message: expect.stringContaining('unwelcome: ***') } },
+    ]);
     expect(failure).toMatchObject({
       code: 'AUTH_DENIED',
       message: expect.stringContaining('the token *** of ann'),

@@ -77,7 +77,7 @@ describe('an image travels unchanged', () => {
     await travels();
   });
 
-  it('with embedded data, which is not fetched', async () => {
+  it('[1.3-data] with embedded data, which is not fetched', async () => {
     const text = 'embedded layer';
     const data = Buffer.from(text).toString('base64');
     const layers = [{ ...(await layer(text)), data }];
@@ -120,7 +120,7 @@ describe('a foreign layer', () => {
     expect(told).toEqual(['IMAGE_FOREIGN_LAYERS']);
   });
 
-  it('is fetched with --foreign-layers from a host that the manifest names, and carried', async () => {
+  it('[1.3-foreign-first] is fetched with --foreign-layers from a host that the manifest names, after the registry, and carried', async () => {
     await pushForeign();
     const named = `registries: {"${site.source.host}": {plainHttp: true}}\n`;
     const manifestPath = await manifest(`${named}images: ["${site.source.host}/odd/image:1"]\n`);
@@ -128,11 +128,15 @@ describe('a foreign layer', () => {
     expect(made.images[0]?.foreignLayers).toBe(true);
     const bundle = join(site.dir, 'f', 'out.tar');
     await pack({ manifestPath, out: bundle }, testContext());
+    const places = site.source.requests.map((r) => r.path);
+    const asked = places.indexOf(`/v2/odd/image/blobs/${shaOf(text)}`);
+    expect(asked).toBeGreaterThan(-1);
+    expect(places.indexOf('/files/foreign')).toBeGreaterThan(asked);
     await load({ bundle, registries: [placeOf(target)] }, testContext());
     expect((await fetch(`${target.url}/v2/odd/image/blobs/${shaOf(text)}`)).status).toBe(200);
   });
 
-  it('is never fetched from a private address that nobody named', async () => {
+  it('[1.3-foreign-addresses] is never fetched from a private address that nobody named', async () => {
     await pushForeign();
     const ref = `${site.source.host}/odd/image:1`;
     const manifestPath = await manifest(`images: [{ref: "${ref}", foreignLayers: true}]\n`);

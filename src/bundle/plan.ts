@@ -17,6 +17,8 @@ export const DOCUMENTS: readonly string[] = [
   'sealift.json',
   'SHA256SUMS',
 ];
+/** The whole of the entry `oci-layout`. */
+export const OCI_LAYOUT: Buffer = Buffer.from('{"imageLayoutVersion":"1.0.0"}\n');
 export const B3SUMS = 'B3SUMS';
 export const SIGNATURE = 'B3SUMS.minisig';
 
@@ -175,7 +177,7 @@ export function planBundle(
   const assemble = (size: number): ReturnType<typeof place> => {
     const facts = { lock: lockDigest, size, entries: DOCUMENTS.length + blobs.length + 1 };
     const documents = [
-      document('oci-layout', Buffer.from('{"imageLayoutVersion":"1.0.0"}\n')),
+      document('oci-layout', OCI_LAYOUT),
       document('index.json', indexJson(sorted)),
       document('versions.lock', lock.bytes),
       document('sealift.json', sealiftJson(lock.value, facts)),

@@ -6,6 +6,14 @@ import { openLayout } from './layout.ts';
 
 type Options = { readonly signal: AbortSignal; readonly tempDir?: string };
 
+/** Whether an archive looks like one that `openImageArchive` reads. */
+export async function isImageArchive(archive: Archive): Promise<boolean> {
+  return (
+    (await archive.sizeOf('index.json')) !== undefined ||
+    (await archive.sizeOf('manifest.json')) !== undefined
+  );
+}
+
 async function openStore(archive: Archive, options: Options): Promise<ImageStore> {
   // Newer dockers write both: the layout has manifests and digests, manifest.json only names files.
   if ((await archive.sizeOf('index.json')) !== undefined) return openLayout(archive);

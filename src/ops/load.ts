@@ -1,19 +1,13 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { archiveOf, referrerName } from '../bundle/artifacts.ts';
-import type { Artifact } from '../bundle/plan.ts';
-import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { parseReference } from '../core/reference.ts';
 import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
 import type { Release } from '../io/hold.ts';
-import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
-import { chartName } from '../lock/schema.ts';
-import { isSparse } from '../oci/graph.ts';
+import type { ContentReader } from '../oci/content.ts';
 import { chartTreeTarget } from '../target/chart-tree.ts';
 import { containerdTargets } from '../target/containerd/target.ts';
 import { filesTarget } from '../target/files.ts';
@@ -27,13 +21,15 @@ import {
   type TargetRun,
 } from '../target/target.ts';
 import { holdTargets } from './holds.ts';
+import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import { matchNames } from './names.ts';
 import { type RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
-import { checkOpened } from './verify.ts';
 
 export interface LoadOptions {
   readonly bundle: string;
+  /** The name of the only image of an archive that another tool made. */
+  readonly name?: string;
   /** Registries, each with an optional path prefix. */
   readonly registries?: readonly RegistryPlace[];
   readonly containerd?: readonly { readonly socket: string; readonly namespaces: readonly string[] }[];
@@ -82,7 +78,7 @@ export interface LoadedTarget {
 
 /** The receipt: what is now on the targets and how it came there. */
 export interface LoadResult {
-  readonly bundle: { readonly name: string; readonly version: string; readonly lock: Digest };
+  readonly bundle: LoadedSource;
   /** ISO 8601, UTC. */
   readonly start: string;
   readonly end: string;
@@ -101,50 +97,6 @@ interface Racer {
   fault?: Fault;
 }
 
-/** What of the bundle is loaded. */
-export function itemsOf(bundle: Bundle): Item[] {
-  const { lock } = bundle;
-  const byKey = new Map(bundle.artifacts.map((a) => [`${a.kind} ${a.name}`, a]));
-  const of = (key: string): Artifact => {
-    const artifact = byKey.get(key);
-    if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
-    return artifact;
-  };
-  const images = lock.images.map((image): Item => {
-    const { root, graph } = of(`image ${image.ref}`);
-    const reference = parseReference(image.ref);
-    const { platforms } = image;
-    const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {
-      const own = of(`referrer ${referrerName(image, digest)}`);
-      return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
-    });
-    const sparse = isSparse(graph);
-    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse, referrers };
-  });
-  const charts = lock.charts.map((chart): Item => {
-    const name = chartName(chart);
-    const { root, graph } = of(`chart ${name}`);
-    const { version, integrity } = chart;
-    const archive = archiveOf(chart);
-    return {
-      kind: 'chart',
-      name,
-      root,
-      graph,
-      chartName: chart.name,
-      version,
-      archive,
-      tree: integrity.tree,
-    };
-  });
-  const files = lock.files.map((file): Item => {
-    const { root, graph } = of(`file ${file.name}`);
-    const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
-    return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
-  });
-  return [...images, ...charts, ...files];
-}
-
 /** The bundle name of a lock text that Sealift wrote; undefined for anything else. */
 function bundleOfLock(text: Buffer): string | undefined {
   try {
@@ -156,16 +108,21 @@ function bundleOfLock(text: Buffer): string | undefined {
 
 function targetsOf(
   options: LoadOptions,
-  bundle: Bundle,
+  source: Source,
   tools: Parameters<typeof registryTargetOf>[1],
 ): Target[] {
   const force = options.force === true;
-  const lock = { bytes: bundle.lockBytes, bundle: bundle.lock.name };
+  const { lock } = source;
+  if (lock === undefined && (options.chartTrees ?? []).concat(options.files ?? []).length > 0) {
+    throw new SealiftError('USAGE', `${source.path} holds images only: no --chart-tree and no --files`, {
+      hint: 'load it into --registry or --containerd',
+    });
+  }
   const targets = [
     ...(options.registries ?? []).map((place) => registryTargetOf(place, tools)),
     ...(options.containerd ?? []).flatMap((c) => containerdTargets({ ...c, pin: options.pin === true })),
-    ...(options.chartTrees ?? []).map((dir) =>
-      chartTreeTarget({ dir: resolve(dir), force, lock, bundleOf: bundleOfLock }),
+    ...(options.chartTrees ?? []).flatMap((dir) =>
+      lock === undefined ? [] : [chartTreeTarget({ dir: resolve(dir), force, lock, bundleOf: bundleOfLock })],
     ),
     ...(options.files ?? []).map((dir) => filesTarget({ dir: resolve(dir), force })),
   ];
@@ -181,7 +138,7 @@ function targetsOf(
 async function planAll(
   racers: readonly Racer[],
   items: readonly Item[],
-  plan: { source: Bundle; context: Context },
+  plan: { source: ContentReader; context: Context },
 ): Promise<void> {
   const done = await Promise.allSettled(
     racers.map(async (racer) => {
@@ -262,7 +219,7 @@ function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
 export function load(options: LoadOptions, context: Context): Promise<LoadResult> {
   return withHttp(context, async (http) => {
     const start = context.now();
-    const bundle = await openBundle(resolve(options.bundle), { signal: context.signal });
+    const source = await openSource(options, context);
     const stop = new AbortController();
     const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
     setMaxListeners(0, linked.signal); // Every running request of every target listens.
@@ -272,9 +229,9 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       if (options.receiptPath !== undefined && options.dryRun !== true) {
         await refuseUnwritable(resolve(options.receiptPath), resolve(options.bundle));
       }
-      if (options.verify === true) await refuseBad(bundle, context);
-      const items = matchNames(itemsOf(bundle), options.only);
-      const targets = targetsOf(options, bundle, { http, context: linked });
+      if (options.verify === true) await refuseBad(source, context);
+      const items = matchNames(source.items, options.only);
+      const targets = targetsOf(options, source, { http, context: linked });
       if (options.dryRun !== true) release = await holdTargets(targets);
       racers = targets.map((target) => ({ target }));
       context.emit({
@@ -282,14 +239,14 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
         name: 'plan',
         detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
       });
-      await planAll(racers, items, { source: bundle, context: linked });
+      await planAll(racers, items, { source, context: linked });
       if (options.dryRun !== true) await apply(racers, { stop, context });
     } finally {
       await Promise.all(racers.map((r) => r.run?.close()));
       await release();
-      await bundle.close();
+      await source.close();
     }
-    const result = resultOf(bundle, { racers, options, start, end: context.now() });
+    const result = resultOf(source, { racers, options, start, end: context.now() });
     if (options.receiptPath !== undefined && options.dryRun !== true)
       await writeReceipt(options.receiptPath, result);
     return result;
@@ -310,11 +267,10 @@ async function refuseUnwritable(path: string, bundle: string): Promise<void> {
   await rm(probe, { force: true });
 }
 
-async function refuseBad(bundle: Bundle, context: Context): Promise<void> {
+async function refuseBad(source: Source, context: Context): Promise<void> {
   context.emit({ type: 'phase', name: 'verify' });
-  const { faults } = await checkOpened(bundle, { deep: true, context });
-  if (faults.length > 0)
-    throw errorOf(faults, `${bundle.medium.path}: the bundle is damaged; nothing was written`);
+  const { faults } = await source.check();
+  if (faults.length > 0) throw errorOf(faults, `${source.path}: the bundle is damaged; nothing was written`);
 }
 
 async function apply(
@@ -336,7 +292,7 @@ async function apply(
 }
 
 function resultOf(
-  bundle: Bundle,
+  source: Source,
   run: {
     readonly racers: readonly Racer[];
     readonly options: LoadOptions;
@@ -347,7 +303,7 @@ function resultOf(
   const targets = run.racers.map(loadedTarget);
   const failedEntries = targets.flatMap((t) => t.entries).filter((e) => e.state === 'failed').length;
   return {
-    bundle: { name: bundle.lock.name, version: bundle.lock.version, lock: digestOf(bundle.lockBytes) },
+    bundle: source.about,
     start: new Date(run.start).toISOString(),
     end: new Date(run.end).toISOString(),
     dryRun: run.options.dryRun === true,

@@ -2,10 +2,13 @@ import { resolve } from 'node:path';
 import { type Artifact, B3SUMS } from '../bundle/plan.ts';
 import { openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
+import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { digestOf } from '../io/verify.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
-import { isSparse } from '../oci/graph.ts';
+import { type Graph, isSparse } from '../oci/graph.ts';
+import type { Format } from './archive-items.ts';
+import { type ImageArchives, openImageArchives, shownName } from './image-archives.ts';
 
 /** One artifact of a bundle. Sizes in bytes. */
 export interface Listed {
@@ -26,10 +29,12 @@ export interface Listed {
 
 export interface LsResult {
   readonly path: string;
+  readonly format: Format;
   readonly name: string;
-  readonly version: string;
+  /** Null, as the lock, of what another tool made. */
+  readonly version: string | null;
   /** SHA-256 of its versions.lock. */
-  readonly lock: Digest;
+  readonly lock: Digest | null;
   /** Bytes of the bundle, and of all blobs once. */
   readonly size: number;
   readonly blobBytes: number;
@@ -50,44 +55,81 @@ function platformsOf(lock: Lock, artifact: Artifact): string[] {
   return Object.keys(lock.images.find((i) => i.ref === artifact.name)?.platforms ?? {});
 }
 
+interface Content {
+  readonly artifacts: readonly Listed[];
+  readonly blobs: number;
+  readonly blobBytes: number;
+  readonly sharedBytes: number;
+}
+
+/** Artifacts with the facts that their graphs tell. */
+function contentOf(
+  artifacts: readonly (Pick<Listed, 'kind' | 'name' | 'platforms' | 'usedBy'> & { readonly graph: Graph })[],
+): Content {
+  const users = new Map<Digest, number>();
+  const sizes = new Map<Digest, number>();
+  for (const { graph } of artifacts) {
+    for (const [digest, { descriptor }] of graph.nodes) {
+      users.set(digest, (users.get(digest) ?? 0) + 1);
+      sizes.set(digest, descriptor.size);
+    }
+  }
+  const listed = artifacts.map(({ graph, ...facts }): Listed => {
+    const nodes = [...graph.nodes.values()];
+    const sum = (of: typeof nodes): number => of.reduce((total, n) => total + n.descriptor.size, 0);
+    return {
+      ...facts,
+      digest: graph.root.digest,
+      size: sum(nodes),
+      shared: sum(nodes.filter((n) => (users.get(n.descriptor.digest) ?? 0) > 1)),
+      sparse: isSparse(graph),
+    };
+  });
+  const blobBytes = [...sizes.values()].reduce((total, size) => total + size, 0);
+  const sharedBytes = listed.reduce((total, a) => total + a.size, 0) - blobBytes;
+  return { artifacts: listed, blobs: sizes.size, blobBytes, sharedBytes };
+}
+
+async function lsArchives(archives: ImageArchives): Promise<LsResult> {
+  try {
+    const { path, name, kinds, images, faults } = archives;
+    if (faults.length > 0) throw errorOf(faults, `${path}: ${faults.length} faults`);
+    const content = contentOf(
+      images.flatMap((image) => {
+        const names = image.names.length === 0 ? [shownName(image)] : image.names;
+        const { graph } = image;
+        const platforms = Object.keys(image.platforms);
+        return names.map((n) => ({ kind: 'image' as const, name: n, platforms, usedBy: [], graph }));
+      }),
+    );
+    const [format = 'oci-layout'] = kinds;
+    return { path, format, name, version: null, lock: null, size: content.blobBytes, ...content };
+  } finally {
+    await archives.close();
+  }
+}
+
 /**
- * Lists what a bundle holds, from its documents and manifests; blobs are not read.
+ * Lists what a bundle holds, from its documents and manifests; blobs are not read. What another tool made is listed too.
  * @throws BUNDLE_NOT_FOUND and every fault of the structure
  */
 export async function ls(path: string, context: Context): Promise<LsResult> {
+  const archives = await openImageArchives(resolve(path), context);
+  if (archives !== undefined) return lsArchives(archives);
   const bundle = await openBundle(resolve(path), { signal: context.signal });
   try {
-    const users = new Map<Digest, number>();
-    for (const { graph } of bundle.artifacts) {
-      for (const digest of graph.nodes.keys()) users.set(digest, (users.get(digest) ?? 0) + 1);
-    }
-    const artifacts = bundle.artifacts.map((artifact): Listed => {
-      const nodes = [...artifact.graph.nodes.values()];
-      const sum = (of: typeof nodes): number => of.reduce((total, n) => total + n.descriptor.size, 0);
-      return {
+    const content = contentOf(
+      bundle.artifacts.map((artifact) => ({
         kind: artifact.kind,
         name: artifact.name,
-        digest: artifact.root.digest,
-        size: sum(nodes),
-        shared: sum(nodes.filter((n) => (users.get(n.descriptor.digest) ?? 0) > 1)),
         platforms: platformsOf(bundle.lock, artifact),
-        sparse: isSparse(artifact.graph),
         usedBy: whyOf(bundle.lock, artifact),
-      };
-    });
-    const blobs = [...(bundle.plan?.blobs.values() ?? [])];
-    const blobBytes = blobs.reduce((total, b) => total + b.size, 0);
-    return {
-      path: bundle.medium.path,
-      name: bundle.lock.name,
-      version: bundle.lock.version,
-      lock: digestOf(bundle.lockBytes),
-      size: bundle.medium.size,
-      blobBytes,
-      blobs: blobs.length,
-      sharedBytes: artifacts.reduce((total, a) => total + a.size, 0) - blobBytes,
-      artifacts,
-    };
+        graph: artifact.graph,
+      })),
+    );
+    const { name, version } = bundle.lock;
+    const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };
+    return { ...facts, lock: digestOf(bundle.lockBytes), size: bundle.medium.size, ...content };
   } finally {
     await bundle.close();
   }

@@ -26,6 +26,7 @@ interface LoadFlags {
   readonly pin?: boolean;
   readonly verify?: boolean;
   readonly only?: readonly string[];
+  readonly name?: string;
   readonly naming?: Naming;
   readonly indexPolicy?: RegistryPlace['indexPolicy'];
   readonly caFile?: string;
@@ -90,6 +91,7 @@ async function optionsOf(bundle: string, flags: LoadFlags): Promise<LoadOptions>
     dryRun: flags.dryRun === true,
     force: flags.force === true,
     ...(flags.only === undefined ? {} : { only: flags.only }),
+    ...(flags.name === undefined ? {} : { name: flags.name }),
     ...(flags.receipt === undefined ? {} : { receiptPath: flags.receipt }),
   };
 }
@@ -107,7 +109,7 @@ function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly strin
   const failure = loadFailure(result);
   const document = { command: 'load', kind: 'receipt', ...result };
   const { bundle } = result;
-  const title = harmless(`${bundle.name} ${bundle.version}`);
+  const title = harmless([bundle.name, bundle.version].filter((t) => t !== null).join(' '));
   const receipt = flags.receipt === undefined || result.dryRun ? [] : [`receipt: ${harmless(flags.receipt)}`];
   const failed = failure === undefined ? {} : { failure };
   if (result.dryRun) {
@@ -154,7 +156,10 @@ export function addLoad(program: Command, run: RunVerb): void {
     .description(
       'Plans what is missing on every target, then sends only that. Nothing becomes visible before every blob arrived. Running it again goes on.',
     )
-    .argument('<bundle>', 'a bundle: file or folder')
+    .argument(
+      '<bundle>',
+      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+    )
     .addHelpText(
       'before',
       examples(
@@ -168,6 +173,7 @@ export function addLoad(program: Command, run: RunVerb): void {
     .option('--pin', 'containerd: keep the images when kubelet cleans up')
     .option('--verify', 'read and check every byte before anything is written')
     .option('--only <name...>', 'only these images, charts or files (write the bundle before it)')
+    .option('--name <name>', 'the name of the only image of an archive that another tool made')
     .addOption(
       new Option(
         '--naming <how>',

@@ -38,7 +38,7 @@ function lsOutcome(result: LsResult, bundle: string): Outcome {
     data: table([heads, ...artifacts.map(rowOf)], [3, 4]),
     summary: [
       ...sparse,
-      `${harmless(name)} ${harmless(version)}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
+      `${harmless([name, version].filter((t) => t !== null).join(' '))}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
     ],
     next: `sealift verify ${shellWord(bundle)}`,
   };

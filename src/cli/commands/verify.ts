@@ -20,6 +20,10 @@ const CHAINS: Readonly<Record<Chain, string>> = {
     'compared with the list inside the bundle: BLAKE3 of everything. This finds damage, not a forged bundle: for that give --lock FILE, a lock that came another way.',
 };
 
+/** Of what another tool made. */
+const NO_LOCK =
+  'no bundle of sealift: compared with the digests inside, SHA-256 of everything. This finds damage, not forgery: no lock says what it must hold.';
+
 async function failureOf(result: VerifyResult): Promise<SealiftError | undefined> {
   const { refuseDamaged } = await import('../../ops/verify.ts');
   try {
@@ -35,9 +39,9 @@ async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outc
   const failure = await failureOf(result);
   const { faults: _, ...facts } = result;
   const read = `${count(result.entries, 'entry')}, ${exactBytes(result.bytes)}`;
-  const title = harmless(`${bundle}: ${result.name} ${result.version}`);
+  const title = harmless([`${bundle}: ${result.name}`, result.version].filter((t) => t !== null).join(' '));
   const document = { command: 'verify', ok: failure === undefined, ...facts };
-  const chain = `  ${CHAINS[result.chain]}`;
+  const chain = `  ${result.format === 'bundle' ? CHAINS[result.chain] : NO_LOCK}`;
   if (failure !== undefined) return { document, summary: [`${title}: read ${read}`, chain], failure };
   return {
     document,

@@ -1,0 +1,135 @@
+import { resolve } from 'node:path';
+import { archiveOf, referrerName } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import type { Digest } from '../core/digest.ts';
+import { type Fault, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { parseReference } from '../core/reference.ts';
+import { digestOf } from '../io/verify.ts';
+import { chartName } from '../lock/schema.ts';
+import type { ContentReader } from '../oci/content.ts';
+import { isSparse } from '../oci/graph.ts';
+import type { Item } from '../target/target.ts';
+import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
+import { type ImageArchives, openImageArchives } from './image-archives.ts';
+import { checkOpened } from './verify.ts';
+
+/** What was loaded, as the receipt names it. */
+export interface LoadedSource {
+  readonly format: Format;
+  readonly name: string;
+  /** Null, as the lock, of what another tool made. */
+  readonly version: string | null;
+  readonly lock: Digest | null;
+}
+
+interface Opened {
+  readonly bundle: string;
+  readonly name?: string;
+}
+
+/** What of the bundle is loaded. */
+function itemsOf(bundle: Bundle): Item[] {
+  const { lock } = bundle;
+  const byKey = new Map(bundle.artifacts.map((a) => [`${a.kind} ${a.name}`, a]));
+  const of = (key: string): Artifact => {
+    const artifact = byKey.get(key);
+    if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
+    return artifact;
+  };
+  const images = lock.images.map((image): Item => {
+    const { root, graph } = of(`image ${image.ref}`);
+    const reference = parseReference(image.ref);
+    const { platforms } = image;
+    const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {
+      const own = of(`referrer ${referrerName(image, digest)}`);
+      return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
+    });
+    const sparse = isSparse(graph);
+    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse, referrers };
+  });
+  const charts = lock.charts.map((chart): Item => {
+    const name = chartName(chart);
+    const { root, graph } = of(`chart ${name}`);
+    const { version, integrity } = chart;
+    const archive = archiveOf(chart);
+    return {
+      kind: 'chart',
+      name,
+      root,
+      graph,
+      chartName: chart.name,
+      version,
+      archive,
+      tree: integrity.tree,
+    };
+  });
+  const files = lock.files.map((file): Item => {
+    const { root, graph } = of(`file ${file.name}`);
+    const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
+    return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
+  });
+  return [...images, ...charts, ...files];
+}
+
+/** What is loaded: a bundle, or what another tool made. */
+export interface Source extends ContentReader {
+  readonly path: string;
+  readonly about: LoadedSource;
+  readonly items: readonly Item[];
+  /** What stands beside the charts of a tree; undefined where there are none. */
+  readonly lock: { readonly bytes: Buffer; readonly bundle: string } | undefined;
+  /** Reads every byte. */
+  check(): Promise<{ readonly faults: readonly Fault[] }>;
+  close(): Promise<void>;
+}
+
+function bundleSource(bundle: Bundle, context: Context): Source {
+  const { name, version } = bundle.lock;
+  return {
+    path: bundle.medium.path,
+    about: { format: 'bundle', name, version, lock: digestOf(bundle.lockBytes) },
+    items: itemsOf(bundle),
+    lock: { bytes: bundle.lockBytes, bundle: name },
+    open: (descriptor, options) => bundle.open(descriptor, options),
+    check: () => checkOpened(bundle, { deep: true, context }),
+    close: () => bundle.close(),
+  };
+}
+
+async function archivesSource(archives: ImageArchives, options: Opened, context: Context): Promise<Source> {
+  try {
+    for (const warning of archiveWarnings(archives)) context.emit({ type: 'warning', fault: warning });
+    const items = itemsOfArchives(archives, { name: options.name, context });
+    const [format = 'oci-layout'] = archives.kinds;
+    return {
+      path: archives.path,
+      about: { format, name: archives.name, version: null, lock: null },
+      items,
+      lock: undefined,
+      open: (descriptor, more) => archives.open(descriptor, more),
+      check: () => checkArchives(archives, context),
+      close: () => archives.close(),
+    };
+  } catch (error) {
+    await archives.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens what is loaded.
+ * @throws BUNDLE_NOT_FOUND and every fault of a bundle's structure, USAGE, and what `itemsOfArchives` throws
+ */
+export async function openSource(options: Opened, context: Context): Promise<Source> {
+  const path = resolve(options.bundle);
+  const archives = await openImageArchives(path, context);
+  if (archives !== undefined) return archivesSource(archives, options, context);
+  if (options.name !== undefined) {
+    throw new SealiftError('USAGE', '--name: the names of a bundle are those of its lock', {
+      hint: 'leave --name out; it is for archives of one image that other tools made',
+    });
+  }
+  return bundleSource(await openBundle(path, { signal: context.signal }), context);
+}

@@ -89,6 +89,11 @@ export class HttpClient {
     setMaxListeners(0, context.signal);
   }
 
+  /** Whether it waits for limits on requests whose end is far. */
+  get waits(): boolean {
+    return this.#options.waitForLimits !== false;
+  }
+
   /** What a host last told about its limit on requests. @param host with its port, as in a URL */
   quota(host: string): Quota | undefined {
     return this.#quotas.get(host);
@@ -228,7 +233,7 @@ export class HttpClient {
 
   /** Whether a long wait is wanted and has an end that can be waited for. A request that may be tried once never waits. */
   #mayWait(refusal: Refusal, about: { readonly tries: number; readonly longWait: LongWait }): boolean {
-    if (this.#options.waitForLimits === false || about.tries === 1) return false;
+    if (!this.waits || about.tries === 1) return false;
     const now = this.#context.now();
     about.longWait.giveUp ??= now + refusal.boundMs;
     return refusal.until - now <= refusal.boundMs && now + refusal.waitMs <= about.longWait.giveUp;

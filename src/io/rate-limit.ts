@@ -89,3 +89,15 @@ export function refusalOf(
   const part = Math.min(windowMs, Math.max(windowMs / 24, LIMITS.limitProbeMs));
   return { waitMs: part, until: now + windowMs, boundMs };
 }
+
+/** When a limit ends at the latest, as a point in time to be shown (`2026-01-01T06:00:00Z`); undefined when it is not told. */
+export function limitEnd(
+  answer: { readonly status: number; readonly headers: Headers },
+  now: number,
+): string | undefined {
+  const until = refusalOf(answer, now)?.until;
+  // The clock of a far server may be anything; a Date holds no more than this.
+  return until === undefined || until > 8.64e15
+    ? undefined
+    : new Date(until).toISOString().replace(/\.\d+/, '');
+}

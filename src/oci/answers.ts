@@ -1,6 +1,7 @@
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
 import { isTag } from '../core/reference.ts';
 import type { HttpResponse } from '../io/http.ts';
+import { limitEnd } from '../io/rate-limit.ts';
 
 /** Answers to an upload after which the whole upload is tried again. */
 export function retriedStatus(status: number): boolean {
@@ -65,12 +66,7 @@ function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] 
       'a proxy limits the size of uploads: raise it (nginx: client_max_body_size 0)',
     ];
   }
-  if (status === 429) {
-    return [
-      'REGISTRY_RATE_LIMITED',
-      'log in for a higher limit (`docker login`), or wait and run the same command again',
-    ];
-  }
+  if (status === 429) return ['REGISTRY_RATE_LIMITED', undefined];
   return ['REGISTRY_FAILED', undefined];
 }
 
@@ -92,19 +88,33 @@ export function statusError(
     readonly what: string;
     readonly host: string;
     readonly side: 'source' | 'destination';
+    /** Milliseconds since the epoch. */
+    readonly now: number;
   },
 ): SealiftError {
   const [code, statusHint] = codeOfStatus(response.status);
-  const login = `check the login and its rights: \`sealift login ${about.host}\``;
+  const limited = response.status === 429 ? limitEnd(response, about.now) : undefined;
+  const hints: Partial<Record<ErrorCode, string>> = {
+    AUTH_REQUIRED: `check the login and its rights: \`sealift login ${about.host}\``,
+    AUTH_DENIED: `check the login and its rights: \`sealift login ${about.host}\``,
+    REGISTRY_RATE_LIMITED: `\`sealift login ${about.host}\` may give a higher limit; else run the same command again ${limited === undefined ? 'later' : 'then'}`,
+  };
   const errors = registryErrors(about.text);
   const said = saidIn(about.text, errors);
   const serverCode = errors[0]?.code ?? '';
   const isStranger = isPage(about.text) && (response.status === 404 || statusHint === undefined);
   const otherHint = isStranger ? PAGE_HINT : (statusHint ?? plainHint(response.status));
-  const hint = code === 'AUTH_REQUIRED' || code === 'AUTH_DENIED' ? login : otherHint;
-  return new SealiftError(code, `${about.what}: HTTP ${response.status}${said === '' ? '' : `: ${said}`}`, {
+  const hint = hints[code] ?? otherHint;
+  const tried = response.tries > 1 ? ` (tried ${response.tries} times)` : '';
+  const until = limited === undefined ? '' : `; the limit ends at ${limited} at the latest`;
+  const answered = `HTTP ${response.status}${tried}${said === '' ? '' : `: ${said}`}${until}`;
+  return new SealiftError(code, `${about.what}: ${answered}`, {
     ...(hint === undefined ? {} : { hint }),
-    details: { status: response.status, ...(serverCode === '' ? {} : { serverCode }) },
+    details: {
+      status: response.status,
+      ...(serverCode === '' ? {} : { serverCode }),
+      ...(limited === undefined ? {} : { resetAt: limited }),
+    },
     side: about.side,
   });
 }

@@ -8,11 +8,13 @@ import { referrersTag } from '../core/referrer.ts';
 import { errorText, type HttpClient, type HttpResponse } from '../io/http.ts';
 import { isNetworkError } from '../io/network-errors.ts';
 import { throwIfAborted } from '../io/pool.ts';
+import type { Quota } from '../io/rate-limit.ts';
 import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { nextQuery, parseTags } from './answers.ts';
 import type { ReadOptions } from './content.ts';
 import { manifestMediaType } from './manifest.ts';
+import { askQuota } from './quota.ts';
 import { askReferrers, listedReferrers } from './referrers.ts';
 import { createUploader, mountBlob, type Uploader } from './uploads.ts';
 import { type HostConfig, RegistryWire } from './wire.ts';
@@ -48,6 +50,8 @@ function statedDescriptor({ headers }: HttpResponse): Descriptor | undefined {
 export class Registry {
   readonly host: string;
   readonly #wire: RegistryWire;
+  /** A HEAD found a manifest here. */
+  #isHeadHonest = false;
   readonly #uploader: Uploader;
   /** Whether the host has a referrers API; undefined until its first answer, which counts for all repositories. */
   #hasReferrersApi: boolean | undefined;
@@ -127,9 +131,15 @@ export class Registry {
     return { bytes, descriptor: { mediaType, digest, size: bytes.length } };
   }
 
+  /** What it tells about its limit on pulls (see askQuota). */
+  quota(repository: string, reference: string): Promise<Quota | undefined> {
+    return askQuota(this.#wire, { repository, reference });
+  }
+
   /**
-   * The digest of a tag or of a manifest digest on the registry, or undefined when it is not there. HEAD first; a HEAD
-   * that fails or says too little is asked again by GET (old Nexus, registry.md 1.3).
+   * The digest of a tag or of a manifest digest on the registry, or undefined when it is not there. HEAD first, which
+   * no registry counts as a pull; a HEAD that fails or says too little is asked again by GET, because that of old Nexus
+   * lies (registry.md 1.3). Once a HEAD has found a manifest here, "404" is believed: who lies never finds any.
    */
   async resolve(repository: string, reference: string): Promise<Digest | undefined> {
     const about = { repository, access: 'pull' } as const;
@@ -138,7 +148,11 @@ export class Registry {
     const head = await this.#wire.send({ method: 'HEAD', url, headers, tries: 2 }, about);
     await head.body.dump();
     const stated = head.headers['docker-content-digest'];
-    if (head.status === 200 && stated !== undefined && isDigest(stated)) return stated;
+    if (head.status === 200 && stated !== undefined && isDigest(stated)) {
+      this.#isHeadHonest = true;
+      return stated;
+    }
+    if (head.status === 404 && this.#isHeadHonest) return undefined;
     if (head.status === 401 || head.status === 403)
       throw await this.#wire.fail(head, `${repository}:${reference}`, 'source');
     try {

@@ -137,6 +137,12 @@ export class RegistryWire {
   /** A refusal as our error. Reads the start of its body. */
   async fail(response: HttpResponse, what: string, side: 'source' | 'destination'): Promise<SealiftError> {
     const text = await this.#auth.conceal(await errorText(response));
-    return statusError(response, { text, what: `${this.host}: ${what}`, host: this.host, side });
+    return statusError(response, {
+      text,
+      what: `${this.host}: ${what}`,
+      host: this.host,
+      side,
+      now: this.context.now(),
+    });
   }
 }

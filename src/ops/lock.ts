@@ -17,6 +17,7 @@ import { resolveFile } from '../source/file.ts';
 import { findReferrers } from '../source/referrers.ts';
 import { Registries } from '../source/registries.ts';
 import { chartNames, imageNames } from './names.ts';
+import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
 import { attempt, countOf, withHttp } from './session.ts';
 import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';
@@ -33,6 +34,8 @@ export interface LockOptions {
   readonly foreignLayers?: boolean;
   /** Only say what would change. */
   readonly dryRun?: boolean;
+  /** Fail where a registry's limit on pulls would have to be waited for. */
+  readonly noWait?: boolean;
 }
 
 export interface LockResult {
@@ -135,7 +138,7 @@ function movesOf(options: LockOptions, state: WantedState, before: Lock | undefi
  * @throws MANIFEST_INVALID, LOCK_INVALID, USAGE, or one error with every fault of the sources
  */
 export function lock(options: LockOptions, context: Context): Promise<LockResult> {
-  return withHttp(context, async (http) => {
+  const work = async (http: ChartAccess['http']): Promise<LockResult> => {
     const state = await readWanted(options.manifestPath, { http, context });
     const path = lockPathOf(options);
     const bytes = await readFileIfExists(path);
@@ -156,6 +159,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const manifestName = basename(options.manifestPath);
     const { images, charts, files } = await withAccess(state, { http, context }, async (access) => {
       const tools: ResolveTools = { access, state, before, check, moves, foreignLayers };
+      await announcePulls(pullsOfLock(tools), access);
       return {
         images: await resolveImages(tools),
         charts: await resolveCharts({ ...tools, manifestName, changedPaths }),
@@ -175,7 +179,8 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     const written = options.dryRun === true ? false : await writeFileIfChanged(path, text);
     const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];
     return { path, lock: checked, diff: diffLocks(known, checked), written, warnings };
-  });
+  };
+  return withHttp(context, work, { waitForLimits: options.noWait !== true });
 }
 
 /**
@@ -186,7 +191,7 @@ export function checkLockFile(
   options: LockOptions & { readonly online?: boolean },
   context: Context,
 ): Promise<LockCheckResult> {
-  return withHttp(context, async (http) => {
+  const work = async (http: ChartAccess['http']): Promise<LockCheckResult> => {
     const state = await readWanted(options.manifestPath, { http, context });
     const path = lockPathOf(options);
     const { lock: locked } = await readLockFile(path);
@@ -202,7 +207,8 @@ export function checkLockFile(
       faults: [...check.faults, ...drift],
       checked: { images: locked.images.length, charts: locked.charts.length, files: locked.files.length },
     };
-  });
+  };
+  return withHttp(context, work, { waitForLimits: options.noWait !== true });
 }
 
 /** Whether a tag moved; and where it did not, whether other signatures or referrers travel with the image now. */

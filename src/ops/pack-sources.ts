@@ -2,7 +2,7 @@ import { artifactJobs, fileArtifactOf, type ReadManifest, referrerName } from '.
 import type { Artifact } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
-import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
+import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/digest.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -17,6 +17,7 @@ import { type ChartAccess, ociReference, openArchive } from '../source/chart-arc
 import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
 import { foreignReader } from '../source/foreign.ts';
+import { announcePulls, pullsOfPack } from './pulls.ts';
 import { attempt, countOf, sortAttempts } from './session.ts';
 
 /** Manifests asked for at once. */
@@ -62,6 +63,9 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
     tools.manifests.set(descriptor.digest, bytes);
     return bytes;
   };
+  const isHere = (digest: string): boolean =>
+    isDigest(digest) && (tools.manifests.has(digest) || there?.has(digest) === true);
+  await announcePulls(pullsOfPack(lock, isHere), access);
   const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
   const done = await mapBounded(artifactJobs(lock, read), limits, (job) => attempt(job.read));
   const { values, faults } = sortAttempts(done);

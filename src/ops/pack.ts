@@ -11,6 +11,7 @@ import type { Context } from '../core/events.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { chartArtifact } from '../helm/artifact.ts';
 import { kindOf } from '../io/files.ts';
+import type { HttpClient } from '../io/http.ts';
 import { mapBounded } from '../io/pool.ts';
 import { digestOf, verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
@@ -35,6 +36,8 @@ export interface PackOptions {
   readonly out: string;
   /** Read a finished bundle's bytes again instead of believing its headers. */
   readonly verify?: boolean;
+  /** Fail where a registry's limit on pulls would have to be waited for. */
+  readonly noWait?: boolean;
 }
 
 export interface PackResult {
@@ -59,7 +62,7 @@ export interface PackResult {
  * @throws LOCK_STALE, LOCK_NOT_FOUND, DISK_FULL, and one error with every content that cannot be had
  */
 export function pack(options: PackOptions, context: Context): Promise<PackResult> {
-  return withHttp(context, async (http) => {
+  const work = async (http: HttpClient): Promise<PackResult> => {
     const { lock, bytes } = await readLockFile(lockPathOf(options));
     if (lock.images.length + lock.charts.length + lock.files.length === 0) {
       throw new SealiftError('MANIFEST_EMPTY', 'the lock names nothing to carry', {
@@ -96,7 +99,8 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       await there?.close();
       await access.registries.close();
     }
-  });
+  };
+  return withHttp(context, work, { waitForLimits: options.noWait !== true });
 }
 
 async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {

@@ -1,10 +1,14 @@
 import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { HttpClient } from '../io/http.ts';
+import { HttpClient, type HttpOptions } from '../io/http.ts';
 
 /** Runs `work` with an HTTP client that is closed at the end, however it ends. */
-export async function withHttp<T>(context: Context, work: (http: HttpClient) => Promise<T>): Promise<T> {
-  const http = new HttpClient(context);
+export async function withHttp<T>(
+  context: Context,
+  work: (http: HttpClient) => Promise<T>,
+  options: HttpOptions = {},
+): Promise<T> {
+  const http = new HttpClient(context, options);
   try {
     return await work(http);
   } finally {

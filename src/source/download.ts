@@ -1,6 +1,7 @@
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { HttpClient, HttpResponse } from '../io/http.ts';
+import { limitEnd } from '../io/rate-limit.ts';
 import { withoutQuery } from '../io/redirect.ts';
 import { resumableBytes } from '../io/resume.ts';
 import { envPrefix } from '../oci/env-credentials.ts';
@@ -51,11 +52,11 @@ export function downloadUrl(
     if (status === 200 || status === 206 || (status === 416 && at > 0)) return response;
     await response.body.dump();
     throw answerError(shown, {
-      status,
+      answer: response,
       url,
-      answered: response.url,
       from: access?.from,
       repository: options.repository,
+      now: options.context.now(),
     });
   };
   return resumableBytes({
@@ -68,17 +69,19 @@ export function downloadUrl(
 }
 
 interface Refusal {
-  readonly status: number;
+  readonly answer: HttpResponse;
+  /** What was asked for, before redirects. */
   readonly url: URL;
-  /** The address that answered, after redirects. */
-  readonly answered: URL;
   /** Where the login that was sent is from. */
   readonly from: string | undefined;
   readonly repository: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
 }
 
 /** Where a login has to be written for the next try. */
-function loginHint({ url, answered, from, repository }: Refusal): string {
+function loginHint({ url, answer, from, repository }: Refusal): string {
+  const answered = answer.url;
   if (answered.origin !== url.origin) {
     return `it was redirected to ${answered.host}, where no login is sent: ask the publisher for an address that needs none`;
   }
@@ -91,8 +94,16 @@ function loginHint({ url, answered, from, repository }: Refusal): string {
 }
 
 function answerError(address: string, refusal: Refusal): SealiftError {
-  const { status, from } = refusal;
-  const message = `${address}: HTTP ${status}`;
+  const { answer, from } = refusal;
+  const { status, tries } = answer;
+  const message = `${address}: HTTP ${status}${tries > 1 ? ` (tried ${tries} times)` : ''}`;
+  if (status === 429) {
+    const end = limitEnd(answer, refusal.now);
+    const until = end === undefined ? '' : `; the limit ends at ${end} at the latest`;
+    return new SealiftError('REGISTRY_RATE_LIMITED', message + until, {
+      hint: 'run the same command again later',
+    });
+  }
   if (status === 401 || status === 403) {
     const code = status === 401 && from === undefined ? 'AUTH_REQUIRED' : 'AUTH_DENIED';
     return new SealiftError(code, message, { hint: loginHint(refusal) });

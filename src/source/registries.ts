@@ -6,6 +6,7 @@ import { parseMirror } from '../core/mirror.ts';
 import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
+import type { Quota } from '../io/rate-limit.ts';
 import type { ContentReader, ReadOptions } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImageStore } from '../oci/image-store.ts';
@@ -148,6 +149,12 @@ export class Registries {
   /** A manifest by tag or digest, verified. @throws as Registry.getManifest */
   getManifest(of: Repository, reference: string): Promise<ManifestContent> {
     return this.#ask(of, (endpoint) => endpoint.getManifest(of, reference));
+  }
+
+  /** What the host itself tells about its limit on pulls; undefined where it tells nothing or mirrors are asked first. */
+  async quota(of: Repository, reference: string): Promise<Quota | undefined> {
+    if (this.#endpoints(of).length > 1) return undefined;
+    return this.#client(of.host).quota(of.repository, reference);
   }
 
   /** The digest that a tag has now, or undefined when there is no such tag. */

@@ -114,7 +114,7 @@ describe('a limit on requests', () => {
     expect(await failureOf(asking)).toMatchObject({ code: 'ABORTED' });
   });
 
-  it('that is extended while others wait holds for them too', async () => {
+  it('[1.3-host-pause] that is extended while others wait holds for them too', async () => {
     const server = await startServer((_, response) => response.end('ok'));
     const http = clientOf();
     const order: string[] = [];

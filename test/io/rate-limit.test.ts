@@ -5,7 +5,7 @@ const HOUR = 3_600_000;
 const now = Date.parse('2026-01-01T00:00:00Z');
 
 describe('the limit that a server tells (registry.md 1.3, Docker Hub)', () => {
-  it('is read with its window and by what it counts', () => {
+  it('[1.3-hub-headers] is read with its window and by what it counts', () => {
     const headers = { 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '76;w=21600' };
     expect(quotaOf({ ...headers, 'docker-ratelimit-source': '203.0.113.7' })).toEqual({
       limit: 100,
@@ -50,7 +50,7 @@ describe('how long a refusal is meant', () => {
     expect(refusal(503, { 'retry-after': '-3' })).toMatchObject({ waitMs: 0, until: now });
   });
 
-  it('is the window of the limit where a 429 says nothing else, asked for a few times until then', () => {
+  it('[1.3-retry-after] is the window of the limit where a 429 says nothing else, asked for a few times until then', () => {
     const headers = { 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '0;w=21600' };
     expect(refusal(429, headers)).toEqual({ waitMs: HOUR / 4, until: now + 6 * HOUR, boundMs: 6 * HOUR });
     expect(refusal(429, { 'ratelimit-limit': '10;w=60' })).toMatchObject({

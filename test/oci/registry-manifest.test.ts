@@ -115,7 +115,7 @@ describe('refusals', () => {
     [403, 'AUTH_DENIED', 'sealift login'],
     [400, 'REGISTRY_FAILED'],
     [413, 'REGISTRY_FAILED', 'client_max_body_size'],
-    [429, 'REGISTRY_RATE_LIMITED', 'docker login'],
+    [429, 'REGISTRY_RATE_LIMITED', 'sealift login'],
     [503, 'REGISTRY_FAILED'],
     [204, 'REGISTRY_FAILED'],
   ];
@@ -128,7 +128,8 @@ describe('refusals', () => {
       const failure = await failureOf(client(server.host).registry.getManifest('team/app', 'v1'));
       expect(failure).toMatchObject({ code, side: 'source', details: { status } });
       const { message, hint: said, details } = failure as SealiftError;
-      expect(message).toContain(`${server.host}: team/app:v1: HTTP ${status}`);
+      const tried = status === 429 || status === 503 ? ` (tried ${LIMITS.tries} times)` : '';
+      expect(message).toContain(`${server.host}: team/app:v1: HTTP ${status}${tried}`);
       expect(message).not.toContain('\n');
       if (status !== 204)
         expect([message, details?.serverCode]).toEqual([expect.stringContaining('server says'), 'TOLD']);
@@ -192,6 +193,22 @@ describe('resolve', () => {
       expect(server.asked.at(-1)?.method).toBe('GET');
     });
   }
+
+  it('[1.3-head-broken] believes a HEAD that says 404 once a HEAD has found something there, not before', async () => {
+    const server = await startServer((request, response) => {
+      const isThere = request.url?.endsWith('/v1') === true;
+      response.writeHead(isThere ? 200 : 404, isThere ? { 'docker-content-digest': digest } : {}).end();
+    });
+    const { registry } = client(server.host);
+    const methods = async (tag: string): Promise<string[]> => {
+      const before = server.asked.length;
+      await registry.resolve('app', tag);
+      return server.asked.slice(before).map((r) => r.method);
+    };
+    expect(await methods('v2')).toEqual(['HEAD', 'GET']);
+    expect(await methods('v1')).toEqual(['HEAD']);
+    expect(await methods('v2')).toEqual(['HEAD']);
+  });
 
   it('[1.3-head-broken] does not ask with GET when HEAD is forbidden', async () => {
     const server = await startServer((_, response) => response.writeHead(403).end());

@@ -17,6 +17,8 @@ interface LockFlags {
   readonly check?: boolean;
   readonly online?: boolean;
   readonly diff?: boolean;
+  /** False with --no-wait. */
+  readonly wait: boolean;
   readonly json?: boolean;
 }
 
@@ -134,6 +136,7 @@ export function addLock(program: Command, run: RunVerb): void {
     .option('--check', 'compare only, write nothing; exit 3 when not in step')
     .option('--online', 'with --check: ask the sources too')
     .option('--diff', 'print what would change, write nothing')
+    .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout');
   for (const option of command.options) {
     if (option.long === '--check') option.conflicts(['diff', 'update', 'updateAll', 'foreignLayers']);
@@ -149,6 +152,7 @@ export function addLock(program: Command, run: RunVerb): void {
         updateAll: flags.updateAll === true,
         foreignLayers: flags.foreignLayers === true,
         dryRun: flags.diff === true,
+        noWait: !flags.wait,
       };
       if (flags.check !== true) return lockOutcome(await lock(options, context), flags);
       const checked = await checkLockFile({ ...options, online: flags.online === true }, context);

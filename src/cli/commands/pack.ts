@@ -10,6 +10,8 @@ interface PackFlags {
   readonly lock?: string;
   readonly output?: string;
   readonly verify?: boolean;
+  /** False with --no-wait. */
+  readonly wait: boolean;
   readonly json?: boolean;
 }
 
@@ -76,6 +78,7 @@ export function addPack(program: Command, run: RunVerb): void {
     .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
     .option('-o, --output <path>', 'the bundle, must be given; a folder when it ends in /')
     .option('--verify', 'read the bytes of a bundle that is there already')
+    .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout')
     .action((flags: PackFlags) => {
       return run(flags, async (context) => {
@@ -87,6 +90,7 @@ export function addPack(program: Command, run: RunVerb): void {
             ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
             out,
             verify: flags.verify === true,
+            noWait: !flags.wait,
           },
           context,
         );

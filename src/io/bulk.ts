@@ -157,7 +157,7 @@ export class BulkAgent {
     if (this.#foreign.has(url.origin)) return undefined;
     const key = `${url.origin} ${request.tls.key}`;
     for (;;) {
-      const connection = this.#idle.get(key)?.pop() ?? this.#open(request);
+      const connection = this.#idle.get(key)?.pop() ?? this.#open(request, key);
       const onAbort = (): void => connection.fail(new SealiftError('ABORTED', 'stopped'));
       if (signal.aborted) onAbort();
       else signal.addEventListener('abort', onAbort, { once: true });
@@ -174,10 +174,15 @@ export class BulkAgent {
     }
   }
 
-  #open({ url, tls }: BulkRequest): Connection {
+  #open({ url, tls }: BulkRequest, key: string): Connection {
     const connection = new Connection(url, tls.settings);
     this.#all.add(connection);
-    connection.socket.once('close', () => this.#all.delete(connection));
+    connection.socket.once('close', () => {
+      this.#all.delete(connection);
+      const idle = this.#idle.get(key);
+      const at = idle?.indexOf(connection) ?? -1;
+      if (at >= 0) idle?.splice(at, 1);
+    });
     return connection;
   }
 
@@ -224,10 +229,6 @@ export class BulkAgent {
     this.#idle.set(key, list);
     list.push(connection);
     connection.socket.setTimeout(KEEP_MS);
-    connection.socket.once('close', () => {
-      const at = list.indexOf(connection);
-      if (at >= 0) list.splice(at, 1);
-    });
   }
 
   /** Ends all connections. */

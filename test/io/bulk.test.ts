@@ -64,6 +64,22 @@ describe('a large download', () => {
     expect(sockets.size).toBe(1);
   });
 
+  it('leaves no more listeners on its connection however often that is used', async () => {
+    const server = await startServer((_, response) => {
+      response.writeHead(200, { 'content-length': 2 }).end('ok');
+    });
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): unknown => warnings.push(warning);
+    process.on('warning', onWarning);
+    onTestFinished(() => void process.off('warning', onWarning));
+    const bulk = agent();
+    for (let i = 0; i < 30; i++) expect((await bytesOf(await get(bulk, server.url))).toString()).toBe('ok');
+    // Node warns in the next turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(server.asked).toHaveLength(30);
+    expect(warnings).toEqual([]);
+  });
+
   it('comes whole over TLS to a reader that is slower than the server', async () => {
     const pair = selfSigned();
     const server = await startServer((_, response) => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { ContainerdClient } from '../../src/target/containerd/client.ts';
+import { ContainerdClient } from '../../src/oci/containerd/client.ts';
 import { containerdTargets } from '../../src/target/containerd/target.ts';
 import { type Fake, startFake } from './containerd-fake.ts';
 import { createContext, createStore, type Store, type TestContext } from './containerd-fixture.ts';

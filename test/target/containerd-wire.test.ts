@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import * as wire from '../../src/target/containerd/wire.ts';
+import * as wire from '../../src/oci/containerd/wire.ts';
 import { build, parse } from './containerd-fake.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

@@ -1,7 +1,7 @@
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isImageConfigType, isManifestType } from '../../core/media.ts';
 import type { Reference } from '../../core/reference.ts';
-import type { Labels } from './wire.ts';
+import type { Labels } from '../../oci/containerd/wire.ts';
 
 const GC_CONTENT = 'containerd.io/gc.ref.content';
 const SOURCE = 'containerd.io/distribution.source';

@@ -3,11 +3,11 @@ import type { Digest } from '../../core/digest.ts';
 import { errorOf, type Fault, fault } from '../../core/errors.ts';
 import { formatReference, imageName, type Reference } from '../../core/reference.ts';
 import { mapBounded } from '../../io/pool.ts';
+import type { ContainerdClient } from '../../oci/containerd/client.ts';
+import type { ContentInfo, ImageRecord, Labels } from '../../oci/containerd/wire.ts';
 import type { NodeKind } from '../../oci/graph.ts';
 import type { Entry, ImageItem } from '../target.ts';
-import type { ContainerdClient } from './client.ts';
 import { hasLabels, missingGcLabels, missingSourceLabels, recordLabels } from './labels.ts';
-import type { ContentInfo, ImageRecord, Labels } from './wire.ts';
 
 /** Questions that are asked at the same time. */
 const ASKING = 8;

@@ -4,10 +4,10 @@ import { isAbort, SealiftError } from '../../core/errors.ts';
 import type { Context } from '../../core/events.ts';
 import { MIB } from '../../core/limits.ts';
 import { sleep } from '../../io/pool.ts';
+import type { ContainerdClient } from '../../oci/containerd/client.ts';
+import { statusOf } from '../../oci/containerd/failure.ts';
+import type { Labels } from '../../oci/containerd/wire.ts';
 import type { ContentReader } from '../../oci/content.ts';
-import type { ContainerdClient } from './client.ts';
-import { statusOf } from './failure.ts';
-import type { Labels } from './wire.ts';
 
 /** Bytes of one WRITE message: each is answered before the next, so small ones are slow; 16 MiB is the server's limit. */
 const CHUNK = MIB;

@@ -1,9 +1,9 @@
-import { BlockList, isIP } from 'node:net';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { type TlsOptions, tlsTowards } from '../io/certificates.ts';
 import { errorText, type HttpClient, type HttpResponse, isLoopback } from '../io/http.ts';
+import { isPrivateAddress } from '../io/private-address.ts';
 import { wholeAnswer } from '../io/resume.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credential, CredentialSource } from './credentials.ts';
@@ -25,29 +25,6 @@ export interface Token {
   readonly value: string;
   /** Milliseconds since the epoch. */
   readonly expires: number;
-}
-
-const PRIVATE = new BlockList();
-for (const [net, bits] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.168.0.0', 16],
-] as const) {
-  PRIVATE.addSubnet(net, bits);
-}
-PRIVATE.addSubnet('fc00::', 7, 'ipv6');
-PRIVATE.addSubnet('fe80::', 10, 'ipv6');
-PRIVATE.addSubnet('::', 127, 'ipv6');
-
-/** True for addresses that only mean something in one's own network. Names are not looked up. */
-function isPrivateAddress(hostname: string): boolean {
-  if (hostname === 'localhost') return true;
-  const address = hostname.replace(/^\[|\]$/g, '');
-  const family = isIP(address);
-  return family !== 0 && PRIVATE.check(address, family === 6 ? 'ipv6' : 'ipv4');
 }
 
 function parseUrl(text: string): URL | undefined {

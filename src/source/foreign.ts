@@ -1,39 +1,15 @@
 import { lookup } from 'node:dns/promises';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import type { Descriptor } from '../core/descriptor.ts';
 import { isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { TlsOptions } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
+import { isPrivateAddress } from '../io/private-address.ts';
 import { withoutQuery } from '../io/redirect.ts';
 import { resumableBytes } from '../io/resume.ts';
 import { verified } from '../io/verify.ts';
 import type { ContentReader, ReadOptions } from '../oci/content.ts';
-
-const PRIVATE = new BlockList();
-for (const [net, bits] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.168.0.0', 16],
-] as const) {
-  PRIVATE.addSubnet(net, bits);
-}
-for (const [net, bits] of [
-  ['::', 127],
-  ['::ffff:0:0', 96],
-  ['fc00::', 7],
-  ['fe80::', 10],
-] as const) {
-  PRIVATE.addSubnet(net, bits, 'ipv6');
-}
-
-function isPrivate(address: string): boolean {
-  return PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
-}
 
 interface Tools {
   readonly http: HttpClient;
@@ -55,7 +31,7 @@ async function checkAddress(text: string, tools: Tools): Promise<URL> {
   const name = url.hostname.replace(/^\[|\]$/g, '');
   // Where a proxy looks names up this machine may not know them: then there is nothing to compare.
   const found = isIP(name) === 0 ? await lookup(name, { all: true }).catch(() => []) : [{ address: name }];
-  if (name === 'localhost' || found.some(({ address }) => isPrivate(address))) {
+  if (isPrivateAddress(name) || found.some(({ address }) => isPrivateAddress(address))) {
     throw refuse('it is a private address');
   }
   return url;

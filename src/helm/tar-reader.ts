@@ -7,6 +7,7 @@ import {
   nameField,
   numberField,
   paxRecords,
+  sizeField,
   textField,
   utf8Of,
 } from '../io/tar-fields.ts';
@@ -206,13 +207,7 @@ async function takeMeta(
 }
 
 function sizeOf(block: Buffer, extra: Extra, what: string): number {
-  const stated = extra.size;
-  const size =
-    stated === undefined
-      ? numberField(block, 124, 12)
-      : /^\d{1,15}$/.test(stated)
-        ? Number(stated)
-        : undefined;
+  const size = sizeField(block, extra.size);
   if (size === undefined) throw broken(what, 'a tar header with a bad size');
   return size;
 }

@@ -25,6 +25,12 @@ export function numberField(block: Buffer, from: number, length: number): number
   return /^[0-7]*$/.test(text) ? Number.parseInt(text === '' ? '0' : text, 8) : undefined;
 }
 
+/** The size of an entry: what a PAX record said of it before, else its header's field; undefined when it is no number. */
+export function sizeField(block: Buffer, stated: string | undefined): number | undefined {
+  if (stated === undefined) return numberField(block, 124, 12);
+  return /^\d{1,15}$/.test(stated) ? Number(stated) : undefined;
+}
+
 /** Whether the header's checksum is that of its bytes. */
 export function checksumOk(block: Buffer): boolean {
   let sum = 0;

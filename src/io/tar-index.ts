@@ -5,7 +5,16 @@ import { LIMITS } from '../core/limits.ts';
 import { readAt } from './files.ts';
 import { throwIfAborted } from './pool.ts';
 import { TAR_BLOCK, tarPadding } from './tar.ts';
-import { checksumOk, isZero, nameField, numberField, paxRecords, textField, utf8Of } from './tar-fields.ts';
+import {
+  checksumOk,
+  isZero,
+  nameField,
+  numberField,
+  paxRecords,
+  sizeField,
+  textField,
+  utf8Of,
+} from './tar-fields.ts';
 
 /** Where the content of one file of a tar lies, in bytes. */
 export interface TarFile {
@@ -106,13 +115,7 @@ async function takeMeta(reading: Reading, block: Buffer, extra: Extra): Promise<
 }
 
 function sizeOf(reading: Reading, block: Buffer, extra: Extra): number {
-  const stated = extra.size;
-  const size =
-    stated === undefined
-      ? numberField(block, 124, 12)
-      : /^\d{1,15}$/.test(stated)
-        ? Number(stated)
-        : undefined;
+  const size = sizeField(block, extra.size);
   if (size === undefined) throw invalid(reading.path, `a tar header with a bad size at byte ${reading.at}`);
   return size;
 }

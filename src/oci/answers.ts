@@ -134,9 +134,22 @@ export function parseTags(bytes: Buffer, what: string): string[] {
   return body.tags.filter((t): t is string => typeof t === 'string' && isTag(t));
 }
 
+/** One link of a `Link` header: its target, and its parameters, in which commas and semicolons may be quoted (RFC 8288 3). */
+const LINK = /<([^<>]*)>((?:\s*;\s*[^\s=;,"<>]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?)*)/g;
+const PARAMETER = /;\s*([^\s=;,"<>]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?/g;
+
+/** The relations of a link; only its first `rel` counts (RFC 8288 3.3). */
+function relationsOf(parameters: string): readonly string[] {
+  for (const [, name, quoted, plain] of parameters.matchAll(PARAMETER)) {
+    if (name?.toLowerCase() === 'rel') return (quoted ?? plain ?? '').toLowerCase().split(/\s+/);
+  }
+  return [];
+}
+
 /** Where the next page of a list is: the query of a `Link: <…>; rel="next"`, undefined at the end. */
 export function nextQuery(link: string | undefined, url: URL): string | undefined {
-  const target = /<([^<>]*)>\s*;\s*rel="?next/i.exec(link ?? '')?.[1];
+  const links = [...(link ?? '').matchAll(LINK)];
+  const target = links.find(([, , parameters]) => relationsOf(parameters ?? '').includes('next'))?.[1];
   if (target === undefined || !URL.canParse(target, url.href)) return undefined;
   const { search } = new URL(target, url);
   return search === '' || search === url.search ? undefined : search;

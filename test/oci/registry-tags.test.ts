@@ -43,6 +43,10 @@ describe('the list of tags', () => {
       `</repository/docker/v2/team/app/tags/list?n=1000&last=${next}>; rel="next"`,
     'another host': (next) => `<http://elsewhere.example/v2/team/app/tags/list?last=${next}>; rel="next"`,
     'more links before it': (next) => `<?last=x>; rel="prev", <?last=${next}>; REL="next"`,
+    'told by another parameter first': (next) => `<?last=${next}>; title="a"; rel="next"`,
+    'beside a title that looks like a link': (next) =>
+      `<?last=x>; title="<?last=y>; rel=\\"next\\", z"; rel=prev, <?last=${next}>; n=1 ; rel = next`,
+    'one of more relations': (next) => `<?last=${next}>; rel="last next"; rel="prev"`,
   };
   for (const [name, link] of Object.entries(links)) {
     it(`[1.3-tags-pages, 1.3-tags-link] goes on where the link is ${name}`, async () => {
@@ -69,6 +73,11 @@ describe('the list of tags', () => {
     '<>; rel="next"',
     '<?last=v1',
     '</x>; rel="next"',
+    '<?last=v1>; rel="nextish"',
+    '<?last=v1>; rel="prev"; rel="next"',
+    '<?last=v1>; title="rel=next"',
+    '<?last=v1>; title="a; rel=next',
+    '<?last=v1>; next',
   ]) {
     it(`ends at a link that says nothing: ${link}`, async () => {
       const server = await startServer((_, response) =>

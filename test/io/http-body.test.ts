@@ -2,7 +2,35 @@ import { describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
 import { errorText } from '../../src/io/http.ts';
 import { isNetworkError } from '../../src/io/network-errors.ts';
-import { bodyOf, failureOf, gather, someBytes, startServer, testClient, testContext } from './server.ts';
+import {
+  bodyOf,
+  failureOf,
+  gather,
+  someBytes,
+  startServer,
+  type TestContext,
+  testClient,
+  testContext,
+} from './server.ts';
+
+/** Sends a body that never ends; `open` tells how many of its sources were begun and not let go of. */
+function endlessUpload(
+  to: string,
+  options: { readonly context?: TestContext; readonly tries?: number },
+): { readonly sent: Promise<unknown>; readonly open: () => number } {
+  let open = 0;
+  const body = async function* () {
+    open++;
+    try {
+      for (;;) yield Buffer.alloc(65_536);
+    } finally {
+      open--;
+    }
+  };
+  const { context, ...tries } = options;
+  const request = { method: 'PUT', url: new URL(to), body, contentLength: 1e12, ...tries } as const;
+  return { sent: testClient(context).request(request), open: () => open };
+}
 
 describe('a body to send', () => {
   it('[A6] is made again for every try', async () => {
@@ -81,19 +109,9 @@ describe('a body to send', () => {
     const server = await startServer((request) => {
       request.once('data', () => request.socket.destroy());
     });
-    let open = 0;
-    const body = async function* () {
-      open++;
-      try {
-        for (;;) yield Buffer.alloc(65_536);
-      } finally {
-        open--;
-      }
-    };
-    const url = new URL(server.url);
-    const request = { method: 'PUT', url, body, contentLength: 1e12, tries: 2 } as const;
-    expect(await failureOf(testClient().request(request))).toMatchObject({ code: 'NETWORK_FAILED' });
-    await expect.poll(() => open).toBe(0);
+    const upload = endlessUpload(server.url, { tries: 2 });
+    expect(await failureOf(upload.sent)).toMatchObject({ code: 'NETWORK_FAILED' });
+    await expect.poll(upload.open).toBe(0);
   });
 
   it('that the server refuses before its end still gets the refusal', async () => {
@@ -167,19 +185,9 @@ describe('being stopped', () => {
   it('ends an upload and its source', async () => {
     const context = testContext();
     const server = await startServer((request) => request.once('data', () => context.stop()));
-    let open = 0;
-    const body = async function* () {
-      open++;
-      try {
-        for (;;) yield Buffer.alloc(65_536);
-      } finally {
-        open--;
-      }
-    };
-    const url = new URL(server.url);
-    const work = testClient(context).request({ method: 'PUT', url, body, contentLength: 1e12 });
-    expect(await failureOf(work)).toMatchObject(stopped);
-    await expect.poll(() => open).toBe(0);
+    const upload = endlessUpload(server.url, { context });
+    expect(await failureOf(upload.sent)).toMatchObject(stopped);
+    await expect.poll(upload.open).toBe(0);
   });
 
   it('between the head and the body of an answer is an error of the body and nothing else', async () => {

@@ -1,29 +1,22 @@
 /** One wrong byte anywhere, or a byte less: verify names it, with entry and offset. */
 import { writeFile } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { exitCodeOf, type Fault } from '../../src/core/errors.ts';
 import { blake3Of } from '../../src/io/verify.ts';
 import type { VerifyOptions } from '../../src/ops/verify.ts';
-import { openSite, type Packed, packSite, SEED, type Site, seeded } from '../bundle/site.ts';
+import { SEED, seeded } from '../bundle/site.ts';
 import {
   damagedAt,
   describePlace,
   expectRefused,
   faultsOf,
+  openGood,
   openTargets,
   type Place,
   placeAt,
 } from './damaged.ts';
 
-let site: Site;
-let good: Packed;
-
-beforeAll(async () => {
-  site = await openSite();
-  good = await packSite(site);
-});
-
-afterAll(() => site.close());
+const { site, good } = await openGood();
 
 /** The fault that names a damaged place, by entry and offset. */
 function namingFault(faults: readonly Fault[], { at, part, entry }: Place): Fault | undefined {

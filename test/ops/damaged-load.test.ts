@@ -1,14 +1,14 @@
 /** A load from a damaged or forged bundle: it is refused, and the targets stay as they were. */
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { PlannedEntry } from '../../src/bundle/plan.ts';
 import { blake3Of } from '../../src/io/verify.ts';
 import { load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
-import { contextOf, openSite, type Packed, packSite, SEED, type Site, seeded } from '../bundle/site.ts';
+import { contextOf, openSite, SEED, seeded } from '../bundle/site.ts';
 import { joined, partsOf } from '../bundle/tar-parts.ts';
 import { pushImage } from '../support/fleet.ts';
 import {
@@ -16,20 +16,13 @@ import {
   describePlace,
   expectRefused,
   faultsOf,
+  openGood,
   openTargets,
   type Place,
   placeAt,
 } from './damaged.ts';
 
-let site: Site;
-let good: Packed;
-
-beforeAll(async () => {
-  site = await openSite();
-  good = await packSite(site);
-});
-
-afterAll(() => site.close());
+const { site, good } = await openGood();
 
 /** Whether a load into empty targets has to read this byte: all but padding and the digits of B3SUMS. */
 function isReadByLoad({ at, part, entry }: Place): boolean {

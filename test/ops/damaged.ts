@@ -1,15 +1,22 @@
 /** A good bundle, the same with a wrong byte, and targets that must not change. */
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import type { PlannedEntry } from '../../src/bundle/plan.ts';
 import { exitCodeOf, type Fault, SealiftError } from '../../src/core/errors.ts';
 import { digestOf } from '../../src/io/verify.ts';
 import { type LoadOptions, load } from '../../src/ops/load.ts';
 import { type VerifyOptions, verify } from '../../src/ops/verify.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
-import { contextOf, type Packed, placeOf, type Site } from '../bundle/site.ts';
+import { contextOf, openSite, type Packed, packSite, placeOf, type Site } from '../bundle/site.ts';
 import { makeFleet, pushImage } from '../support/fleet.ts';
+
+/** A site and its good bundle for the tests of one file; closed after them. */
+export async function openGood(): Promise<{ readonly site: Site; readonly good: Packed }> {
+  const site = await openSite();
+  afterAll(() => site.close());
+  return { site, good: await packSite(site) };
+}
 
 export interface Place {
   readonly at: number;

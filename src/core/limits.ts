@@ -89,6 +89,8 @@ export const LIMITS = {
   idleMs: 60_000,
   /** Until the headers of an answer: a registry may commit a large blob for minutes after the last byte. */
   headersMs: 600_000,
+  /** Bytes per second of a request's body that its answer is given time for, beside `idleMs`: they may still be on their way, or are being committed. */
+  answerBytesPerS: 64 * KIB,
   connectMs: 15_000,
   /** For requests that only tidy up. */
   courtesyMs: 5_000,

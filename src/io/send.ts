@@ -1,4 +1,5 @@
 import type { Dispatcher } from 'undici';
+import { LIMITS } from '../core/limits.ts';
 import { untilAborted } from './pool.ts';
 import type { HttpProxy } from './proxy.ts';
 import { proxyFailure, proxyRefusal } from './proxy-errors.ts';
@@ -14,6 +15,16 @@ export function flatHeaders(headers: Record<string, string | string[] | undefine
   return flat;
 }
 
+/**
+ * How long the answer may take, in milliseconds. A server that stops reading is seen at once only while it has to take
+ * more; what is small is gone into the sockets, and no registry commits it for minutes.
+ */
+function answerMs({ body, headers }: Hop): number {
+  const bytes = body instanceof Uint8Array ? body.length : Number(headers['content-length'] ?? 0);
+  if (bytes === 0) return LIMITS.headersMs;
+  return Math.min(LIMITS.headersMs, LIMITS.idleMs + Math.ceil((bytes / LIMITS.answerBytesPerS) * 1000));
+}
+
 /** Sends one hop by the general client. */
 export function ask(
   hop: Hop,
@@ -22,7 +33,8 @@ export function ask(
   const { way, dispatcher, signal } = options;
   const { url, method, headers } = hop;
   const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
-  const sent = { method, signal, body: body as Dispatcher.DispatchOptions['body'] & object };
+  const headersTimeout = answerMs(hop);
+  const sent = { method, signal, headersTimeout, body: body as Dispatcher.DispatchOptions['body'] & object };
   const path = `${url.pathname}${url.search}`;
   const send = (to: Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>) =>
     dispatch(dispatcher, { ...sent, ...to });

@@ -86,8 +86,10 @@ export function networkError(error: unknown, where: string): unknown {
     );
   }
   if (isNetworkError(error)) {
+    const [system] = codes.filter((c) => NETWORK_CODES.has(c));
     return new SealiftError('NETWORK_FAILED', `${where}: ${reasonOf(error)}`, {
       ...cause,
+      details: { system },
       hint: 'check the host name, the port and the network, then run the same command again',
     });
   }

@@ -15,6 +15,8 @@ import {
 export interface WantedImage {
   /** `imageName()` of the reference. */
   readonly name: string;
+  /** `imageName()` of where its bytes are pulled from instead. */
+  readonly replacedBy?: string;
   /** Where the manifest pins it. */
   readonly digest?: Digest;
   /** `os/architecture[/variant]`, or every platform. */
@@ -142,6 +144,12 @@ function platformDifference(wanted: WantedImage, locked: ImageLock): string[] {
 function digestDifference(wanted: WantedImage, locked: ImageLock): string[] {
   if (wanted.digest === undefined || wanted.digest === locked.digest) return [];
   return [`asks for ${wanted.digest}, the lock has ${locked.digest}`];
+}
+
+function placeDifference(wanted: WantedImage, locked: ImageLock): string[] {
+  if (wanted.replacedBy === locked.replacedBy) return [];
+  const then = locked.replacedBy ?? 'its own registry';
+  return [`is pulled from ${wanted.replacedBy ?? 'its own registry'}, the lock has it from ${then}`];
 }
 
 function includeDifference(wanted: WantedImage, locked: ImageLock): string[] {
@@ -308,7 +316,7 @@ export function checkLock(lock: Lock, wanted: Wanted): CheckResult {
     nameOfWanted: (w) => w.name,
     nameOfLocked: (l) => l.ref,
     differ: (w, l) => {
-      const digest = digestDifference(w, l);
+      const digest = [...placeDifference(w, l), ...digestDifference(w, l)];
       if (digest.length === 0) pinned.add(l.ref);
       return {
         content: [

@@ -85,6 +85,7 @@ function imageItem(image: ImageLock): Item {
     family: isTag ? named.slice(0, colon) : named,
     facts: {
       ...(isTag ? { tag: named.slice(colon + 1) } : {}),
+      ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
       digest: image.digest,
       mediaType: image.mediaType,
       platforms: image.allPlatforms ? 'all' : Object.keys(image.platforms).join(', '),

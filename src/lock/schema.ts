@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { z } from 'zod';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { imageName, isRepository, parseReference } from '../core/reference.ts';
+import { imageName, isRepository, parseReference, type Reference } from '../core/reference.ts';
 import { attachedTags, type Include } from '../core/referrer.ts';
 
 /** The version of the format that this program writes and the highest that it reads. */
@@ -30,6 +30,8 @@ export interface ReferrerLock extends BlobLock {
 export interface ImageLock {
   /** `imageName()`: `docker.io/library/nginx:1.25.2`, or with `@sha256:…` where there is no tag. */
   readonly ref: string;
+  /** `imageName()` of where its bytes are pulled from instead; absent: of where `ref` says. */
+  readonly replacedBy?: string;
   /** Of the index (or the single manifest) as published. */
   readonly digest: Digest;
   readonly mediaType: string;
@@ -134,6 +136,11 @@ export function chartName(chart: { readonly name: string; readonly version: stri
   return `${chart.name}-${chart.version}`;
 }
 
+/** Where the bytes of an image are pulled from. */
+export function imageSource(image: Pick<ImageLock, 'ref' | 'replacedBy'>): Reference {
+  return parseReference(image.replacedBy ?? image.ref);
+}
+
 /** The folder of a chart in the chart tree. */
 export function chartDir(chart: { readonly name: string; readonly version: string }): string {
   return `charts/external/${chartName(chart)}`;
@@ -230,8 +237,11 @@ const include = z
   .array(z.enum(['signatures', 'referrers']))
   .max(1, { error: 'not written when everything is included' });
 
+const imageText = text(isImageName, 'the full name of an image');
+
 const image = z.strictObject({
-  ref: text(isImageName, 'the full name of an image'),
+  ref: imageText,
+  replacedBy: imageText.exactOptional(),
   digest,
   mediaType,
   size,

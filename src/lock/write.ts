@@ -66,6 +66,7 @@ function plainImage(image: ImageLock): Plain {
   const platforms = Object.entries(image.platforms).sort(by(([platform]) => platform));
   return {
     ref: image.ref,
+    ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
     digest: image.digest,
     mediaType: image.mediaType,
     size: image.size,

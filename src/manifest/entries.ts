@@ -99,17 +99,18 @@ export function readImages(reading: Reading, origin: string): AskedImage[] {
       return [];
     }
     if (!isMap(entry)) {
-      const message = `images[${i}]: expected an image reference, or {ref, platforms, include, foreignLayers}, found ${describe(entry)}`;
+      const message = `images[${i}]: expected an image reference, or {ref, replace, platforms, include, foreignLayers}, found ${describe(entry)}`;
       reading.faults.push(faultAt({ yaml: reading.yaml, path }, message));
       return [];
     }
     const image = checked(imageObject, entry, { reading, path });
     if (image === undefined) return [];
     const include = includeOf(image.include);
-    const { foreignLayers } = image;
+    const { foreignLayers, replace } = image;
     return [
       askedImage(image.ref, {
         platforms: platformsOf(image.platforms),
+        ...(replace === undefined ? {} : { replace: parseReference(replace) }),
         ...(include === undefined ? {} : { include }),
         ...(foreignLayers === undefined ? {} : { foreignLayers }),
         origin,

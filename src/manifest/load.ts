@@ -94,7 +94,8 @@ function shapeFaults(yaml: YamlText): Fault[] {
 
 function floatingWarnings(images: readonly ManifestImage[]): Fault[] {
   return images
-    .filter(({ ref }) => ref.digest === undefined && ref.tag === 'latest')
+    .filter(({ source }) => source.digest === undefined && source.tag === 'latest')
+    .map(({ text, replacedBy, position }) => ({ text: replacedBy ?? text, position }))
     .map(({ text, position }) =>
       fault(
         'IMAGE_TAG_FLOATING',

@@ -1,7 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
 import { formatPlatform, type Platform } from '../core/platform.ts';
-import { imageName, type Reference } from '../core/reference.ts';
+import { formatReference, imageName, type Reference } from '../core/reference.ts';
 import type { Include } from '../core/referrer.ts';
 
 /** One image of a manifest, all entries that name it united. */
@@ -10,6 +10,10 @@ export interface ManifestImage {
   readonly ref: Reference;
   /** As first written. */
   readonly text: string;
+  /** What is asked of a registry for it: `ref`, or what `replace` says, with the digest of either. */
+  readonly source: Reference;
+  /** `imageName()` of what `replace` says. */
+  readonly replacedBy?: string;
   readonly platforms: readonly Platform[] | 'all';
   /** What travels with it, in the fixed order. */
   readonly include: readonly Include[];
@@ -67,6 +71,7 @@ export interface ManifestFile {
 export interface AskedImage {
   readonly ref: Reference;
   readonly text: string;
+  readonly replace?: Reference;
   /** Undefined where the entry leaves it to the manifest's default. */
   readonly platforms: readonly Platform[] | 'all' | undefined;
   readonly include?: readonly Include[];
@@ -99,6 +104,7 @@ function platformsText(platforms: readonly Platform[] | 'all'): string {
 
 /** What an entry may say about an image beside its name, each as one comparable word. */
 const WISHES: readonly (readonly [string, (entry: AskedImage) => string | undefined])[] = [
+  ['replace', (e) => (e.replace === undefined ? undefined : formatReference(e.replace))],
   ['platforms', (e) => (e.platforms === undefined ? undefined : platformsText(e.platforms))],
   ['include', (e) => (e.include === undefined ? undefined : e.include.join(', ') || 'nothing')],
   ['foreignLayers', (e) => (e.foreignLayers === undefined ? undefined : String(e.foreignLayers))],
@@ -120,6 +126,36 @@ function imageConflicts(first: AskedImage, next: AskedImage): Fault[] {
     faults.push(conflict(next.position, first.position, message));
   }
   return faults;
+}
+
+/** What is wrong with where an image shall come from instead: itself, a place that is replaced too, another digest. */
+function replaceFaults(
+  { ref, replace, position }: AskedImage,
+  groups: ReadonlyMap<string, { readonly first: AskedImage }>,
+): Fault[] {
+  if (replace === undefined) return [];
+  const [name, by] = [imageName(ref), imageName(replace)];
+  if (by === name) {
+    const hint = 'name another place that has its bytes, or leave replace out; a digest is written in ref';
+    return [fault('MANIFEST_INVALID', `image ${name} is replaced by itself`, { position, hint })];
+  }
+  const next = groups.get(by)?.first;
+  if (next?.replace !== undefined) {
+    const last = formatReference(next.replace);
+    const message = `image ${name} is replaced by ${by}, which is replaced by ${last}`;
+    return [{ ...conflict(position, next.position, message), hint: 'name the place that has the bytes' }];
+  }
+  if (ref.digest === undefined || replace.digest === undefined || ref.digest === replace.digest) return [];
+  const message = `image ${name} is pinned to ${ref.digest}, and what replaces it to ${replace.digest}`;
+  return [fault('MANIFEST_CONFLICT', message, { position, hint: 'keep one of the two digests' })];
+}
+
+/** Where the bytes of an image are asked for. */
+function placeOf({ ref, replace }: AskedImage): Pick<ManifestImage, 'source' | 'replacedBy'> {
+  if (replace === undefined) return { source: ref };
+  const digest = ref.digest ?? replace.digest;
+  const source = { ...replace, ...(digest === undefined ? {} : { digest }) };
+  return { source, replacedBy: imageName(replace) };
 }
 
 /** Unites entries that name the same image; two that contradict are MANIFEST_CONFLICT with both places. */
@@ -145,9 +181,11 @@ export function mergeImages(
       platforms: group.first.platforms ?? entry.platforms,
     };
   }
+  for (const { first } of groups.values()) faults.push(...replaceFaults(first, groups));
   const entries = [...groups.values()].map(({ first, origins }) => ({
     ref: first.ref,
     text: first.text,
+    ...placeOf(first),
     platforms: first.platforms ?? defaults.platforms,
     include: first.include ?? defaults.include,
     ...(first.foreignLayers === undefined ? {} : { foreignLayers: first.foreignLayers }),

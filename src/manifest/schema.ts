@@ -61,6 +61,10 @@ const values = z
 
 export const imageObject = z.strictObject({
   ref: text(isReferenceText, 'Image reference: [host[:port]/]name[:tag][@digest]'),
+  replace: text(
+    isReferenceText,
+    'Where its bytes are pulled from instead, for an image that cannot be pulled; it is carried under the name in ref',
+  ).optional(),
   platforms: platformList.optional(),
   include: includeList.optional(),
   foreignLayers: z.boolean().optional().meta({
@@ -72,7 +76,7 @@ export const imageObject = z.strictObject({
 /** One entry of `images`. */
 export const imageEntry = z
   .union([text(isReferenceText, 'Image reference: [host[:port]/]name[:tag][@digest]'), imageObject], {
-    error: 'expected an image reference, or {ref, platforms, include, foreignLayers}',
+    error: 'expected an image reference, or {ref, replace, platforms, include, foreignLayers}',
   })
   .meta({ description: 'An image, by its reference or as {ref, platforms, …}' });
 

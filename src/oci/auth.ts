@@ -197,6 +197,7 @@ export class RegistryAuth {
   #required(why: string): SealiftError {
     return new SealiftError('AUTH_REQUIRED', `${this.#options.host}: ${why}`, {
       hint: `run \`sealift login ${this.#options.host}\`, then the same command again`,
+      details: { status: 401 },
     });
   }
 

@@ -134,6 +134,7 @@ export async function fetchToken(registry: AuthOptions, request: TokenRequest): 
   const code = denied ? 'AUTH_DENIED' : status === 429 ? 'REGISTRY_RATE_LIMITED' : 'REGISTRY_FAILED';
   throw new SealiftError(code, `${host}: its token server answered HTTP ${status}`, {
     hint: `check the login: \`sealift login ${host}\``,
+    details: { status },
   });
 }
 

@@ -2,14 +2,13 @@ import { basename, dirname, join } from 'node:path';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { parseReference } from '../core/reference.ts';
 import { INCLUDES } from '../core/referrer.ts';
 import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
 import { type CheckResult, checkLock } from '../lock/check.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
-import { type ChartLock, chartName, type ImageLock, type Lock } from '../lock/schema.ts';
+import { type ChartLock, chartName, type ImageLock, imageSource, type Lock } from '../lock/schema.ts';
 import { formatLock, referrerKey } from '../lock/write.ts';
 import { checkPublished, type IndexCache } from '../source/chart.ts';
 import type { ChartAccess } from '../source/chart-archive.ts';
@@ -20,6 +19,7 @@ import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
 import { attempt, countOf, withHttp } from './session.ts';
+import { cannotLock } from './unreachable.ts';
 import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';
 
 export interface LockOptions {
@@ -167,7 +167,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
       };
     });
     const faults = [...images.faults, ...charts.faults, ...files.faults];
-    if (faults.length > 0) throw errorOf(faults, `${faults.length} entries cannot be locked`);
+    if (faults.length > 0) throw cannotLock(faults);
     const made: Lock = {
       ...emptyLock(state.manifest.name, state.manifest.version),
       images: images.entries,
@@ -214,7 +214,7 @@ export function checkLockFile(
 /** Whether a tag moved; and where it did not, whether other signatures or referrers travel with the image now. */
 async function imageDrift(image: ImageLock, access: ChartAccess): Promise<Fault | undefined> {
   const { ref: name } = image;
-  const ref = parseReference(name);
+  const ref = imageSource(image);
   const now = await access.registries.resolve(ref, ref.tag ?? image.digest);
   const hint = `look at what changed, then take it with \`sealift lock --update ${name}\``;
   if (now !== image.digest) {

@@ -6,10 +6,9 @@ import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/
 import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { parseReference } from '../core/reference.ts';
 import { mapBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
-import { type ChartLock, chartName, type FileLock, type Lock } from '../lock/schema.ts';
+import { type ChartLock, chartName, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { embeddedBytes } from '../oci/manifest.ts';
@@ -48,7 +47,7 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
       }
     }
     const source =
-      chart?.source.type === 'oci' ? ociReference(chart.source.ref) : parseReference(image?.ref ?? '');
+      chart?.source.type === 'oci' ? ociReference(chart.source.ref) : imageSource(image ?? { ref: '' });
     const content = await access.registries.getManifest(source, descriptor.digest);
     if (content.bytes.length !== descriptor.size) {
       throw new SealiftError(
@@ -112,7 +111,7 @@ export function blobSources(artifacts: readonly Artifact[], tools: PackTools): M
     }
   };
   for (const image of lock.images) {
-    const own = access.registries.reader(parseReference(image.ref));
+    const own = access.registries.reader(imageSource(image));
     const named = access.registries.hosts;
     const reader = image.foreignLayers === true ? foreignReader(own, { ...access, named }) : own;
     addGraph(`image ${image.ref}`, reader);

@@ -1,7 +1,7 @@
 import { fault, SealiftError } from '../core/errors.ts';
-import { imageName, parseReference } from '../core/reference.ts';
+import { imageName } from '../core/reference.ts';
 import type { Quota } from '../io/rate-limit.ts';
-import type { Lock } from '../lock/schema.ts';
+import { imageSource, type Lock } from '../lock/schema.ts';
 import { type ChartAccess, ociReference } from '../source/chart-archive.ts';
 import type { ResolveTools } from './resolve.ts';
 import { countOf } from './session.ts';
@@ -20,7 +20,7 @@ export interface Pull {
 /** Every manifest that a pack asks for, each once. @param has true for those that need not be asked for */
 export function pullsOfPack(lock: Lock, has: (digest: string) => boolean): Pull[] {
   const images = lock.images.flatMap((image) => {
-    const { host, repository } = parseReference(image.ref);
+    const { host, repository } = imageSource(image);
     const beside = (image.referrers ?? []).map((referrer) => referrer.digest);
     const digests = [image.digest, ...Object.values(image.platforms), ...image.others, ...beside];
     return digests.map((reference) => ({ host, repository, reference }));
@@ -38,11 +38,11 @@ export function pullsOfPack(lock: Lock, has: (digest: string) => boolean): Pull[
 export function pullsOfLock(tools: Pick<ResolveTools, 'state' | 'before' | 'check' | 'moves'>): Pull[] {
   const { state, before, check, moves } = tools;
   const locked = new Set(before?.images.map((image) => image.ref));
-  return state.manifest.images.flatMap(({ ref }) => {
+  return state.manifest.images.flatMap(({ ref, source }) => {
     const name = imageName(ref);
     if (locked.has(name) && !moves('image', name) && check.satisfied.images.has(name)) return [];
-    const { host, repository } = ref;
-    return [{ host, repository, reference: ref.digest ?? ref.tag ?? 'latest' }];
+    const { host, repository } = source;
+    return [{ host, repository, reference: source.digest ?? source.tag ?? 'latest' }];
   });
 }
 

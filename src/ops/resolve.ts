@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Fault, fault, SealiftError } from '../core/errors.ts';
+import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import { imageName } from '../core/reference.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { CheckResult, WantedChart } from '../lock/check.ts';
@@ -23,7 +23,8 @@ import { type ChartAccess, packFolder, vendorOf } from '../source/chart-archive.
 import { resolveDependencies, vendoredDependencies } from '../source/dependencies.ts';
 import { resolveFile } from '../source/file.ts';
 import { type ImageWish, resolveImage } from '../source/image.ts';
-import { attempt, sortAttempts } from './session.ts';
+import { attempt, faultsIn, sortAttempts } from './session.ts';
+import { imageFault, neededBy, sourceFault } from './unreachable.ts';
 import type { WantedState } from './wanted.ts';
 
 /** Images, charts and files asked at once. */
@@ -82,12 +83,13 @@ export async function resolveImages(tools: ResolveTools): Promise<Resolved<Image
       const asked = foreignLayers === 'found' && old?.foreignLayers !== true;
       if (keep && check.satisfied.images.has(ref) && !asked) return { ...old, usedBy };
       const pinned = keep && check.pinned.has(ref);
-      const by = pinned ? { ...image.ref, digest: old.digest } : image.ref;
+      const by = pinned ? { ...image.source, digest: old.digest } : image.source;
+      const { replacedBy } = image;
       const wish = { ref: by, platforms, include, foreignLayers, signal };
       const found = await told({ name: ref, access }, () => resolveImage(access.registries, wish));
       warnings.push(...found.warnings.map((w) => ({ ...w, position })));
-      return { ref, ...found.image, usedBy };
-    }, image.position),
+      return { ref, ...(replacedBy === undefined ? {} : { replacedBy }), ...found.image, usedBy };
+    }, image.position).then((done) => ('fault' in done ? { fault: imageFault(done.fault, image) } : done)),
   );
   const { values, faults } = sortAttempts(done);
   return { entries: values, faults, warnings };
@@ -119,7 +121,9 @@ export async function resolveFiles(tools: ResolveTools): Promise<Resolved<FileLo
       const found = await told({ name, access }, () => resolveFile(file.source, { ...access, ...pin }));
       const { digest, size } = found;
       return { name, source: file.source, size, sha256: digest, mode };
-    }, file.position),
+    }, file.position).then((one) =>
+      'fault' in one ? { fault: sourceFault(one.fault, `file ${file.name}`) } : one,
+    ),
   );
   const { values, faults } = sortAttempts(done);
   const seen = new Set<string>();
@@ -218,11 +222,16 @@ class ChartSet {
       depth,
       ...(wanted.kind === 'path' ? { path: wanted.path } : {}),
     };
-    const { fetched, warnings } = await resolveDependencies(parent, { access, cache: this.#cache });
+    const { fetched, warnings, failed } = await resolveDependencies(parent, { access, cache: this.#cache });
     this.warnings.push(...warnings);
+    const faults = failed.map((f) => neededBy(f.fault, { parent: name, dependency: f.name }));
     const dependencies: ChartDependency[] = vendoredDependencies(found.content);
     for (const { declared, wanted: dependency } of fetched) {
-      const chart = await this.resolve(dependency, { by: name, values: [], depth: depth + 1 });
+      const use = { by: name, values: [], depth: depth + 1 };
+      const chart = await this.resolve(dependency, use).catch((error: unknown) => {
+        faults.push(...faultsIn(error).map((f) => neededBy(f, { parent: name, dependency: declared.name })));
+      });
+      if (chart === undefined) continue;
       dependencies.push({
         name: chart.name,
         version: chart.version,
@@ -232,6 +241,7 @@ class ChartSet {
         archive: chart.integrity.archive,
       });
     }
+    if (faults.length > 0) throw errorOf(faults, `${name}: ${faults.length} dependencies lack`);
     if (fetched.length > 0 && wanted.kind !== 'path') {
       const names = fetched.map((f) => f.declared.name).join(', ');
       this.warnings.push(
@@ -293,19 +303,22 @@ export async function resolveCharts(
     const holds = [name, ...deps.map(chartName)].every(
       (n) => check.satisfied.charts.has(n) && !changedPaths.has(n) && !moves('chart', n),
     );
-    const done = await attempt(async () => {
+    try {
       if (old !== undefined && holds) {
         const { allowIndexMismatch: _, ...rest } = old;
         const allow = chart.allowIndexMismatch;
         const kept = { ...rest, ...(allow === undefined ? {} : { allowIndexMismatch: allow }) };
         set.put({ ...kept, values: chart.values, usedBy: [tools.manifestName] });
         for (const dependency of deps) set.put(dependency);
-        return;
+        continue;
       }
       const use = { by: tools.manifestName, values: chart.values, depth: 0 };
       await told({ name, access }, () => set.resolve(sourceOf(chart), use));
-    }, chart.position);
-    if ('fault' in done) faults.push(done.fault);
+    } catch (error) {
+      const { position } = chart;
+      const failed = faultsIn(error).map((f) => (position === undefined ? f : { ...f, position }));
+      faults.push(...failed.map((f) => sourceFault(f, `chart ${name}`)));
+    }
   }
   return { entries: [...set.charts.values()], faults, warnings: set.warnings };
 }

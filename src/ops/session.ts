@@ -31,6 +31,12 @@ export async function attempt<T>(work: () => Promise<T>, position?: Fault['posit
   }
 }
 
+/** Every fault of a failure on its own; being stopped and bugs are thrown on. */
+export function faultsIn(error: unknown): readonly Fault[] {
+  if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+  return error.faults.length === 0 ? [faultOf(error)] : error.faults;
+}
+
 /** Splits attempts into values and faults. */
 export function sortAttempts<T>(attempts: readonly Attempt<T>[]): {
   readonly values: T[];

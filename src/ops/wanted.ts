@@ -82,7 +82,7 @@ async function wantedFiles(
 }
 
 function wantedImage(image: Manifest['images'][number]): WantedImage {
-  const { ref, platforms, include, foreignLayers, origins, position } = image;
+  const { ref, source, replacedBy, platforms, include, foreignLayers, origins, position } = image;
   return {
     name: imageName(ref),
     platforms: platforms === 'all' ? 'all' : platforms.map(formatPlatform),
@@ -90,7 +90,8 @@ function wantedImage(image: Manifest['images'][number]): WantedImage {
     position,
     include,
     ...(foreignLayers === undefined ? {} : { foreignLayers }),
-    ...(ref.digest === undefined ? {} : { digest: ref.digest }),
+    ...(replacedBy === undefined ? {} : { replacedBy }),
+    ...(source.digest === undefined ? {} : { digest: source.digest }),
   };
 }
 

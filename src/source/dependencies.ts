@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { type Fault, fault, SealiftError } from '../core/errors.ts';
+import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { isLockInStep } from '../helm/chart-lock.ts';
 import { type ChartContent, missingDependencies, vendoredAs } from '../helm/content.ts';
@@ -106,9 +106,10 @@ async function wantedOf(
 /**
  * The dependencies that a chart declares and does not contain, each with what it resolves to: by Chart.lock where there
  * is one, else as `helm dependency update` would.
- * @returns with a warning when Chart.lock is out of step with Chart.yaml: then the ranges decide
+ * @returns with a warning when Chart.lock is out of step with Chart.yaml: then the ranges decide; and with what
+ * cannot be resolved
  * @param parent.path of a `path` chart, for `file://` repositories
- * @throws CHART_INVALID, CHART_VERSION_NOT_FOUND, CONTENT_NOT_FOUND …
+ * @throws CHART_INVALID when they are nested too deeply
  */
 export async function resolveDependencies(
   parent: {
@@ -118,7 +119,11 @@ export async function resolveDependencies(
     readonly depth: number;
   },
   tools: { readonly access: ChartAccess; readonly cache: IndexCache },
-): Promise<{ readonly fetched: FetchedDependency[]; readonly warnings: Fault[] }> {
+): Promise<{
+  readonly fetched: FetchedDependency[];
+  readonly warnings: Fault[];
+  readonly failed: { readonly name: string; readonly fault: Fault }[];
+}> {
   const { content } = parent;
   const missing = missingDependencies(content);
   if (missing.length > 0 && parent.depth >= LIMITS.chartDepth) {
@@ -132,6 +137,14 @@ export async function resolveDependencies(
     );
   }
   const fetched: FetchedDependency[] = [];
-  for (const declared of missing) fetched.push({ declared, wanted: await wantedOf(declared, parent, tools) });
-  return { fetched, warnings };
+  const failed: { readonly name: string; readonly fault: Fault }[] = [];
+  for (const declared of missing) {
+    try {
+      fetched.push({ declared, wanted: await wantedOf(declared, parent, tools) });
+    } catch (error) {
+      if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+      failed.push({ name: declared.name, fault: faultOf(error) });
+    }
+  }
+  return { fetched, warnings, failed };
 }

@@ -102,16 +102,18 @@ function answerError(address: string, refusal: Refusal): SealiftError {
     const until = end === undefined ? '' : `; the limit ends at ${end} at the latest`;
     return new SealiftError('REGISTRY_RATE_LIMITED', message + until, {
       hint: 'run the same command again later',
+      details: { status },
     });
   }
   if (status === 401 || status === 403) {
     const code = status === 401 && from === undefined ? 'AUTH_REQUIRED' : 'AUTH_DENIED';
-    return new SealiftError(code, message, { hint: loginHint(refusal) });
+    return new SealiftError(code, message, { hint: loginHint(refusal), details: { status } });
   }
   if (status === 404 || status === 410) {
     return new SealiftError('CONTENT_NOT_FOUND', message, {
       hint: 'check the address; the publisher may have moved it',
+      details: { status },
     });
   }
-  return new SealiftError('NETWORK_FAILED', message);
+  return new SealiftError('NETWORK_FAILED', message, { details: { status } });
 }

@@ -15,7 +15,7 @@ const lists = `${root}/../shared/data/imagelists`;
 describe('the example manifests', () => {
   it('are all named in this test', async () => {
     const found = (await readdir(`${root}/manifests`)).filter((name) => name.endsWith('.yaml'));
-    expect(found.toSorted()).toEqual(['astrago.yaml', 'minimal.yaml', 'platforms.yaml']);
+    expect(found.toSorted()).toEqual(['astrago.yaml', 'minimal.yaml', 'platforms.yaml', 'replace.yaml']);
   });
 
   it('minimal.yaml carries two images for one platform', async () => {
@@ -34,6 +34,14 @@ describe('the example manifests', () => {
       i.platforms === 'all' ? 'all' : i.platforms.map(formatPlatform).join(' '),
     );
     expect(platforms).toEqual(['linux/amd64', 'linux/amd64 linux/arm64', 'linux/arm/v7', 'all']);
+  });
+
+  it('replace.yaml takes the bytes of one image from another', async () => {
+    const { manifest, warnings } = await loadManifest(`${root}/manifests/replace.yaml`);
+    expect(warnings).toEqual([]);
+    const [image] = manifest.images;
+    expect(imageName(image?.ref ?? { host: '', repository: '' })).toBe('ghcr.io/nobody/pypi:latest');
+    expect(image?.replacedBy).toBe('docker.io/jonasal/devpi-server:6.17.0-alpine');
   });
 
   it('astrago.yaml uses everything, and what it names is there', async () => {

@@ -167,7 +167,7 @@ registries:
       '8:22 images[1]: unknown key "platform"; did you mean "platforms"?',
       '9:34 images[2].platforms[0]: "linux" is not a platform',
       '10:33 images[3].platforms: expected at least 1 entry, found an empty list',
-      '11:5 images[4]: expected an image reference, or {ref, platforms, include, foreignLayers}, found a list',
+      '11:5 images[4]: expected an image reference, or {ref, replace, platforms, include, foreignLayers}, found a list',
       '13:24 charts[0].version: "^1.0" is not one chart version',
       '14:5 charts[1]: expected one of repo, oci, path, found none of them',
       '15:5 charts[2]: expected one of repo, oci, path, found repo and oci',

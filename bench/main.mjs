@@ -133,7 +133,7 @@ async function compare(options, { home, dir }) {
 
 async function main() {
   const options = readOptions();
-  if (!existsSync(new URL('../dist/cli/main.js', import.meta.url)))
+  if (!existsSync(new URL('../dist/program/main.js', import.meta.url)))
     throw new Error('dist/ is absent; run `npm run build` first');
   const home = process.env.SEALIFT_BENCH_DIR ?? join(tmpdir(), 'sealift-bench');
   await mkdir(home, { recursive: true });

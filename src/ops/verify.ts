@@ -7,7 +7,6 @@ import { hexOf } from '../core/digest.ts';
 import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { readChartArchive } from '../helm/archive.ts';
 import { readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import { diffLocks } from '../lock/diff.ts';
@@ -52,6 +51,9 @@ async function checkTrees(
 ): Promise<Fault[]> {
   const { damaged, context } = options;
   const faults: Fault[] = [];
+  if (bundle.lock.charts.length === 0) return faults;
+  // It brings a YAML parser along, which costs more than reading a small bundle.
+  const { readChartArchive } = await import('../helm/archive.ts');
   for (const chart of bundle.lock.charts) {
     const name = chartName(chart);
     const { archive } = chart.integrity;

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
 const BIN = join(ROOT, 'bin/sealift.js');
-const BUILT = join(ROOT, 'dist/cli/main.js');
+const BUILT = join(ROOT, 'dist/program/main.js');
 /** A folder is made by exactly one of several processes; whoever finds it waits. */
 const LOCK = join(ROOT, 'node_modules/.sealift-test-build');
 const LOCK_STALE_MS = 120_000;
@@ -25,9 +25,8 @@ function newestBelow(dir: string): number {
 }
 
 function isFresh(): boolean {
-  return (
-    mtimeOf(BUILT) >= Math.max(newestBelow(join(ROOT, 'src')), mtimeOf(join(ROOT, 'tsconfig.build.json')))
-  );
+  const sources = ['tsconfig.build.json', 'scripts/bundle.mjs'].map((file) => mtimeOf(join(ROOT, file)));
+  return mtimeOf(BUILT) >= Math.max(newestBelow(join(ROOT, 'src')), ...sources);
 }
 
 function takeLock(): boolean {
@@ -40,13 +39,13 @@ function takeLock(): boolean {
   }
 }
 
-/** Runs the compiler. Types are `npm run check`'s concern: what was written counts. */
+/** Runs the compiler and the bundler. Types are `npm run check`'s concern: what was written counts. */
 async function build(): Promise<void> {
   const before = mtimeOf(BUILT);
-  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-  const said = await promisify(execFile)(process.execPath, [tsc, '-p', 'tsconfig.build.json'], {
-    cwd: ROOT,
-  }).catch((error: unknown) => error);
+  const run = (...args: string[]) =>
+    promisify(execFile)(process.execPath, args, { cwd: ROOT }).catch((error: unknown) => error);
+  const said = [await run('node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json')];
+  said.push(await run('scripts/bundle.mjs'));
   if (mtimeOf(BUILT) <= before) throw new Error('the build wrote nothing', { cause: said });
 }
 

@@ -1,0 +1,67 @@
+// Joins the program and its libraries into few files, dist/program/: what a verb does not need lies in files of its own
+// (docs/decisions/009). `npm run build` runs it after the compiler, which writes dist/ for those who import the library.
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { rolldown } from 'rolldown';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const OUT = join(ROOT, 'dist/program');
+/** It chooses the machine's own binary when it is loaded, so it stays where npm put it. */
+const NATIVE = /^@napi-rs\//;
+
+/** The program, and every module that is started as a thread. All lie in one folder: `./x-thread.js` is beside its starter. */
+function entries() {
+  const src = join(ROOT, 'src');
+  const threads = readdirSync(src, { recursive: true }).filter((path) => path.endsWith('-thread.ts'));
+  return {
+    main: join(src, 'cli/main.ts'),
+    ...Object.fromEntries(threads.map((path) => [basename(path, '.ts'), join(src, path)])),
+  };
+}
+
+/** The folders of the packages that these modules come from. */
+function packagesOf(modules) {
+  const inside = /^(.*\/node_modules\/(?:@[^/]+\/)?[^/]+)\//;
+  return [...new Set(modules.flatMap((id) => inside.exec(id)?.[1] ?? []))].sort();
+}
+
+/** What the licences of the libraries ask for: their text goes along. */
+function notices(folders) {
+  const texts = folders.map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const file = readdirSync(folder).find((f) => /^licen[cs]e(?:\.|$)/i.test(f));
+    if (typeof license !== 'string') throw new Error(`${name} does not say its licence`);
+    const text = file === undefined ? '' : `\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
+    return `${name} ${version} (${license})\n${text}`;
+  });
+  return texts.join(`\n${'-'.repeat(80)}\n\n`);
+}
+
+const partial = `${OUT}.${process.pid}`;
+try {
+  const build = await rolldown({
+    cwd: ROOT,
+    input: entries(),
+    platform: 'node',
+    external: NATIVE,
+    onLog(level, log) {
+      if (level === 'warn') throw new Error(log.message);
+    },
+  });
+  const { output } = await build.write({
+    dir: partial,
+    format: 'esm',
+    entryFileNames: '[name].js',
+    chunkFileNames: '[name]-[hash].js',
+  });
+  await build.close();
+  const modules = output.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []));
+  writeFileSync(join(partial, 'LICENSES.txt'), notices(packagesOf(modules)));
+  // Whole or not at all: a program may run while it is built.
+  if (existsSync(OUT)) renameSync(OUT, `${partial}.old`);
+  renameSync(partial, OUT);
+} finally {
+  rmSync(partial, { recursive: true, force: true });
+  rmSync(`${partial}.old`, { recursive: true, force: true });
+}

@@ -42,13 +42,25 @@ async function digestAt(where: RunningRegistry, reference: string): Promise<stri
 }
 
 /** What a client without knowledge of the API finds: the list of the API, or the index of the fallback tag. */
-async function listed(where: RunningRegistry, subject: string): Promise<string[]> {
+async function entriesAbout(
+  where: RunningRegistry,
+  subject: string,
+): Promise<{ digest: string; artifactType?: string }[]> {
   const base = `${where.url}/v2/${image.name}`;
   const api = await fetch(`${base}/referrers/${subject}`);
   const answer = api.status === 200 ? api : await fetch(`${base}/manifests/${subject.replace(':', '-')}`);
   if (answer.status !== 200) return [];
-  const body: { manifests: { digest: string }[] } = JSON.parse(await answer.text());
-  return body.manifests.map((m) => m.digest);
+  const body: { manifests: { digest: string; artifactType?: string }[] } = JSON.parse(await answer.text());
+  return body.manifests;
+}
+
+async function listed(where: RunningRegistry, subject: string): Promise<string[]> {
+  return (await entriesAbout(where, subject)).map((m) => m.digest);
+}
+
+async function listedTypes(where: RunningRegistry, subject: string): Promise<Record<string, unknown>> {
+  const entries = await entriesAbout(where, subject);
+  return Object.fromEntries(entries.map((m) => [m.digest, m.artifactType]));
 }
 
 beforeEach(async () => {
@@ -132,6 +144,41 @@ describe('what is about an image', () => {
       expect(writes).toEqual([]);
     },
   );
+
+  describe.each([
+    ['with the referrers API', true],
+    ['without it', false],
+  ])('signed in every form of cosign, from and to a registry %s', (_, referrers) => {
+    const COSIGN = 'application/vnd.dev.cosign.artifact.sig.v1+json';
+    const SIGSTORE = 'application/vnd.dev.sigstore.bundle.v0.3+json';
+
+    it('[1.5-cosign-forms] is loaded with all of them: tag, subject with a config type, subject with an artifact type', async () => {
+      const source = await registry({ referrers });
+      await pushImage(source.host, image);
+      const base = `${source.url}/v2/${image.name}`;
+      const byTag = await signByTag(base, image.index.digest as Digest);
+      const byConfig = await attach(base, top(), { configType: COSIGN, text: 'signature' });
+      const byType = await attach(base, top(), { type: SIGSTORE, text: 'bundle' });
+      const types = { [byConfig.digest]: COSIGN, [byType.digest]: SIGSTORE };
+      if (!referrers) {
+        const manifests = [byConfig, byType].map((d) => ({ ...d, artifactType: types[d.digest] }));
+        const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests };
+        const tag = image.index.digest.replace(':', '-');
+        await pushManifest(base, index, { tag, mediaType: OCI_INDEX });
+      }
+      const manifest = `platforms: all\nimages: ["${source.host}/${image.name}:${image.tag}"]\n`;
+      const bundle = await site.bundle('forms', manifest);
+      const target = await registry({ referrers });
+      const result = await load({ bundle, registries: [placeOf(target)] }, testContext());
+      expect(entriesOf(result).flatMap((e) => e.notes)).toEqual([]);
+      expect(await digestAt(target, `${image.index.digest.replace(':', '-')}.sig`)).toBe(byTag.digest);
+      expect(await listedTypes(target, image.index.digest)).toEqual(types);
+      for (const { digest } of [byTag, byConfig, byType]) {
+        const [there, here] = [target, source].map((r) => `${r.url}/v2/${image.name}/manifests/${digest}`);
+        expect(await (await fetch(there ?? '')).text()).toBe(await (await fetch(here ?? '')).text());
+      }
+    });
+  });
 
   it('[1.5-fallback] is found at a source without the referrers API, which is asked for it once only', async () => {
     const old = await registry({ referrers: false });

@@ -64,21 +64,21 @@ export async function signByTag(at: string, subject: Digest, suffix = 'sig'): Pr
   return pushManifest(at, { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: [layer] }, { tag });
 }
 
-/** An artifact whose `subject` is another manifest. */
+/** An artifact whose `subject` is another manifest; with `configType` its kind is only in its config, as cosign's OCI 1.1 mode writes it. */
 export async function attach(
   at: string,
   subject: Described,
-  more: { readonly type?: string; readonly text?: string } = {},
+  more: { readonly type?: string; readonly configType?: string; readonly text?: string } = {},
 ): Promise<Described> {
-  const { type = 'application/vnd.example.report', text = `about ${subject.digest}` } = more;
+  const { type = 'application/vnd.example.report', text = `about ${subject.digest}`, configType } = more;
   await pushBlob(at, '{}');
   const layer = await pushBlob(at, text);
   const { mediaType, digest, size } = subject;
   return pushManifest(at, {
     schemaVersion: 2,
     mediaType: OCI_MANIFEST,
-    artifactType: type,
-    config: EMPTY,
+    ...(configType === undefined ? { artifactType: type } : {}),
+    config: configType === undefined ? EMPTY : { ...EMPTY, mediaType: configType },
     layers: [layer],
     subject: { mediaType, digest, size },
     annotations: { 'org.example.about': 'test' },

@@ -66,6 +66,8 @@ export const LIMITS = {
   answerHead: 64 * KIB,
   /** Tries of one request, the first included. */
   tries: 6,
+  /** Tries of one request that ends where a redirect led to and is refused there, the first included; each time a fresh redirect is asked for. */
+  redirectedTries: 3,
   /** A transfer may break `tries` times in a row, and in all that often plus once for each of these bytes that came. */
   bytesPerCut: 256 * KIB,
   /** Fewer bytes than this within `idleMs` count as silence. */

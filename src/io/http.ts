@@ -57,6 +57,18 @@ export interface HttpOptions {
 
 const RETRY_STATUS = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522]);
 
+/** What a store says of an address whose signature has ended: 403, S3 also 400. */
+const STALE_STATUS = new Set([400, 403]);
+
+/** How often a request may be tried that got this answer. */
+function triesAfter(response: Answer, req: HttpRequest): number {
+  const tries = req.tries ?? LIMITS.tries;
+  const isRead = req.method === 'GET' || req.method === 'HEAD';
+  const isStale = isRead && STALE_STATUS.has(response.status) && response.url.origin !== req.url.origin;
+  if (isStale) return Math.min(tries, LIMITS.redirectedTries);
+  return RETRY_STATUS.has(response.status) ? tries : 1;
+}
+
 /** Full jitter over a doubling ceiling: up to 0.5, 1, 2, 4 … 30 s. */
 export function backoffMs(attempt: number, random: () => number): number {
   return random() * Math.min(30_000, 500 * 2 ** attempt);
@@ -170,7 +182,8 @@ export class HttpClient {
   /**
    * One request with redirects and retries. Any status is an answer; only the wire's failures throw.
    * Retried: 408, 425, 429, 499, 5xx and broken connections, with full jitter and Retry-After (registry.md 1.3). A retry
-   * starts at the first URL again, because where it was redirected to may have been signed for a short time. A long
+   * starts at the first URL again, because where it was redirected to may have been signed for a short time; so the 400
+   * and 403 of another host are asked for again there, LIMITS.redirectedTries times in all. A long
    * wait for a limit on requests is no try; it is announced once for its host and holds everybody back.
    * @throws NETWORK_FAILED, NETWORK_TIMEOUT, NETWORK_URL_REFUSED, ABORTED, or what the body's source threw
    */
@@ -187,8 +200,9 @@ export class HttpClient {
       let reason: string;
       try {
         const response = await this.#once(req, signal);
-        if (!RETRY_STATUS.has(response.status)) return { ...response, tries: attempt };
-        const next = this.#afterRefusal(response, { waitMs, isLast: attempt >= tries, tries, longWait });
+        const most = triesAfter(response, req);
+        if (most === 1 && response.status !== 429) return { ...response, tries: attempt };
+        const next = this.#afterRefusal(response, { waitMs, isLast: attempt >= most, tries, longWait });
         if (next === undefined) return { ...response, tries: attempt };
         await response.body.dump();
         if (next.isLong) {

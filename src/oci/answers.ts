@@ -87,6 +87,8 @@ export function statusError(
     readonly text: string;
     readonly what: string;
     readonly host: string;
+    /** Where the registry answers itself: what another origin says, after a redirect, is told with its name. */
+    readonly origin: string;
     readonly side: 'source' | 'destination';
     /** Milliseconds since the epoch. */
     readonly now: number;
@@ -94,9 +96,13 @@ export function statusError(
 ): SealiftError {
   const [code, statusHint] = codeOfStatus(response.status);
   const limited = response.status === 429 ? limitEnd(response, about.now) : undefined;
+  const isElsewhere = response.url.origin !== about.origin;
+  const login = isElsewhere
+    ? `the registry sends its readers there, where no login is sent: check this machine's clock, and proxies and firewalls on the way to ${response.url.host}`
+    : `check the login and its rights: \`sealift login ${about.host}\``;
   const hints: Partial<Record<ErrorCode, string>> = {
-    AUTH_REQUIRED: `check the login and its rights: \`sealift login ${about.host}\``,
-    AUTH_DENIED: `check the login and its rights: \`sealift login ${about.host}\``,
+    AUTH_REQUIRED: login,
+    AUTH_DENIED: login,
     REGISTRY_RATE_LIMITED: `\`sealift login ${about.host}\` may give a higher limit; else run the same command again ${limited === undefined ? 'later' : 'then'}`,
   };
   const errors = registryErrors(about.text);
@@ -107,7 +113,8 @@ export function statusError(
   const hint = hints[code] ?? otherHint;
   const tried = response.tries > 1 ? ` (tried ${response.tries} times)` : '';
   const until = limited === undefined ? '' : `; the limit ends at ${limited} at the latest`;
-  const answered = `HTTP ${response.status}${tried}${said === '' ? '' : `: ${said}`}${until}`;
+  const from = isElsewhere ? ` from ${response.url.host}` : '';
+  const answered = `HTTP ${response.status}${from}${tried}${said === '' ? '' : `: ${said}`}${until}`;
   return new SealiftError(code, `${about.what}: ${answered}`, {
     ...(hint === undefined ? {} : { hint }),
     details: {

@@ -141,6 +141,7 @@ export class RegistryWire {
       text,
       what: `${this.host}: ${what}`,
       host: this.host,
+      origin: this.base.origin,
       side,
       now: this.context.now(),
     });

@@ -3,9 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { LIMITS } from '../../src/core/limits.ts';
+import { errorText } from '../../src/io/http.ts';
 import { isNetworkError, networkError } from '../../src/io/network-errors.ts';
 import { selfSigned } from './certificate.ts';
-import { bodyOf, failureOf, gather, startServer, testClient, testContext } from './server.ts';
+import {
+  bodyOf,
+  failureOf,
+  gather,
+  startServer,
+  type TestServer,
+  testClient,
+  testContext,
+} from './server.ts';
 
 describe('redirects', () => {
   it('[1.3-redirect, 1.3-redirect-auth] keep the authorization on the same origin and drop it, and cookies, for another', async () => {
@@ -122,6 +131,53 @@ describe('redirects', () => {
     const answer = await testClient().request({ method: 'GET', url: new URL(server.url) });
     expect((await gather(answer.body)).toString()).toBe('ok');
     expect(server.asked.map((r) => r.url)).toEqual(['/', '/signed?n=1', '/', '/signed?n=3']);
+  });
+
+  /** A server that leads to another one, each time with a fresh signature, and that one. */
+  async function signing(
+    refuse: (signature: string) => number | undefined,
+  ): Promise<{ server: TestServer; store: TestServer }> {
+    const store = await startServer((request, response) => {
+      const status = refuse(new URL(request.url ?? '', 'http://x').searchParams.get('sig') ?? '');
+      response.writeHead(status ?? 200).end(status === undefined ? 'ok' : 'Request has expired');
+    });
+    const server = await startServer((_, response, count) =>
+      response.writeHead(307, { location: `${store.url}/blob?sig=${count}` }).end(),
+    );
+    return { server, store };
+  }
+
+  it.each([403, 400])(
+    '[1.3-redirect-fresh] to an address whose signature has ended (HTTP %i) are asked for again',
+    async (status) => {
+      const { server, store } = await signing((signature) => (signature === '1' ? status : undefined));
+      const context = testContext();
+      const url = new URL('/blob', server.url);
+      const answer = await testClient(context).request({ method: 'GET', url });
+      expect([answer.status, (await gather(answer.body)).toString()]).toEqual([200, 'ok']);
+      expect(store.asked.map((r) => r.url)).toEqual(['/blob?sig=1', '/blob?sig=2']);
+      // Neither signature is told.
+      expect(JSON.stringify(context.events)).not.toContain('sig');
+    },
+  );
+
+  it('[1.3-redirect-fresh] to another host that refuses all signatures end after a bounded number of them', async () => {
+    const { server, store } = await signing(() => 403);
+    const answer = await testClient().request({ method: 'GET', url: new URL(server.url) });
+    expect([answer.status, answer.tries, await errorText(answer)]).toEqual([
+      403,
+      LIMITS.redirectedTries,
+      'Request has expired',
+    ]);
+    expect(store.asked).toHaveLength(LIMITS.redirectedTries);
+  });
+
+  it('to another host that refuses a request which changes something are not asked for again', async () => {
+    const { server, store } = await signing(() => 403);
+    const body = Buffer.from('x');
+    const answer = await testClient().request({ method: 'PUT', url: new URL(server.url), body });
+    expect([answer.status, store.asked.length]).toEqual([403, 1]);
+    await answer.body.dump();
   });
 });
 

@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import { LIMITS } from '../../src/core/limits.ts';
 import { Registry } from '../../src/oci/registry.ts';
-import { failureOf, gather, someBytes, startServer, testClient, testContext } from '../io/server.ts';
+import {
+  failureOf,
+  gather,
+  someBytes,
+  startServer,
+  type TestContext,
+  type TestServer,
+  testClient,
+  testContext,
+} from '../io/server.ts';
 import { blobOf, client, runRegistry } from './bench.ts';
 
 const never = new AbortController().signal;
@@ -52,6 +62,58 @@ describe('a blob', () => {
     const { registry } = client(server.host);
     expect((await gather(registry.readBlob('app', descriptor, { signal: never }))).equals(data)).toBe(true);
     expect(store.asked.map((r) => r.url)).toEqual(['/x?sig=1', '/x?sig=2']);
+  });
+
+  describe('at a place that is signed for a moment', () => {
+    /** A registry that leads to a store, which cuts its first answer and refuses the signatures of `ended`. */
+    async function signedStore(ended: (signature: number) => boolean): Promise<{
+      readonly bytes: (context?: TestContext) => AsyncIterable<Uint8Array>;
+      readonly store: TestServer;
+      readonly server: TestServer;
+    }> {
+      const store = await startServer((request, response) => {
+        const signature = Number(new URL(request.url ?? '', 'http://x').searchParams.get('sig'));
+        const from = Number(/\d+/.exec(request.headers.range ?? '')?.[0] ?? 0);
+        const part = data.subarray(from);
+        const range = { 'content-range': `bytes ${from}-${data.length - 1}/${data.length}` };
+        if (ended(signature)) return response.writeHead(403).end('<Error>Request has expired</Error>');
+        response.writeHead(from === 0 ? 200 : 206, from === 0 ? {} : range);
+        if (signature > 1) return response.end(part);
+        return response.write(part.subarray(0, 100_000), () => setTimeout(() => request.socket.destroy(), 5));
+      });
+      const server = await startServer((_, response, count) =>
+        response.writeHead(307, { location: `${store.url}/x?sig=${count}` }).end(),
+      );
+      const bytes = (context?: TestContext): AsyncIterable<Uint8Array> =>
+        client(server.host, context === undefined ? {} : { context }).registry.readBlob('app', descriptor, {
+          signal: never,
+        });
+      return { bytes, store, server };
+    }
+
+    it('[1.3-redirect-fresh] goes on after a cut also when the fresh place refuses it at first (HTTP 403)', async () => {
+      const { bytes, store } = await signedStore((signature) => signature === 2);
+      expect((await gather(bytes())).equals(data)).toBe(true);
+      expect(store.asked.map((r) => r.url)).toEqual([1, 2, 3].map((n) => `/x?sig=${n}`));
+      const [first, ...later] = store.asked.map((r) => Number(/\d+/.exec(r.headers.range ?? '')?.[0] ?? 0));
+      expect(first).toBe(0);
+      for (const from of later) expect(from).toBeGreaterThan(0);
+    });
+
+    it('[1.3-redirect-fresh] is given up after a bounded number of fresh places, and who refuses is named', async () => {
+      const { bytes, store } = await signedStore((signature) => signature > 1);
+      const context = testContext({ HOME: '/nonexistent' });
+      const failure = await failureOf(gather(bytes(context)));
+      expect(failure).toMatchObject({
+        code: 'AUTH_DENIED',
+        message: expect.stringContaining(
+          `HTTP 403 from ${store.host} (tried ${LIMITS.redirectedTries} times)`,
+        ),
+        hint: expect.stringContaining('no login is sent'),
+      });
+      expect(store.asked).toHaveLength(1 + LIMITS.redirectedTries);
+      expect(JSON.stringify([failure, context.events])).not.toContain('sig=');
+    });
   });
 
   it('can be read from any byte on', async () => {

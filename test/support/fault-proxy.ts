@@ -56,8 +56,10 @@ export interface FaultProxy {
   upstream: string;
   /** Chooses what happens to a request; undefined lets it pass. */
   decide: (seen: Seen) => WireFault | undefined;
-  /** Faults that were really put in, in order: `cut GET /v2/…`. */
+  /** Faults that were chosen, in order: `cut GET /v2/…`. */
   readonly done: string[];
+  /** Is told when a request with a fault is over; `happened` is false when the client went away before it came to that. */
+  onFault: (fault: WireFault, happened: boolean) => void;
   /** Everything that came in an Authorization header, without its scheme. */
   readonly secrets: Set<string>;
   close(): Promise<void>;
@@ -81,13 +83,19 @@ interface Passing {
   readonly from: IncomingMessage;
   readonly to: ServerResponse;
   readonly fault: WireFault | undefined;
+  /** Notes that the fault came to effect. */
+  readonly hit: () => void;
 }
 
 const agent = new HttpAgent({ keepAlive: true });
 
+async function closed(to: ServerResponse): Promise<void> {
+  if (!to.closed) await new Promise((resolve) => to.once('close', resolve));
+}
+
 /** Passes the request's body on, with its faults. */
 async function passBody(
-  { from, to, fault }: Passing,
+  { from, to, fault, hit }: Passing,
   put: (chunk: Buffer) => Promise<void>,
 ): Promise<boolean> {
   const breaks = fault?.kind.startsWith('upload-') === true || (fault?.kind === 'answer' && fault.after);
@@ -99,6 +107,7 @@ async function passBody(
     if (!inside) await put(chunk);
     else {
       const mark = (at ?? 0) - passed;
+      hit();
       if (fault?.kind === 'upload-flip') {
         const wrong = Buffer.from(chunk);
         wrong[mark] = (wrong[mark] ?? 0) ^ 0x20;
@@ -107,7 +116,7 @@ async function passBody(
         await put(chunk.subarray(0, mark));
         if (fault?.kind === 'upload-cut') from.socket.destroy();
         if (fault?.kind === 'upload-reset') from.socket.resetAndDestroy();
-        if (fault?.kind === 'upload-stall') await new Promise((resolve) => to.once('close', resolve));
+        if (fault?.kind === 'upload-stall') await closed(to);
         return false;
       }
     }
@@ -116,8 +125,9 @@ async function passBody(
   return true;
 }
 
-function answerInstead(proxy: FaultProxy, { from, to, fault }: Passing): void {
+function answerInstead(proxy: FaultProxy, { from, to, fault, hit }: Passing): void {
   if (fault?.kind !== 'answer') return;
+  if (!to.destroyed) hit();
   from.resume();
   const fill = (text: string): string => text.replaceAll('{host}', proxy.host);
   const headers = Object.entries(fault.headers ?? {}).map(([name, value]) => [name, fill(value)]);
@@ -141,7 +151,7 @@ function write(to: ServerResponse, bytes: Buffer): Promise<void> {
 }
 
 /** Sends the real answer's body, broken where the fault says so. */
-async function sendBroken(answer: IncomingMessage, { from, to, fault }: Passing): Promise<void> {
+async function sendBroken(answer: IncomingMessage, { from, to, fault, hit }: Passing): Promise<void> {
   let sent = 0;
   const end = fault !== undefined && 'after' in fault ? (fault.after ?? 0) : Number.POSITIVE_INFINITY;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
@@ -149,8 +159,10 @@ async function sendBroken(answer: IncomingMessage, { from, to, fault }: Passing)
     if (fault?.kind === 'flip' && sent <= fault.at && fault.at < sent + chunk.length) {
       part = Buffer.from(part);
       part[fault.at - sent] = (part[fault.at - sent] ?? 0) ^ 0x20;
+      hit();
     }
     if (fault?.kind === 'slow') {
+      hit();
       for (let i = 0; i < Math.min(fault.pieces - sent, part.length); i++) {
         await write(to, part.subarray(i, i + 1));
         await new Promise((resolve) => setTimeout(resolve, 3));
@@ -161,9 +173,10 @@ async function sendBroken(answer: IncomingMessage, { from, to, fault }: Passing)
     sent += chunk.length;
     if (sent >= end || to.destroyed) break;
   }
+  if (end !== Number.POSITIVE_INFINITY && !to.destroyed) hit();
   if (fault?.kind === 'cut') from.socket.destroy();
   else if (fault?.kind === 'reset') from.socket.resetAndDestroy();
-  else if (fault?.kind === 'stall') await new Promise((resolve) => to.once('close', resolve));
+  else if (fault?.kind === 'stall') await closed(to);
   else to.end(() => fault?.kind === 'length' && from.socket.destroy());
 }
 
@@ -185,7 +198,7 @@ function answerHeaders(answer: IncomingMessage, fault: WireFault | undefined): R
 }
 
 async function pass(proxy: FaultProxy, passing: Passing): Promise<void> {
-  const { from, to, fault } = passing;
+  const { from, to, fault, hit } = passing;
   if (fault?.kind === 'answer' && fault.after === undefined) return answerInstead(proxy, passing);
   const [hostname, port] = proxy.upstream.split(':');
   const { method, url: path, headers } = from;
@@ -212,11 +225,13 @@ async function pass(proxy: FaultProxy, passing: Passing): Promise<void> {
   asked.end();
   const answer = await answered;
   if (fault?.kind === 'lost-answer') {
+    if (!to.destroyed) hit();
     answer.resume();
     from.socket.destroy();
     return;
   }
   const status = fault?.kind === 'rewrite' ? fault.status : undefined;
+  if ((fault?.kind === 'rewrite' || fault?.kind === 'length') && !to.destroyed) hit();
   to.writeHead(status ?? answer.statusCode ?? 500, answerHeaders(answer, fault));
   await sendBroken(answer, passing);
 }
@@ -233,7 +248,12 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     if (fault !== undefined) done.push(`${fault.kind} ${method} ${url.split('?')[0]}`);
     from.on('error', () => {});
     to.on('error', () => {});
-    pass(proxy, { from, to, fault }).catch(() => to.destroy());
+    let happened = false;
+    const hit = (): void => {
+      happened = true;
+    };
+    const passed = pass(proxy, { from, to, fault, hit }).catch(() => to.destroy());
+    if (fault !== undefined) void passed.finally(() => proxy.onFault(fault, happened));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -243,6 +263,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     url: `http://${host}`,
     upstream,
     decide: () => undefined,
+    onFault: () => {},
     done,
     secrets,
     close: async () => {

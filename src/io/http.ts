@@ -4,6 +4,7 @@ import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { BulkAgent, type HttpBody } from './bulk.ts';
 import { type TlsOptions, tlsTowards } from './certificates.ts';
+import { DirectClient } from './direct.ts';
 import { HostGates, leavingBody } from './host-gates.ts';
 import { afterTries, isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
@@ -86,6 +87,7 @@ export class HttpClient {
   readonly #options: HttpOptions;
   readonly #ways: Ways;
   readonly #bulk = new BulkAgent();
+  readonly #direct = new DirectClient();
   readonly #gates: HostGates;
   readonly #quotas = new Map<string, Quota>();
 
@@ -148,9 +150,10 @@ export class HttpClient {
     const { signal } = options;
     const { url, headers } = hop;
     const way = await this.#ways.wayTo(url, options.tls);
-    if (options.bulk && hop.method === 'GET' && way.proxy === undefined) {
-      const answer = await this.#bulk.get({ url, headers, signal, tls: way });
-      if (answer !== undefined) return { ...answer, url };
+    if (way.proxy === undefined) {
+      const isBulk = options.bulk && hop.method === 'GET';
+      const answer = isBulk ? await this.#bulk.get({ url, headers, signal, tls: way }) : undefined;
+      return { ...(answer ?? (await this.#direct.ask(hop, { way, signal }))), url };
     }
     const answer = await ask(hop, { way, dispatcher: await this.#ways.dispatcherFor(way, url), signal });
     // A body that is ended before anybody reads it would throw that at the process.
@@ -268,6 +271,7 @@ export class HttpClient {
   async close(): Promise<void> {
     this.#gates.close();
     this.#bulk.close();
+    this.#direct.close();
     await this.#ways.close();
   }
 }

@@ -19,7 +19,7 @@ export function flatHeaders(headers: Record<string, string | string[] | undefine
  * How long the answer may take, in milliseconds. A server that stops reading is seen at once only while it has to take
  * more; what is small is gone into the sockets, and no registry commits it for minutes.
  */
-function answerMs({ body, headers }: Hop): number {
+export function answerMs({ body, headers }: Hop): number {
   const bytes = body instanceof Uint8Array ? body.length : Number(headers['content-length'] ?? 0);
   if (bytes === 0) return LIMITS.headersMs;
   return Math.min(LIMITS.headersMs, LIMITS.idleMs + Math.ceil((bytes / LIMITS.answerBytesPerS) * 1000));

@@ -143,7 +143,7 @@ export const registryEntry = z
       .array(
         text(
           isMirror,
-          '[http[s]://]host[:port][/prefix], bundle:PATH, oci:PATH, oci-archive:PATH, or docker-archive:PATH',
+          '[http[s]://]host[:port][/prefix], bundle:PATH, oci:PATH, oci-archive:PATH, docker-archive:PATH, or containerd:///SOCKET?namespace=NAME',
         ),
       )
       .nullish()

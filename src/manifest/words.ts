@@ -158,14 +158,14 @@ export const isRegistryHost: Rule = (text) =>
         hint: 'write host or host:port, without https:// and without a path',
       };
 
-/** A registry or an archive beside the manifest (core/mirror). Its path may be absolute: no lock holds it. */
+/** A registry, an archive beside the manifest, or a containerd (core/mirror). Its path may be absolute: no lock holds it. */
 export const isMirror: Rule = (text) => {
   const mirror = CONTROL.test(text) ? undefined : parseMirror(text);
   if (mirror?.kind === 'archive') return isLocalPath(mirror.path.replace(/^\/+(?=.)/, ''));
   if (mirror !== undefined) return undefined;
   return {
     message: `${shown(text.replace(/\/\/[^/]*@/, '//***@'))} is not a mirror`,
-    hint: 'write host[:port][/prefix] (with http:// in front when it has no TLS, without credentials), bundle:PATH, oci:PATH, oci-archive:PATH, or docker-archive:PATH',
+    hint: 'write host[:port][/prefix] (with http:// in front when it has no TLS, without credentials), bundle:PATH, oci:PATH, oci-archive:PATH, docker-archive:PATH, or containerd:///run/containerd/containerd.sock?namespace=NAME',
   };
 };
 

@@ -18,15 +18,21 @@ export interface StoredImage {
   readonly made?: string;
 }
 
-/** Images with their content in a place that is not a registry: an OCI layout, a `docker save` archive. */
-export interface ImageStore extends ContentReader {
+/** Images with their content in a place that is not a registry. */
+export interface ImagePlace extends ContentReader {
   /** For people: a path. */
   readonly name: string;
-  readonly kind: 'oci-layout' | 'docker-archive';
   readonly images: readonly StoredImage[];
+  /** What to do where content lacks. */
+  readonly lacksHint?: string;
   /** Bytes of content by digest, as the place says; undefined when it is not there. */
   sizeOf(digest: Digest): Promise<number | undefined>;
   close(): Promise<void>;
+}
+
+/** An OCI layout or a `docker save` archive. */
+export interface ImageStore extends ImagePlace {
+  readonly kind: 'oci-layout' | 'docker-archive';
 }
 
 /** The full name that a text gives to an image, undefined when it gives none. */
@@ -56,6 +62,6 @@ export async function* openContent(
 }
 
 /** The failure of content that a store has not. */
-export function notThere(store: string, digest: Digest): SealiftError {
-  return new SealiftError('CONTENT_NOT_FOUND', `${store}: no ${digest}`, { side: 'source' });
+export function notThere(store: string, digest: Digest, more: { readonly hint?: string } = {}): SealiftError {
+  return new SealiftError('CONTENT_NOT_FOUND', `${store}: no ${digest}`, { side: 'source', ...more });
 }

@@ -9,7 +9,7 @@ import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import type { ContentReader, ReadOptions } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
-import type { ImageStore } from '../oci/image-store.ts';
+import type { ImagePlace } from '../oci/image-store.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
 import { storeEndpoint } from './store-endpoint.ts';
@@ -105,7 +105,12 @@ export class Registries {
         return registryEndpoint(this.#client(mirror.host, mirror.scheme), mirror.prefix);
       }
       const { signal } = this.#context;
-      const open = (): Promise<ImageStore> => openImageArchive(mirror.path, { signal });
+      const open = async (): Promise<ImagePlace> => {
+        if (mirror.kind === 'archive') return openImageArchive(mirror.path, { signal });
+        // gRPC takes its time to load and is rarely needed.
+        const { openContainerd } = await import('../oci/containerd/store.ts');
+        return openContainerd(mirror, { signal });
+      };
       return storeEndpoint(text, { open, context: this.#context });
     });
   }

@@ -5,7 +5,7 @@ import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { parseReference } from '../core/reference.ts';
 import { collect } from '../io/verify.ts';
-import { type ImageStore, notThere, type StoredImage } from '../oci/image-store.ts';
+import { type ImagePlace, notThere, type StoredImage } from '../oci/image-store.ts';
 import { manifestMediaType } from '../oci/manifest.ts';
 import type { ManifestContent } from '../oci/registry.ts';
 import type { Endpoint, Repository } from './endpoint.ts';
@@ -16,7 +16,7 @@ interface Named {
 }
 
 /** The images of one repository, each once for each of its tags. */
-function ofRepository(store: ImageStore, of: Repository): Named[] {
+function ofRepository(store: ImagePlace, of: Repository): Named[] {
   return store.images.flatMap((image) =>
     image.names.map(parseReference).flatMap((name) => {
       const isSame = name.host === of.host && name.repository === of.repository;
@@ -30,23 +30,24 @@ function show(of: Repository, reference: string): string {
 }
 
 /** What a store has instead of a manifest that was asked for by digest. */
-function insteadOf(store: ImageStore, of: Repository, digest: Digest): SealiftError {
+function insteadOf(store: ImagePlace, of: Repository, digest: Digest): SealiftError {
   const made = [
     ...new Set(ofRepository(store, of).flatMap(({ image }) => image.made ?? [])),
     ...new Set(
       ofRepository(store, of).flatMap(({ image }) => (image.made === undefined ? image.root.digest : [])),
     ),
   ];
-  if (made.length === 0) return notThere(store.name, digest);
+  const hint = store.lacksHint === undefined ? {} : { hint: store.lacksHint };
+  if (made.length === 0) return notThere(store.name, digest, hint);
   return new SealiftError(
     'CONTENT_NOT_FOUND',
     `${store.name}: no ${show(of, digest)}; it has ${made.slice(0, 3).join('; ')}`,
-    { side: 'source', details: { digest, has: made } },
+    { side: 'source', details: { digest, has: made }, ...hint },
   );
 }
 
 /** The image that a tag names. */
-function tagged(store: ImageStore, of: Repository, tag: string): StoredImage | undefined {
+function tagged(store: ImagePlace, of: Repository, tag: string): StoredImage | undefined {
   const found = ofRepository(store, of).filter((n) => n.tag === tag);
   const roots = new Set(found.map((n) => n.image.root.digest));
   if (roots.size <= 1) return found[0]?.image;
@@ -60,7 +61,7 @@ function tagged(store: ImageStore, of: Repository, tag: string): StoredImage | u
   );
 }
 
-function refuseMade(store: ImageStore, image: StoredImage, what: string): void {
+function refuseMade(store: ImagePlace, image: StoredImage, what: string): void {
   if (image.made === undefined) return;
   throw new SealiftError(
     'CONTENT_NOT_FOUND',
@@ -73,17 +74,17 @@ function refuseMade(store: ImageStore, image: StoredImage, what: string): void {
 }
 
 /**
- * Images of an archive as an endpoint. Tags are found by full names only; content is found by its digest, whatever
+ * Images of an archive or a containerd as an endpoint. Tags are found by full names only; content is found by its digest, whatever
  * repository it is asked of.
  * @param open is called once, with the first question
  */
 export function storeEndpoint(
   name: string,
-  options: { readonly open: () => Promise<ImageStore>; readonly context: Context },
+  options: { readonly open: () => Promise<ImagePlace>; readonly context: Context },
 ): Endpoint {
   const { context } = options;
-  let opened: Promise<ImageStore> | undefined;
-  const store = (): Promise<ImageStore> => {
+  let opened: Promise<ImagePlace> | undefined;
+  const store = (): Promise<ImagePlace> => {
     opened ??= options.open();
     return opened;
   };
@@ -123,7 +124,7 @@ export function storeEndpoint(
       const digest = await resolve(of, tag);
       return digest === undefined ? undefined : (await read(digest, of)).descriptor;
     },
-    // An archive keeps no list of what refers to what; the registry behind it is asked.
+    // Such a place keeps no list of what refers to what; the registry behind it is asked.
     referrers: async () => [],
     async listTags(of) {
       const tags = new Set(ofRepository(await store(), of).flatMap(({ tag }) => tag ?? []));

@@ -11,6 +11,7 @@ import {
   ServerCredentials,
   type ServerDuplexStream,
   type ServerUnaryCall,
+  type ServerWritableStream,
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
@@ -88,6 +89,10 @@ export interface Fake {
   readonly shared: Map<string, Buffer>;
   readonly calls: FakeCall[];
   hook: Hook;
+  /** What `Content/Read` sends of a blob; by default its bytes, 64 KiB at a time. */
+  read: (bytes: Buffer) => Iterable<Buffer>;
+  /** What `Images/List` answers instead of the records. */
+  list: Buffer | undefined;
   /** The calls that change something. */
   writes(): string[];
   stop(): Promise<void>;
@@ -103,17 +108,29 @@ class Refused extends Error {
   }
 }
 
-const READS = new Set(['Version/Version', 'Namespaces/Get', 'Content/Info', 'Images/Get']);
+const READS = new Set([
+  'Version/Version',
+  'Namespaces/Get',
+  'Content/Info',
+  'Content/Read',
+  'Images/Get',
+  'Images/List',
+]);
+
+function* inPieces(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
+}
+
 const same = (b: Buffer): Buffer => b;
 
-function service(path: string, methods: readonly string[], stream = false) {
+function service(path: string, methods: readonly string[], stream: 'both' | 'answer' | 'none' = 'none') {
   return Object.fromEntries(
     methods.map((method) => [
       method,
       {
         path: `/containerd.services.${path}/${method}`,
-        requestStream: stream,
-        responseStream: stream,
+        requestStream: stream === 'both',
+        responseStream: stream !== 'none',
         requestSerialize: same,
         requestDeserialize: same,
         responseSerialize: same,
@@ -139,6 +156,8 @@ export async function startFake(): Promise<Fake> {
     shared: new Map(),
     calls: [],
     hook: () => undefined,
+    read: inPieces,
+    list: undefined,
     writes: () => fake.calls.map((c) => c.method).filter((m) => !READS.has(m)),
     async stop() {
       server.forceShutdown();
@@ -230,6 +249,7 @@ export async function startFake(): Promise<Fake> {
   });
   serve('images.v1.Images', {
     Get: (r) => image(str(r, 1)),
+    List: () => fake.list ?? Buffer.concat([...fake.images.keys()].map(image)),
     Create: (r) => {
       if (fake.images.has(str(sub(r, 1), 1))) throw new Refused(status.ALREADY_EXISTS);
       return putImage(r);
@@ -254,6 +274,7 @@ export async function startFake(): Promise<Fake> {
       return build({});
     },
   });
+  serveRead(server, fake, seen);
   serveWrite(server, fake, seen);
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix:${fake.socket}`, ServerCredentials.createInsecure(), (error) =>
@@ -261,6 +282,32 @@ export async function startFake(): Promise<Fake> {
     );
   });
   return fake;
+}
+
+/** `Content/Read`: the blob from an offset on. */
+function serveRead(
+  server: Server,
+  fake: Fake,
+  seen: (method: string, call: ServerWritableStream<Buffer, Buffer>, request: Message) => FakeCall,
+): void {
+  const Read = async (call: ServerWritableStream<Buffer, Buffer>): Promise<void> => {
+    try {
+      const { request } = seen('Content/Read', call, parse(call.request));
+      const blob = fake.blobs.get(str(request, 1));
+      if (blob === undefined) throw new Refused(status.NOT_FOUND);
+      let at = num(request, 2);
+      for (const data of fake.read(blob.bytes.subarray(at))) {
+        if (call.cancelled) return;
+        const isFull = !call.write(build({ 1: at, 2: data }));
+        at += data.length;
+        if (isFull) await new Promise((done) => call.once('drain', done).once('cancelled', done));
+      }
+      call.end();
+    } catch (error) {
+      call.emit('error', error);
+    }
+  };
+  server.addService(service('content.v1.Content', ['Read'], 'answer'), { Read });
 }
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;
@@ -327,5 +374,5 @@ function serveWrite(
     call.on('end', () => close());
     call.on('cancelled', () => close());
   };
-  server.addService(service('content.v1.Content', ['Write'], true), { Write });
+  server.addService(service('content.v1.Content', ['Write'], 'both'), { Write });
 }

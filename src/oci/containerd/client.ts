@@ -1,6 +1,7 @@
 import { Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js';
 import { SealiftError } from '../../core/errors.ts';
 import { LIMITS, MIB } from '../../core/limits.ts';
+import { nextAnswer, noAnswer, readStream, stopped } from './answers.ts';
 import { bounded, callError, statusOf } from './failure.ts';
 import * as wire from './wire.ts';
 
@@ -13,12 +14,14 @@ const METHOD = {
   createNamespace: 'namespaces.v1.Namespaces/Create',
   info: 'content.v1.Content/Info',
   update: 'content.v1.Content/Update',
+  read: 'content.v1.Content/Read',
   write: 'content.v1.Content/Write',
   abort: 'content.v1.Content/Abort',
   createLease: 'leases.v1.Leases/Create',
   deleteLease: 'leases.v1.Leases/Delete',
   addResource: 'leases.v1.Leases/AddResource',
   getImage: 'images.v1.Images/Get',
+  listImages: 'images.v1.Images/List',
   createImage: 'images.v1.Images/Create',
   updateImage: 'images.v1.Images/Update',
 } as const;
@@ -27,16 +30,6 @@ type Method = keyof typeof METHOD;
 
 const pathOf = (method: Method): string => `/containerd.services.${METHOD[method]}`;
 const same = (bytes: Buffer): Buffer => bytes;
-
-function noAnswer(what: string, ms: number): SealiftError {
-  return new SealiftError('TARGET_UNREACHABLE', `${what}: no answer for ${ms / 1000} s`, {
-    hint: 'containerd does not answer: check its load and its disk, then run the same command again',
-    side: 'destination',
-  });
-}
-
-const stopped = (): SealiftError =>
-  new SealiftError('ABORTED', 'stopped', { hint: 'run the same command again to go on' });
 
 /**
  * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). Every call ends with an answer,
@@ -126,6 +119,28 @@ export class ContainerdClient {
   async getImage(name: string, signal: AbortSignal): Promise<wire.ImageRecord | undefined> {
     const answer = await this.#ask('getImage', name, signal);
     return answer === undefined ? undefined : this.#read(wire.decodeImage, answer, 'getImage');
+  }
+
+  /** Every image record of the namespace, at most as many as one message holds. */
+  async listImages(signal: AbortSignal): Promise<wire.ImageRecord[]> {
+    const answer = await this.#call('listImages', wire.encodeEmpty(), { signal });
+    return this.#read(wire.decodeImages, answer, 'listImages');
+  }
+
+  /** Streams a blob from byte `offset`, unverified. */
+  openRead(
+    digest: string,
+    options: { readonly offset: number; readonly signal: AbortSignal },
+  ): AsyncGenerator<Uint8Array> {
+    const { offset, signal } = options;
+    const call = this.#client.makeServerStreamRequest(
+      pathOf('read'),
+      wire.encodeRead,
+      wire.decodeRead,
+      { digest, offset },
+      this.#metadata(),
+    );
+    return readStream(call, { signal, what: this.#what('read') });
   }
 
   /** Points an image record at its target and sets its labels; its other labels stay. Makes it when there is none. */
@@ -286,29 +301,12 @@ export class WriteStream {
     this.#call.cancel();
   }
 
-  async #wait(act: () => void): Promise<wire.WriteResponse | undefined> {
-    let reason: SealiftError | undefined;
-    const giveUp = (error: SealiftError): void => {
-      reason ??= error;
-      this.#call.cancel();
-    };
-    const onAbort = (): void => giveUp(stopped());
-    if (this.#signal.aborted) {
-      onAbort();
-      throw stopped();
-    }
-    const ms = LIMITS.headersMs;
-    const timer = setTimeout(() => giveUp(noAnswer(this.#what, ms)), ms);
-    this.#signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      act();
-      const next = await this.#answers.next();
-      return next.done === true ? undefined : next.value;
-    } catch (error) {
-      throw reason ?? callError(error, this.#what);
-    } finally {
-      clearTimeout(timer);
-      this.#signal.removeEventListener('abort', onAbort);
-    }
+  #wait(act: () => void): Promise<wire.WriteResponse | undefined> {
+    return nextAnswer(this.#answers, {
+      act,
+      cancel: () => this.#call.cancel(),
+      signal: this.#signal,
+      what: this.#what,
+    });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The few protobuf messages of containerd's API that a load needs, by field number (registry.md 3.1:
+ * The few protobuf messages of containerd's API that a load and a mirror need, by field number (registry.md 3.1:
  * `api/services/{content,images,leases,namespaces,version}/v1/*.proto`, `api/types/descriptor.proto`).
  * A field with its default value is not written, as proto3 does; unknown fields are skipped.
  */
@@ -129,6 +129,14 @@ export function encodeWrite(request: WriteRequest): Buffer {
   });
 }
 
+/** `content.v1.ReadContentRequest`: digest = 1, offset = 2 (bytes); without a size (3) to the end. */
+export function encodeRead(request: { readonly digest: string; readonly offset: number }): Buffer {
+  return bytesOf((w) => {
+    putString(w, 1, request.digest);
+    putNumber(w, 2, request.offset);
+  });
+}
+
 /** `leases.v1.CreateRequest`: labels = 3; without an id (1) the server makes one. */
 export function encodeCreateLease(labels: Labels): Buffer {
   return bytesOf((w) => putLabels(w, 3, labels));
@@ -246,10 +254,25 @@ export function decodeInfo(bytes: Uint8Array): ContentInfo {
 
 /** `images.v1.GetImageResponse` and the answers to create and update: image = 1. */
 export function decodeImage(bytes: Uint8Array): ImageRecord {
+  return imageOf(inner(bytes));
+}
+
+/** `images.v1.ListImagesResponse`: images = 1, repeated. */
+export function decodeImages(bytes: Uint8Array): ImageRecord[] {
+  const found: ImageRecord[] = [];
+  scan(bytes, (tag, r) => {
+    if (tag !== text(1)) return false;
+    found.push(imageOf(r.bytes()));
+    return true;
+  });
+  return found;
+}
+
+function imageOf(bytes: Uint8Array): ImageRecord {
   let name = '';
   let target = { mediaType: '', digest: '', size: 0 };
   const labels = new Map<string, string>();
-  scan(inner(bytes), (tag, r) => {
+  scan(bytes, (tag, r) => {
     if (tag === text(1)) name = r.string();
     else if (tag === text(2)) addLabel(labels, r.bytes());
     else if (tag === text(3)) target = decodeTarget(r.bytes());
@@ -271,6 +294,17 @@ function decodeTarget(bytes: Uint8Array): ImageRecord['target'] {
     return true;
   });
   return { mediaType, digest, size: length };
+}
+
+/** The `data` (2) of a `content.v1.ReadContentResponse`. Where it belongs (offset = 1) is told by its place in the stream. */
+export function decodeRead(bytes: Uint8Array): Uint8Array {
+  let data: Uint8Array = new Uint8Array(0);
+  scan(bytes, (tag, r) => {
+    if (tag !== text(2)) return false;
+    data = r.bytes();
+    return true;
+  });
+  return data;
 }
 
 /** `content.v1.WriteContentResponse`: action = 1, offset = 4, total = 5, digest = 6. */

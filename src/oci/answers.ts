@@ -103,7 +103,7 @@ export function statusError(
   const hints: Partial<Record<ErrorCode, string>> = {
     AUTH_REQUIRED: login,
     AUTH_DENIED: login,
-    REGISTRY_RATE_LIMITED: `\`sealift login ${about.host}\` may give a higher limit; else run the same command again ${limited === undefined ? 'later' : 'then'}`,
+    REGISTRY_RATE_LIMITED: `a login (\`sealift login ${about.host}\` or \`docker login\`) may give a higher limit; else run the same command again ${limited === undefined ? 'later' : 'then'}`,
   };
   const errors = registryErrors(about.text);
   const said = saidIn(about.text, errors);

@@ -133,7 +133,9 @@ export async function fetchToken(registry: AuthOptions, request: TokenRequest): 
   const denied = status === 401 || status === 403 || (status === 400 && credential !== undefined);
   const code = denied ? 'AUTH_DENIED' : status === 429 ? 'REGISTRY_RATE_LIMITED' : 'REGISTRY_FAILED';
   throw new SealiftError(code, `${host}: its token server answered HTTP ${status}`, {
-    hint: `check the login: \`sealift login ${host}\``,
+    hint: denied
+      ? `check the login: \`sealift login ${host}\``
+      : 'run the same command again later; if it stays like this, ask the owner of the registry',
     details: { status },
   });
 }

@@ -79,7 +79,10 @@ export async function announcePulls(
   const end = quota.windowMs === undefined ? undefined : new Date(context.now() + quota.windowMs);
   const until =
     end === undefined ? '' : `; the limit ends at ${end.toISOString().replace(/\.\d+/, '')} at the latest`;
-  const login = quota.byLogin === true ? '' : `\`sealift login ${COUNTING}\` gives a higher limit; `;
+  const login =
+    quota.byLogin === true
+      ? ''
+      : `a login (\`sealift login ${COUNTING}\` or \`docker login\`) gives a higher limit; `;
   if (http.waits) {
     const hint = `${login}else this run waits when the limit is reached (--no-wait: it fails)`;
     return context.emit({

@@ -63,12 +63,12 @@ describe('tokens (A2)', () => {
     });
   });
 
-  for (const [status, code] of [
-    [401, 'AUTH_DENIED'],
-    [403, 'AUTH_DENIED'],
-    [429, 'REGISTRY_RATE_LIMITED'],
-    [500, 'REGISTRY_FAILED'],
-    [404, 'REGISTRY_FAILED'],
+  for (const [status, code, hint] of [
+    [401, 'AUTH_DENIED', 'sealift login'],
+    [403, 'AUTH_DENIED', 'sealift login'],
+    [429, 'REGISTRY_RATE_LIMITED', 'again later'],
+    [500, 'REGISTRY_FAILED', 'again later'],
+    [404, 'REGISTRY_FAILED', 'ask the owner'],
   ] as const) {
     it(`that are refused with HTTP ${status} are ${code}`, async () => {
       const server = await smallRegistry({
@@ -76,7 +76,10 @@ describe('tokens (A2)', () => {
         accepts: () => false,
         token: (_, response) => response.writeHead(status).end('why'),
       });
-      expect(await failureOf(client(server.host).registry.listTags('app'))).toMatchObject({ code });
+      expect(await failureOf(client(server.host).registry.listTags('app'))).toMatchObject({
+        code,
+        hint: expect.stringContaining(hint),
+      });
     });
   }
 

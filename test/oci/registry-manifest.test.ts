@@ -115,7 +115,7 @@ describe('refusals', () => {
     [403, 'AUTH_DENIED', 'sealift login'],
     [400, 'REGISTRY_FAILED'],
     [413, 'REGISTRY_FAILED', 'client_max_body_size'],
-    [429, 'REGISTRY_RATE_LIMITED', 'sealift login'],
+    [429, 'REGISTRY_RATE_LIMITED', '`docker login`'],
     [503, 'REGISTRY_FAILED'],
     [204, 'REGISTRY_FAILED'],
   ];

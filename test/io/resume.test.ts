@@ -244,6 +244,22 @@ describe('an answer that is not what was asked', () => {
     expect(server.asked[1]?.headers.range).toBe('bytes=70000-');
   });
 
+  it('[1.3-size-under] is a failure in the end: a body that never is whole', async () => {
+    const server = await startServer((_, response) => {
+      response.write(DATA.subarray(0, 70_000));
+      response.end();
+    });
+    const chunks: Buffer[] = [];
+    const work = (async () => {
+      for await (const chunk of read(server)) chunks.push(chunk);
+    })();
+    expect(await failureOf(work)).toMatchObject({
+      code: 'NETWORK_FAILED',
+      message: expect.stringContaining('ended at 70000 of 200000 bytes'),
+    });
+    expect(Buffer.concat(chunks)).toHaveLength(70_000);
+  });
+
   it('[1.3-size-under] is asked again: a chunked body that ends early but well', async () => {
     const server = await startServer((request, response, count) => {
       if (count > 1) sendData(request, response);

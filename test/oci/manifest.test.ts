@@ -296,6 +296,18 @@ describe('the media type', () => {
     expect(manifestMediaType(bytes({ ...index, mediaType: INDEX }), MANIFEST, 'x')).toBe(MANIFEST);
   });
 
+  it('[1.3-type-body] is that of the answer where the body names none', () => {
+    for (const [body, type] of [
+      [image, MANIFEST],
+      [image, MEDIA.dockerManifest],
+      [index, INDEX],
+      [index, MEDIA.dockerList],
+    ] as const) {
+      expect(manifestMediaType(bytes(body), type, 'x')).toBe(type);
+      expect(parse(body, type).mediaType).toBe(type);
+    }
+  });
+
   it('[1.3-type-sniff] is taken from the body when the Content-Type says nothing', () => {
     for (const type of [undefined, 'application/json', 'text/plain', 'application/octet-stream', '']) {
       expect(manifestMediaType(bytes({ ...image, mediaType: MEDIA.dockerManifest }), type, 'x')).toBe(

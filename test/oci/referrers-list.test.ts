@@ -1,10 +1,71 @@
+import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { startServer } from '../io/server.ts';
+import { failureOf, startServer, type TestServer } from '../io/server.ts';
 import { blobOf, client, INDEX, MANIFEST } from './bench.ts';
 
 describe('the list of referrers', () => {
+  const { digest } = blobOf('subject').descriptor;
+  const listed = { ...blobOf('referrer').descriptor, mediaType: MANIFEST };
+  const list = (manifests: readonly unknown[]): string =>
+    JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests });
+
+  /** A registry whose fallback tag lists one referrer, and whose API answers as the test says. */
+  async function withTag(api: (response: ServerResponse) => unknown): Promise<TestServer> {
+    return startServer((request, response) => {
+      if (request.url?.includes('/referrers/') === true) return api(response);
+      if (request.url !== `/v2/team/app/manifests/${digest.replace(':', '-')}`)
+        return response.writeHead(404).end();
+      return response.writeHead(200, { 'content-type': INDEX }).end(list([listed]));
+    });
+  }
+
+  it.each([400, 404, 405, 501])(
+    '[1.5-fallback] is that of the tag where the API is answered with %i, and the API is not asked again',
+    async (status) => {
+      const server = await withTag((response) => response.writeHead(status).end());
+      const { registry } = client(server.host);
+      for (let i = 0; i < 2; i++) {
+        expect(await registry.referrers('team/app', digest)).toMatchObject({
+          by: 'tag',
+          list: [{ digest: listed.digest }],
+        });
+      }
+      expect(server.asked.filter((r) => r.url.includes('/referrers/'))).toHaveLength(1);
+    },
+  );
+
+  it('[1.5-fallback] is not that of the tag where the API is refused or broken', async () => {
+    for (const status of [401, 403, 500]) {
+      const server = await withTag((response) => response.writeHead(status).end());
+      expect(await failureOf(client(server.host).registry.referrers('team/app', digest))).toMatchObject({
+        details: { status },
+      });
+      expect(server.asked.filter((r) => r.url.includes('/manifests/'))).toEqual([]);
+    }
+  });
+
+  it('[1.5-api-type] is that of the tag where the API is answered with something that is no index', async () => {
+    for (const type of ['text/html', 'application/json']) {
+      const server = await withTag((response) =>
+        response.writeHead(200, { 'content-type': type }).end(list([])),
+      );
+      expect(await client(server.host).registry.referrers('team/app', digest)).toMatchObject({
+        by: 'tag',
+        list: [{ digest: listed.digest }],
+      });
+    }
+  });
+
+  it('[1.5-api] may be empty: then the tag is not asked for', async () => {
+    const server = await withTag((response) =>
+      response.writeHead(200, { 'content-type': INDEX }).end(list([])),
+    );
+    const found = await client(server.host).registry.referrers('team/app', digest);
+    expect(found).toEqual({ by: 'api', list: [] });
+    expect(server.asked).toHaveLength(1);
+  });
+
   it('[1.5-pages, 1.5-filter] is gathered over all pages, and asked for whole', async () => {
-    const { digest } = blobOf('subject').descriptor;
     const entry = (n: number): unknown => ({ ...blobOf(`referrer ${n}`).descriptor, mediaType: MANIFEST });
     const server = await startServer((request, response) => {
       const page = Number(new URL(request.url ?? '', 'http://x').searchParams.get('page') ?? 1);

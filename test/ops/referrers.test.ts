@@ -79,6 +79,7 @@ interface Signed {
   readonly sig: Described;
   readonly childSig: Described;
   readonly attestation: Described;
+  readonly sbom: Described;
   readonly report: Described;
   readonly signedReport: Described;
   readonly reportTag: Described;
@@ -92,6 +93,7 @@ async function signAll(base = at): Promise<Signed> {
     sig: await signByTag(base, image.index.digest as Digest),
     childSig: await signByTag(base, child),
     attestation: await signByTag(base, child, 'att'),
+    sbom: await signByTag(base, child, 'sbom'),
     report,
     signedReport: await attach(base, report, { type: 'application/vnd.example.signature' }),
     reportTag: await signByTag(base, report.digest),
@@ -134,6 +136,7 @@ describe('what is about an image', () => {
       expect(await digestAt(target, tag(image.index.digest, 'sig'))).toBe(signed.sig.digest);
       expect(await digestAt(target, tag(child, 'sig'))).toBe(signed.childSig.digest);
       expect(await digestAt(target, tag(child, 'att'))).toBe(signed.attestation.digest);
+      expect(await digestAt(target, tag(child, 'sbom'))).toBe(signed.sbom.digest);
       expect(await digestAt(target, tag(signed.report.digest, 'sig'))).toBe(signed.reportTag.digest);
       expect(await listed(target, image.index.digest)).toEqual([signed.report.digest]);
       expect(await listed(target, signed.report.digest)).toEqual([signed.signedReport.digest]);
@@ -202,6 +205,63 @@ describe('what is about an image', () => {
     expect(asked).toBeLessThanOrEqual(2);
   });
 
+  it.each([
+    ['that has the API and does not say that it lists what is put', false],
+    ['that says it lists what is put and has no API (ECR once did)', true],
+  ])('[1.4-6-subject] is named by the fallback tag on a registry %s', async (_, referrers) => {
+    const signed = await signAll();
+    const bundle = await site.bundle('unlisted', `platforms: all\nimages: ["${ref}"]\n`);
+    const target = await registry({
+      referrers,
+      intercept: (request, response) => {
+        if (request.url?.includes('/referrers/') !== true) return false;
+        const list = JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [] });
+        if (referrers) response.writeHead(404).end();
+        else response.writeHead(200, { 'content-type': OCI_INDEX }).end(list);
+        return true;
+      },
+    });
+    const result = await load({ bundle, registries: [placeOf(target)] }, testContext());
+    expect(result.failed).toBe(0);
+    const tag = image.index.digest.replace(':', '-');
+    const index = await fetch(`${target.url}/v2/${image.name}/manifests/${tag}`);
+    const body: { manifests: { digest: string }[] } = JSON.parse(await index.text());
+    expect(body.manifests.map((m) => m.digest)).toEqual([signed.report.digest]);
+  });
+
+  it.each([
+    ['with', true],
+    ['without', false],
+  ])(
+    '[1.4-order] is put after what it is about, and the tag of the image last, on a registry %s the API',
+    async (_, referrers) => {
+      const signed = await signAll();
+      const bundle = await site.bundle('order', `platforms: all\nimages: ["${ref}"]\n`);
+      const target = await registry({ referrers });
+      await load({ bundle, registries: [placeOf(target)] }, testContext());
+      const order = target.requests.flatMap((r) =>
+        r.method === 'PUT' && r.status === 201 && r.path.includes('/manifests/')
+          ? [r.path.split('/').at(-1) ?? '']
+          : [],
+      );
+      const tagOf = (digest: string | undefined): string => digest?.replace(':', '-') ?? '';
+      const child = image.platforms['linux/amd64'] ?? '';
+      const chains = [
+        [child, image.index.digest, signed.report.digest, signed.signedReport.digest],
+        [child, signed.childSig.digest, `${tagOf(child)}.sig`],
+        [image.index.digest, signed.sig.digest, `${tagOf(image.index.digest)}.sig`],
+        [signed.report.digest, signed.reportTag.digest, `${tagOf(signed.report.digest)}.sig`],
+        ...(referrers ? [] : [[signed.report.digest, tagOf(image.index.digest)]]),
+      ];
+      for (const chain of chains) {
+        const places = chain.map((reference) => order.indexOf(reference));
+        expect(places, chain.join()).not.toContain(-1);
+        expect(places, chain.join()).toEqual([...places].sort((a, b) => a - b));
+      }
+      expect(order.at(-1)).toBe(image.tag);
+    },
+  );
+
   it('[1.5-push-fallback] is added to the fallback tag beside what others put there', async () => {
     const signed = await signAll();
     const bundle = await site.bundle('beside', `platforms: all\nimages: ["${ref}"]\n`);
@@ -241,7 +301,7 @@ describe('what is about an image', () => {
 
   it.each([
     ['nothing', '[]', []],
-    ['signatures only', '[signatures]', ['sig', 'childSig', 'attestation']],
+    ['signatures only', '[signatures]', ['sig', 'childSig', 'attestation', 'sbom']],
     ['referrers only', '[referrers]', ['report', 'signedReport']],
   ] as const)('is chosen by `include`: %s', async (_, include, expected) => {
     const signed = await signAll();

@@ -92,9 +92,8 @@ describe('a foreign layer', () => {
   const mediaType = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
   const text = 'a layer of a publisher who wants it fetched elsewhere';
 
-  async function pushForeign(): Promise<void> {
+  async function pushForeign(urls = [`${site.source.url}/files/foreign`]): Promise<void> {
     site.source.addFile('foreign', text);
-    const urls = [`${site.source.url}/files/foreign`];
     const foreign = { mediaType, digest: shaOf(text), size: text.length, urls };
     const layers = [foreign, await layer('own')];
     await pushManifest(at, { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers }, { tag: '1' });
@@ -105,7 +104,7 @@ describe('a foreign layer', () => {
     return site.put('f/sealift.yaml', `${head}${lines}`);
   }
 
-  it('is left out and named with size and address, when locked and when packed', async () => {
+  it('[1.3-foreign-first] is left out and named with size and address, when locked and when packed', async () => {
     await pushForeign();
     await travels();
     const manifestPath = await manifest(`images: ["${site.source.host}/odd/image:1"]\n`);
@@ -118,6 +117,7 @@ describe('a foreign layer', () => {
     await pack({ manifestPath, out: join(site.dir, 'f', 'out.tar') }, context);
     const told = context.events.flatMap((e) => (e.type === 'warning' ? [e.fault.code] : []));
     expect(told).toEqual(['IMAGE_FOREIGN_LAYERS']);
+    expect(site.source.requests.filter((r) => r.path === '/files/foreign')).toEqual([]);
   });
 
   it('[1.3-foreign-first] is fetched with --foreign-layers from a host that the manifest names, after the registry, and carried', async () => {
@@ -143,6 +143,25 @@ describe('a foreign layer', () => {
     await lock({ manifestPath }, testContext());
     const packed = pack({ manifestPath, out: join(site.dir, 'f', 'out.tar') }, testContext());
     await expect(packed).rejects.toMatchObject({ message: expect.stringContaining('private address') });
+  });
+
+  it.each([
+    ['ftp://files.example/x', 'only http and https'],
+    ['file:///etc/passwd', 'only http and https'],
+    ['/etc/passwd', 'only http and https'],
+    ['http://localhost/x', 'private address'],
+    ['http://[::1]/x', 'private address'],
+    ['http://169.254.169.254/latest/meta-data', 'private address'],
+    ['http://0x7f.1/x', 'private address'],
+  ])('[1.3-foreign-addresses] is never fetched from %s', async (address, said) => {
+    await pushForeign([address]);
+    const ref = `${site.source.host}/odd/image:1`;
+    const manifestPath = await manifest(`images: [{ref: "${ref}", foreignLayers: true}]\n`);
+    const made = (async () => {
+      await lock({ manifestPath }, testContext());
+      await pack({ manifestPath, out: join(site.dir, 'f', 'out.tar') }, testContext());
+    })();
+    await expect(made).rejects.toMatchObject({ message: expect.stringContaining(said) });
   });
 });
 

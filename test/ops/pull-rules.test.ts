@@ -1,11 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../../src/core/digest.ts';
 import { load } from '../../src/ops/load.ts';
+import { ls } from '../../src/ops/ls.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { startRegistry } from '../../src/serve/registry.ts';
 import { failureOf, startServer } from '../io/server.ts';
 import { blobOf, client, MANIFEST, manifestOf, source } from '../oci/bench.ts';
 import { makeSite, placeOf, type Site, testContext } from '../support/bundles.ts';
+import { makeImage, pushImage } from '../support/fleet.ts';
 
 let site: Site;
 
@@ -16,6 +18,20 @@ beforeEach(async () => {
 afterEach(() => site.close());
 
 describe('pulling', () => {
+  it('[1.2-tag-and-digest] takes the digest of a reference that has both, and never asks for its tag', async () => {
+    const image = makeImage({ seed: 1, kinds: ['oci'] });
+    const ref = await site.addImage(image);
+    const other = makeImage({ seed: 2, kinds: ['oci'] });
+    await pushImage(site.source.host, { ...other, name: image.name, tag: image.tag });
+    const before = site.source.requests.length;
+    const bundle = await site.bundle('both', `platforms: all\nimages: ["${ref}@${image.index.digest}"]\n`);
+    const { artifacts } = await ls(bundle, testContext());
+    expect(artifacts.map((a) => [a.name, a.digest])).toEqual([[ref, image.index.digest]]);
+    const paths = site.source.requests.slice(before).map((r) => r.path);
+    expect(paths).not.toContain(`/v2/${image.name}/manifests/${image.tag}`);
+    expect(paths).toContain(`/v2/${image.name}/manifests/${image.index.digest}`);
+  });
+
   it('[1.3-empty] never asks for the empty blob and the empty config, and sends both', async () => {
     const { registry } = client(site.source.host);
     const config = { ...blobOf('{}').descriptor, mediaType: 'application/vnd.oci.empty.v1+json' };
@@ -44,6 +60,18 @@ describe('pulling', () => {
     } finally {
       await target.close();
     }
+  });
+
+  it('[1.3-data] refuses content that is embedded in a descriptor and has another digest', async () => {
+    const layer = { ...blobOf('layer').descriptor, data: Buffer.from('LAYER').toString('base64') };
+    const config = blobOf('{}').descriptor;
+    const image = manifestOf({ schemaVersion: 2, mediaType: MANIFEST, config, layers: [layer] });
+    const server = await startServer((_, response) =>
+      response.writeHead(200, { 'content-type': MANIFEST }).end(image.bytes),
+    );
+    const failure = await failureOf(site.bundle('data', `images: ["${server.host}/app:v1"]\n`));
+    expect(failure).toMatchObject({ message: expect.stringContaining('its data is not the content') });
+    expect(server.asked.filter((r) => r.url.includes('/blobs/'))).toEqual([]);
   });
 
   it('[1.3-digest-algorithm, 1.4-4-sha512] names a digest algorithm that is not carried, before anything is fetched', async () => {

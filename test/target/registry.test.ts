@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
 import { type LoadResult, load } from '../../src/ops/load.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
@@ -47,6 +47,59 @@ describe('an image of which some platforms are carried (registry.md 1.6)', () =>
     const [entry] = entriesOf(await load({ bundle, registries: [placeOf(target)] }, testContext()));
     expect(entry?.pushedDigest).toBe(image.platforms['linux/arm64']);
     expect(await digestAt(target, image.name, image.tag)).toBe(image.platforms['linux/arm64']);
+  });
+
+  /** A registry that answers the original index in its own way, and what was put there of manifests. */
+  async function answeringIndex(
+    status: number,
+    body: string,
+  ): Promise<{ registry: RunningRegistry; put: string[] }> {
+    const put: string[] = [];
+    const registry = await startRegistry({
+      storage: 'memory',
+      intercept: (request, response) => {
+        if (request.method !== 'PUT' || request.url?.includes('/manifests/') !== true) return false;
+        const reference = request.url.split('/').at(-1) ?? '';
+        put.push(reference);
+        if (reference !== image.index.digest) return false;
+        request.resume();
+        response.writeHead(status).end(body);
+        return true;
+      },
+    });
+    onTestFinished(() => registry.close());
+    return { registry, put };
+  }
+
+  const errors = (code: string): string => JSON.stringify({ errors: [{ code, message: 'no' }] });
+
+  it.each([
+    [400, errors('MANIFEST_BLOB_UNKNOWN')],
+    [404, errors('BLOB_UNKNOWN')],
+    [404, errors('MANIFEST_UNKNOWN')],
+    [400, errors('MANIFEST_INVALID')],
+  ])('[1.6-refusal] becomes a filtered index where it is refused with HTTP %i %s', async (status, body) => {
+    const bundle = await site.bundle('absent', manifest(ref, '[linux/amd64, linux/arm64]'));
+    const { registry } = await answeringIndex(status, body);
+    const [entry] = entriesOf(await load({ bundle, registries: [placeOf(registry)] }, testContext()));
+    expect(entry?.state).toBe('written');
+    expect(await digestAt(registry, image.name, image.tag)).toBe(entry?.pushedDigest);
+  });
+
+  it.each([
+    [400, errors('TAG_INVALID')],
+    [400, '<html>bad request</html>'],
+    [403, errors('MANIFEST_BLOB_UNKNOWN')],
+    [413, errors('SIZE_INVALID')],
+    [500, errors('MANIFEST_INVALID')],
+  ])('[1.6-refusal] becomes nothing else where it is refused with HTTP %i %s', async (status, body) => {
+    const bundle = await site.bundle('other', manifest(ref, '[linux/amd64, linux/arm64]'));
+    const { registry, put } = await answeringIndex(status, body);
+    const [entry] = entriesOf(await load({ bundle, registries: [placeOf(registry)] }, testContext()));
+    expect(entry?.state).toBe('failed');
+    expect(entry?.fault?.message).toContain(`HTTP ${status}`);
+    const carried = ['linux/amd64', 'linux/arm64'].map((p) => image.platforms[p]);
+    expect(put.filter((reference) => reference !== image.index.digest).sort()).toEqual(carried.sort());
   });
 
   it('[1.6-filtered] becomes a filtered index there when several are carried, the same one every time', async () => {
@@ -236,6 +289,40 @@ describe('blobs on a registry', () => {
     const puts = target.requests.filter((r) => r.method === 'PUT' && r.path.includes('/blobs/'));
     expect(puts).toHaveLength(different);
   });
+
+  it.each([400, 404, 405, 500])(
+    '[1.4-2-refused] that two images share are uploaded to both where mounts are answered with HTTP %i',
+    async (status) => {
+      const images = makeFleet({ images: 2, sharedBases: 1, kinds: ['oci'], seed: 3 });
+      const refs: string[] = [];
+      for (const image of images) refs.push(await site.addImage(image));
+      const bundle = await site.bundle('unshared', `platforms: all\nimages: ${JSON.stringify(refs)}\n`);
+      let mounts = 0;
+      const without = await startRegistry({
+        storage: 'memory',
+        intercept: (request, response) => {
+          if (request.method !== 'POST' || request.url?.includes('mount=') !== true) return false;
+          mounts += 1;
+          response.writeHead(status).end();
+          return true;
+        },
+      });
+      try {
+        const result = await load({ bundle, registries: [placeOf(without)] }, testContext());
+        expect([result.failed, result.targets[0]?.tally.blobsMounted]).toEqual([0, 0]);
+        expect(mounts).toBeGreaterThan(0);
+        for (const image of images) {
+          expect(await digestAt(without, image.name, image.tag)).toBe(image.index.digest);
+          for (const digest of image.blobs.keys()) {
+            const blob = await fetch(`${without.url}/v2/${image.name}/blobs/${digest}`, { method: 'HEAD' });
+            expect(blob.status).toBe(200);
+          }
+        }
+      } finally {
+        await without.close();
+      }
+    },
+  );
 
   it('[1.4-1-broken] that the registry lost although it says that it has them are sent again once', async () => {
     const image = makeImage({ kinds: ['single'], seed: 4 });

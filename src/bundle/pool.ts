@@ -1,8 +1,8 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
-import { SealiftError } from '../core/errors.ts';
-import { errnoOf, kindOf, readRange } from '../io/files.ts';
+import { kindOf } from '../io/files.ts';
+import type { FileRange } from './hash.ts';
 import type { JournalState } from './journal.ts';
 import { openMedium } from './medium.ts';
 import { blobName } from './plan.ts';
@@ -10,19 +10,9 @@ import { blobName } from './plan.ts';
 /** Blobs that are on this disk already: an older bundle, or an interrupted pack of another lock. Bytes are unverified. */
 export interface BlobPool {
   readonly what: string;
-  /** @throws CONTENT_NOT_FOUND from the stream when the disk cannot read it */
-  open(digest: Digest): AsyncIterable<Buffer> | undefined;
+  /** Where it has a blob's bytes, as it believes; undefined when it does not have it. */
+  range(digest: Digest): FileRange | undefined;
   close(): Promise<void>;
-}
-
-/** What a pool cannot read it does not have: the content is then fetched. */
-async function* orAbsent(source: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
-  try {
-    yield* source;
-  } catch (error) {
-    if (!(error instanceof SealiftError) && errnoOf(error) === '') throw error;
-    throw new SealiftError('CONTENT_NOT_FOUND', `${what} cannot be read`, { cause: error, side: 'source' });
-  }
 }
 
 /** The older bundle at `path` as a pool, if there is one that can be read. */
@@ -32,41 +22,27 @@ export async function bundlePool(path: string): Promise<BlobPool | undefined> {
   const byName = new Map(medium.entries.map((e) => [e.name, e]));
   return {
     what: path,
-    open: (digest) => {
+    range: (digest) => {
       const entry = byName.get(blobName(digest));
-      return entry === undefined ? undefined : orAbsent(medium.read(entry), `${path}: ${entry.name}`);
+      return entry === undefined ? undefined : medium.range(entry);
     },
     close: () => medium.close(),
   };
 }
 
-async function* fileBytes(path: string): AsyncGenerator<Buffer> {
-  const handle = await open(path, 'r');
-  try {
-    yield* readRange(handle, { position: 0, length: (await handle.stat()).size });
-  } finally {
-    await handle.close();
-  }
-}
-
 /** What an interrupted pack of another plan had complete, as a pool. */
 export async function journalPool(path: string, state: JournalState): Promise<BlobPool> {
-  if (state.kind === 'folder') {
-    return {
-      what: path,
-      open: (digest) =>
-        state.done.has(digest) ? orAbsent(fileBytes(join(path, blobName(digest))), path) : undefined,
-      close: async () => {},
-    };
-  }
-  const handle = await open(path, 'r');
+  const handle = state.kind === 'tar' ? await open(path, 'r') : undefined;
   return {
     what: path,
-    open: (digest) => {
+    range: (digest) => {
       const at = state.done.get(digest);
       if (at === undefined) return undefined;
-      return orAbsent(readRange(handle, { position: at.offset, length: at.size }), path);
+      const what = `${path}: ${blobName(digest)}`;
+      return handle === undefined
+        ? { file: join(path, blobName(digest)), position: 0, length: at.size, what }
+        : { file: handle.fd, position: at.offset, length: at.size, what };
     },
-    close: () => handle.close(),
+    close: async () => handle?.close(),
   };
 }

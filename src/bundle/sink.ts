@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { MIB } from '../core/limits.ts';
 import { diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { tarHeader } from '../io/tar.ts';
 import type { Paths } from './partial.ts';
@@ -8,6 +9,9 @@ import type { BundlePlan, PlannedEntry } from './plan.ts';
 
 /** The place of one entry's content while a bundle is written. */
 export interface Slot {
+  /** An open file, and where in it the content begins. */
+  readonly file: number;
+  readonly position: number;
   /** Writes at `position` bytes from the start of the content. */
   write(chunk: Uint8Array, position: number): void;
   /** Streams the first `length` bytes of what was written. */
@@ -21,6 +25,8 @@ export interface Sink {
   /** The path under construction. */
   readonly path: string;
   slot(entry: PlannedEntry): Promise<Slot>;
+  /** Hears that so many bytes more are written, and has the disk take them now and then: so the end need not wait for all. */
+  wrote(bytes: number): void;
   /** Writes headers and ends, syncs, and puts the result at its final path in one step. */
   finish(): Promise<void>;
   close(): Promise<void>;
@@ -49,6 +55,35 @@ function writeFrame(fd: number, plan: BundlePlan, path: string): void {
   writeAll(fd, Buffer.alloc(plan.size - at), at, path);
 }
 
+/** How many written bytes may wait before the disk is asked to take them. */
+const SYNC_EVERY = 64 * MIB;
+
+/** Syncs in the background while more is written. A failure is told once, by the system too: it is kept until `settle`. */
+function backgroundSync(handle: FileHandle): { wrote(bytes: number): void; settle(): Promise<void> } {
+  let waiting = 0;
+  let running: Promise<void> | undefined;
+  let failure: unknown;
+  return {
+    wrote: (bytes) => {
+      waiting += bytes;
+      if (running !== undefined || waiting < SYNC_EVERY) return;
+      waiting = 0;
+      running = handle
+        .datasync()
+        .catch((error: unknown) => {
+          failure ??= error;
+        })
+        .finally(() => {
+          running = undefined;
+        });
+    },
+    settle: async () => {
+      await running;
+      if (failure !== undefined) throw failure;
+    },
+  };
+}
+
 /**
  * One tar: content lands at its final offset, headers come last. Writes are synchronous: they go to the page cache and
  * are faster than a thread-pool round trip.
@@ -60,8 +95,11 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
   };
   const flags = (await kindOf(partial)) === undefined ? 'wx+' : 'r+';
   const handle: FileHandle = await open(partial, flags, 0o644).catch(orDiskError);
+  const sync = backgroundSync(handle);
   let closed = false;
   const close = async (): Promise<void> => {
+    // A failed sync is of no account for a file that is given up.
+    await sync.settle().catch(() => {});
     if (!closed) await handle.close();
     closed = true;
   };
@@ -75,12 +113,16 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
     kind: 'tar',
     path: partial,
     slot: async (entry) => ({
+      file: handle.fd,
+      position: entry.offset,
       write: (chunk, position) => writeAll(handle.fd, chunk, entry.offset + position, partial),
       read: (length) => readRange(handle, { position: entry.offset, length }),
       close: async () => {},
     }),
+    wrote: sync.wrote,
     finish: async () => {
       writeFrame(handle.fd, plan, partial);
+      await sync.settle().catch(orDiskError);
       await handle.sync().catch(orDiskError);
       await close();
       await rename(partial, out).catch(orDiskError);
@@ -98,6 +140,8 @@ async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
   const flags = (await kindOf(path)) === undefined ? 'wx+' : 'r+';
   const handle = await open(path, flags, 0o644).catch(orDiskError);
   return {
+    file: handle.fd,
+    position: 0,
     write: (chunk, position) => writeAll(handle.fd, chunk, position, path),
     read: (length) => readRange(handle, { position: 0, length }),
     close: async () => {
@@ -123,6 +167,8 @@ export async function folderSink(paths: Paths): Promise<Sink> {
     kind: 'folder',
     path: partial,
     slot: (entry) => fileSlot(join(partial, entry.name), entry),
+    // Each file is synced when its slot is closed.
+    wrote: () => {},
     finish: async () => {
       await syncFolder(join(partial, 'blobs', 'sha256'));
       await syncFolder(join(partial, 'blobs'));

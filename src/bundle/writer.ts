@@ -3,10 +3,11 @@ import { dirname } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { MIB } from '../core/limits.ts';
 import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
-import { blake3Of, Verifier } from '../io/verify.ts';
+import type { Receiver } from '../io/receiver.ts';
+import { type Receivers, startReceiving } from '../io/receivers.ts';
+import { blake3Of } from '../io/verify.ts';
 import { type Journal, type JournalState, openJournal } from './journal.ts';
 import {
   checkSpace,
@@ -20,9 +21,7 @@ import {
 import { B3SUMS, type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
 import type { BlobPool } from './pool.ts';
 import { folderSink, type Sink, tarSink } from './sink.ts';
-
-/** How often the beginning of a blob is noted, in bytes: what a kill can cost for each running blob. */
-const PART_EVERY = 4 * MIB;
+import { PART_EVERY, takeUp } from './take-up.ts';
 
 /** How far a bundle has come. Bytes and blobs. */
 export interface WriterStats {
@@ -34,15 +33,15 @@ export interface WriterStats {
   fetched: { blobs: number; bytes: number };
 }
 
-/** Streams a blob from a byte on. */
-export type BlobStream = (offset: number) => AsyncIterable<Uint8Array>;
+/** Streams a blob from a byte on; a source that can pour it into its receiver does so and gives empty chunks (`ReadOptions.into`). */
+export type BlobStream = (offset: number, into?: Receiver) => AsyncIterable<Uint8Array>;
 
 export interface BundleWriter {
   readonly stats: WriterStats;
   /** Blobs that are not there yet, in tar order. */
   missing(): PlannedEntry[];
   /**
-   * Fills one blob's slot. `source(offset)` streams it from a byte on (0, or where an interrupted run stopped). Size,
+   * Fills one blob's slot. `source(offset, into)` streams it from a byte on (0, or where an interrupted run stopped). Size,
    * SHA-256 and BLAKE3 are computed in one pass; wrong content never counts as done.
    */
   fill(entry: PlannedEntry, source: BlobStream): Promise<void>;
@@ -69,7 +68,13 @@ export interface WriterOptions {
  */
 export async function openWriter(out: string, options: WriterOptions): Promise<BundleWriter> {
   const paths = pathsOf(out);
-  const held: Held = { pools: [...options.pools], sink: undefined, journal: undefined, release: undefined };
+  const held: Held = {
+    pools: [...options.pools],
+    sink: undefined,
+    journal: undefined,
+    release: undefined,
+    receivers: undefined,
+  };
   try {
     await mkdir(dirname(out), { recursive: true }).catch((error: unknown) => {
       throw diskError(error, dirname(out));
@@ -90,9 +95,11 @@ interface Held {
   sink: Sink | undefined;
   journal: Journal | undefined;
   release: (() => Promise<void>) | undefined;
+  receivers: Receivers | undefined;
 }
 
 async function letGo(held: Held): Promise<void> {
+  await held.receivers?.close();
   for (const pool of held.pools) await pool.close();
   await held.sink?.close();
   await held.journal?.close();
@@ -146,76 +153,17 @@ class Writer implements BundleWriter {
     );
   }
 
-  /** Counts what is already there: first the interrupted file's own blobs, then those of the pools. */
+  /** Counts what is already there (`takeUp`). */
   async takeUp(): Promise<void> {
-    const { context, held, state } = this.#p;
-    const { pools } = held;
-    if (state !== undefined)
-      context.emit({ type: 'phase', name: 'take up', detail: 'what an interrupted pack left' });
-    for (const [digest, entry] of this.#p.plan.blobs) {
-      throwIfAborted(this.#p.context.signal);
-      const b3 = this.#maybeWhole(entry) ? await this.#hashIfWhole(entry) : undefined;
-      if (b3 === undefined) continue;
-      this.#done.set(digest, b3);
-      this.stats.resumed.blobs += 1;
-      this.stats.resumed.bytes += entry.size;
-      if (!this.#p.state?.done.has(digest)) await this.#p.journal.done(digest, entry);
-    }
-    if (pools.length > 0)
-      context.emit({ type: 'phase', name: 'reuse', detail: pools.map((p) => p.what).join(', ') });
-    for (const entry of this.missing()) {
-      throwIfAborted(context.signal);
-      if (await this.#fromPools(entry)) {
-        this.stats.reused.blobs += 1;
-        this.stats.reused.bytes += entry.size;
-      }
-    }
-  }
-
-  /** A kill may come between a blob's last byte and its line: one that lacks little more than a note's distance may be whole. */
-  #maybeWhole(entry: PlannedEntry): boolean {
-    const { state } = this.#p;
-    if (entry.digest === undefined || state === undefined) return false;
-    if (state.done.get(entry.digest)?.size === entry.size) return true;
-    const begun = this.#begun.get(entry.digest);
-    return begun !== undefined && entry.size - begun < 2 * PART_EVERY;
-  }
-
-  /** The BLAKE3 of a slot whose SHA-256 is right. */
-  async #hashIfWhole(entry: PlannedEntry): Promise<string | undefined> {
-    const slot = await this.#p.sink.slot(entry);
-    try {
-      const verifier = new Verifier(this.#expected(entry), { blake3: true });
-      for await (const chunk of slot.read(entry.size)) {
-        throwIfAborted(this.#p.context.signal);
-        verifier.update(chunk);
-      }
-      return verifier.finish();
-    } catch (error) {
-      if (isWrongContent(error)) return undefined;
-      throw error;
-    } finally {
-      await slot.close();
-    }
-  }
-
-  async #fromPools(entry: PlannedEntry): Promise<boolean> {
-    for (const pool of this.#p.held.pools) {
-      const bytes = entry.digest === undefined ? undefined : pool.open(entry.digest);
-      if (bytes === undefined) continue;
-      try {
-        await this.#receive(entry, () => bytes, 0);
-        return true;
-      } catch (error) {
-        throwIfAborted(this.#p.context.signal);
-        if (!isWrongContent(error)) throw error;
-        this.#p.context.emit({
-          type: 'note',
-          message: `${pool.what}: ${entry.name} is damaged there and is fetched again`,
-        });
-      }
-    }
-    return false;
+    const { plan, sink, state, context, held, journal } = this.#p;
+    await takeUp({ plan, sink, state, pools: held.pools, context }, (entry, { blake3, how }) => {
+      const { digest, size } = this.#expected(entry);
+      this.#done.set(digest, blake3);
+      this.stats[how].blobs += 1;
+      this.stats[how].bytes += size;
+      if (how === 'reused') sink.wrote(size);
+      if (how === 'reused' || state?.done.has(digest) !== true) journal.done(digest, entry);
+    });
   }
 
   #expected(entry: PlannedEntry): { digest: Digest; size: number; what: string } {
@@ -241,6 +189,13 @@ class Writer implements BundleWriter {
     this.stats.fetched.bytes += received;
   }
 
+  /** The receivers; they are started when the first blob comes, for as many threads as what lacks is worth. */
+  #receivers(): Receivers {
+    const lacking = this.missing().reduce((sum, e) => sum + e.size, 0);
+    this.#p.held.receivers ??= startReceiving(lacking, this.#p.context);
+    return this.#p.held.receivers;
+  }
+
   /** Writes a blob behind its first `begun` bytes, which are there. Returns how many bytes came. */
   async #receive(entry: PlannedEntry, source: BlobStream, begun: number): Promise<number> {
     const { journal, context, sink } = this.#p;
@@ -248,37 +203,38 @@ class Writer implements BundleWriter {
     const { digest } = expected;
     const { offset } = entry;
     const slot = await sink.slot(entry);
-    const verifier = new Verifier(expected, { blake3: true });
-    let noted = begun;
-    let written = 0;
-    let start = 0;
+    const { file, position } = slot;
+    let into: Receiver | undefined;
+    let [start, told, noted] = [0, 0, begun];
     try {
-      if (begun > 0) for await (const chunk of slot.read(begun)) verifier.update(chunk);
-      start = verifier.received;
-      written = start;
-      await journal.part(digest, { offset, bytes: written });
-      for await (const chunk of source(start)) {
+      into = await this.#receivers().open({ file, position, begun, expected });
+      start = told = into.received;
+      journal.part(digest, { offset, bytes: start });
+      for await (const chunk of source(start, into)) {
         throwIfAborted(context.signal);
-        verifier.update(chunk);
-        slot.write(chunk, written);
-        written += chunk.length;
-        context.emit({ type: 'progress', id: entry.name, bytes: chunk.length });
-        if (written - noted < PART_EVERY) continue;
-        noted = written;
-        await journal.part(digest, { offset, bytes: noted });
+        if (chunk.length > 0) await into.write(chunk);
+        context.emit({ type: 'progress', id: entry.name, bytes: into.received - told });
+        sink.wrote(into.received - told);
+        told = into.received;
+        if (told - noted < PART_EVERY) continue;
+        noted = told;
+        journal.part(digest, { offset, bytes: noted });
       }
-      const b3 = verifier.finish();
-      await journal.done(digest, entry);
+      const b3 = await into.finish();
+      journal.done(digest, entry);
       this.#done.set(digest, b3);
-      return written - start;
+      return into.received - start;
     } catch (error) {
-      const bytes = isWrongContent(error) ? 0 : written;
+      const bytes = isWrongContent(error) ? 0 : (into?.received ?? begun);
       this.#begun.set(digest, bytes);
       // A journal that cannot be written costs bytes in the next run; what is told is the first failure.
-      await journal.part(digest, { offset, bytes }).catch(() => {});
-      context.emit({ type: 'progress', id: entry.name, bytes: start - written });
+      try {
+        journal.part(digest, { offset, bytes });
+      } catch {}
+      context.emit({ type: 'progress', id: entry.name, bytes: start - told });
       throw error;
     } finally {
+      await into?.close();
       await slot.close();
     }
   }

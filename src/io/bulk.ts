@@ -17,6 +17,13 @@ export interface HttpBody extends AsyncIterable<Buffer> {
   destroy(error?: Error): unknown;
   /** Reads the rest and drops it. */
   dump(): Promise<unknown>;
+  /**
+   * Pours the rest into the receiver that asked (io/receiver), where it need not pass through this thread; yields
+   * whenever some of it has arrived. Bytes that the receiver has are skipped.
+   * @param first place of the body's first byte in the content
+   * @throws what breaks the connection, DISK_FULL, CONTENT_SIZE_MISMATCH
+   */
+  pour?(first: number): AsyncIterable<void>;
 }
 
 export interface BulkRequest {

@@ -90,21 +90,26 @@ export function leavingBody(
     place.leave(isNetworkError(error) ? 'busy' : 'none');
     throw error;
   };
+  const watched = <T>(source: AsyncIterable<T>): AsyncIterator<T> => {
+    const parts = source[Symbol.asyncIterator]();
+    return {
+      next: async () => {
+        const next = await parts.next().catch(fail);
+        if (next.done === true) place.leave(outcome);
+        return next;
+      },
+      return: async () => {
+        place.leave('none');
+        return (await parts.return?.()) ?? { done: true, value: undefined };
+      },
+    };
+  };
+  const { pour } = body;
   return {
-    [Symbol.asyncIterator]: () => {
-      const chunks = body[Symbol.asyncIterator]();
-      return {
-        next: async () => {
-          const next = await chunks.next().catch(fail);
-          if (next.done === true) place.leave(outcome);
-          return next;
-        },
-        return: async () => {
-          place.leave('none');
-          return (await chunks.return?.()) ?? { done: true, value: undefined };
-        },
-      };
-    },
+    [Symbol.asyncIterator]: () => watched(body),
+    ...(pour === undefined
+      ? {}
+      : { pour: (first: number) => ({ [Symbol.asyncIterator]: () => watched(pour(first)) }) }),
     destroy: (error) => {
       place.leave('none');
       return body.destroy(error);

@@ -2,13 +2,14 @@ import { setMaxListeners } from 'node:events';
 import { redact } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { BulkAgent, type HttpBody } from './bulk.ts';
+import type { HttpBody } from './bulk.ts';
 import { type TlsOptions, tlsTowards } from './certificates.ts';
 import { DirectClient } from './direct.ts';
 import { HostGates, leavingBody } from './host-gates.ts';
 import { afterTries, isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
 import { type Quota, quotaOf, type Refusal, refusalOf } from './rate-limit.ts';
+import type { Receiver } from './receiver.ts';
 import { type Hop, locationOf, nextHop, redirectTarget } from './redirect.ts';
 import { ask, flatHeaders } from './send.ts';
 import { Ways } from './ways.ts';
@@ -27,8 +28,8 @@ export interface HttpRequest {
   readonly follow?: boolean;
   /** Tries in all; default LIMITS.tries. */
   readonly tries?: number;
-  /** A large GET whose reader is done with each chunk before it asks for the next one (io/bulk). */
-  readonly bulk?: boolean;
+  /** Who takes the body of a large GET: it may be poured there, without passing through this thread. */
+  readonly into?: Receiver;
 }
 
 export interface HttpResponse {
@@ -45,6 +46,12 @@ export interface HttpResponse {
 
 /** An answer before it is known how often was asked. */
 type Answer = Omit<HttpResponse, 'tries'>;
+
+interface HopOptions {
+  readonly tls: TlsOptions;
+  readonly signal: AbortSignal;
+  readonly into: Receiver | undefined;
+}
 
 /** How a client behaves. Plain data but for the callback, so that a thread can have one of its own. */
 export interface HttpOptions {
@@ -86,7 +93,6 @@ export class HttpClient {
   readonly #context: Context;
   readonly #options: HttpOptions;
   readonly #ways: Ways;
-  readonly #bulk = new BulkAgent();
   readonly #direct = new DirectClient();
   readonly #gates: HostGates;
   readonly #quotas = new Map<string, Quota>();
@@ -124,10 +130,7 @@ export class HttpClient {
   }
 
   /** One hop. What the body's source throws comes out as it is. */
-  async #hop(
-    hop: Hop,
-    options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
-  ): Promise<Answer> {
+  async #hop(hop: Hop, options: HopOptions): Promise<Answer> {
     const place = await this.#gates.enter(hop.url, options.signal);
     try {
       const answer = await this.#exchange(hop, options);
@@ -143,16 +146,13 @@ export class HttpClient {
     }
   }
 
-  async #exchange(
-    hop: Hop,
-    options: { readonly tls: TlsOptions; readonly signal: AbortSignal; readonly bulk: boolean },
-  ): Promise<Answer> {
-    const { signal } = options;
+  async #exchange(hop: Hop, options: HopOptions): Promise<Answer> {
+    const { signal, tls, into } = options;
     const { url, headers } = hop;
-    const way = await this.#ways.wayTo(url, options.tls);
+    const way = await this.#ways.wayTo(url, tls);
     if (way.proxy === undefined) {
-      const isBulk = options.bulk && hop.method === 'GET';
-      const answer = isBulk ? await this.#bulk.get({ url, headers, signal, tls: way }) : undefined;
+      const isPoured = into !== undefined && hop.method === 'GET';
+      const answer = isPoured ? await into.get({ url, headers, signal, tls }) : undefined;
       return { ...(answer ?? (await this.#direct.ask(hop, { way, signal }))), url };
     }
     const answer = await ask(hop, { way, dispatcher: await this.#ways.dispatcherFor(way, url), signal });
@@ -173,7 +173,7 @@ export class HttpClient {
       const response = await this.#hop(hop, {
         tls: tlsTowards(req.tls ?? {}, { from: req.url, to: hop.url }),
         signal,
-        bulk: req.bulk === true,
+        into: req.into,
       });
       const location = locationOf(response);
       if (req.follow === false || location === undefined) return response;
@@ -270,7 +270,6 @@ export class HttpClient {
   /** Ends all connections and pauses. */
   async close(): Promise<void> {
     this.#gates.close();
-    this.#bulk.close();
     this.#direct.close();
     await this.#ways.close();
   }

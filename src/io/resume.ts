@@ -4,6 +4,7 @@ import { LIMITS } from '../core/limits.ts';
 import { backoffMs, type HttpResponse } from './http.ts';
 import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
 import { sleep, throwIfAborted } from './pool.ts';
+import type { Receiver } from './receiver.ts';
 import { collect } from './verify.ts';
 
 export interface ResumeOptions {
@@ -14,6 +15,8 @@ export interface ResumeOptions {
   /** First byte that is wanted. */
   readonly start: number;
   readonly context: Context;
+  /** Who takes the bytes, and stands at `start`: what can be poured there comes as empty chunks. */
+  readonly into?: Receiver;
   /** Ends the waits, beside the context's own signal. */
   readonly signal?: AbortSignal;
   /** Asks for the bytes from `at` on (with a Range header when `at` > 0); must answer 200, 206, or 416 when `at` > 0. */
@@ -102,13 +105,12 @@ class Whole {
   }
 }
 
-/** Passes a body through; one that comes by single bytes counts as silent (slow loris). @throws NETWORK_TIMEOUT */
-async function* steady(body: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
+/** Watches a body: one that comes by single bytes counts as silent (slow loris). @returns takes bytes; throws NETWORK_TIMEOUT */
+function slownessOf(what: string): (came: number) => void {
   let since = performance.now();
   let bytes = 0;
-  for await (const chunk of body) {
-    bytes += chunk.length;
-    yield chunk;
+  return (came) => {
+    bytes += came;
     const now = performance.now();
     if (bytes >= LIMITS.slowBytes) {
       since = now;
@@ -119,6 +121,32 @@ async function* steady(body: AsyncIterable<Buffer>, what: string): AsyncGenerato
         hint: 'check the network and proxies in between, then run the same command again',
       });
     }
+  };
+}
+
+/** Passes a body through. @throws NETWORK_TIMEOUT for one that is too slow */
+async function* steady(body: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
+  const watch = slownessOf(what);
+  for await (const chunk of body) {
+    yield chunk;
+    watch(chunk.length);
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Pours a body into its receiver; gives an empty chunk whenever some of it has arrived. */
+async function* poured(
+  arrivals: AsyncIterable<void>,
+  options: { readonly into: Receiver; readonly what: string },
+): AsyncGenerator<Buffer> {
+  const { into } = options;
+  const watch = slownessOf(options.what);
+  let before = into.received;
+  for await (const _ of arrivals) {
+    yield NOTHING;
+    watch(into.received - before);
+    before = into.received;
   }
 }
 
@@ -165,7 +193,7 @@ async function openAt(
  * @throws what `open` throws; NETWORK_FAILED, NETWORK_TIMEOUT, CONTENT_SIZE_MISMATCH, REGISTRY_ANSWER_INVALID
  */
 export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Buffer> {
-  const { context, what } = options;
+  const { context, what, into } = options;
   const signal =
     options.signal === undefined ? context.signal : AbortSignal.any([options.signal, context.signal]);
   const whole = new Whole(options);
@@ -174,19 +202,26 @@ export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Bu
     if (whole.size !== undefined && at >= whole.size && whole.size > 0) return;
     throwIfAborted(signal);
     const { response, first } = await openAt(options, whole, at);
+    const { body } = response;
     try {
-      for await (const chunk of bytesFrom(steady(response.body, what), at - first)) {
-        at += chunk.length;
-        yield chunk;
+      if (into !== undefined && body.pour !== undefined) {
+        yield* poured(body.pour(first), { into, what });
+        at = into.received;
+      } else {
+        for await (const chunk of bytesFrom(steady(body, what), at - first)) {
+          at += chunk.length;
+          yield chunk;
+        }
       }
       if (whole.size === undefined || at >= whole.size) return;
       throw new SealiftError('NETWORK_FAILED', `${what}: ended at ${at} of ${whole.size} bytes`, {
         hint: 'the server or a proxy in between cuts connections; run the same command again to go on from there',
       });
     } catch (error) {
-      response.body.destroy();
+      body.destroy();
       throwIfAborted(signal);
       if (!isNetworkError(error)) throw error;
+      at = into?.received ?? at;
       const cuts = broke(at);
       if (cuts === undefined) throw networkError(error, what);
       const waitMs = backoffMs(cuts, context.random);

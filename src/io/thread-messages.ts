@@ -18,6 +18,8 @@ export type FromWorker =
 /** An error as it crosses threads: copies of errors lose their class. */
 export interface WireError {
   readonly code: ErrorCode | undefined;
+  /** The system's or a library's code (`ECONNRESET`), by which faults of the wire are told from bugs. */
+  readonly errno?: string;
   readonly message: string;
   readonly stack?: string;
   readonly hint?: string;
@@ -41,14 +43,15 @@ export function toWire(error: unknown): WireError {
   }
   if (!(error instanceof Error)) return { code: undefined, message: String(error) };
   const { message, stack } = error;
-  return { code: undefined, message, ...(stack === undefined ? {} : { stack }) };
+  const errno = 'code' in error && typeof error.code === 'string' ? { errno: error.code } : {};
+  return { code: undefined, message, ...errno, ...(stack === undefined ? {} : { stack }) };
 }
 
 /** The error that the other thread had. */
 export function fromWire(wire: WireError): Error {
-  const { code, message, stack, ...more } = wire;
+  const { code, errno, message, stack, ...more } = wire;
   if (code !== undefined && isErrorCode(code)) return new SealiftError(code, message, more);
-  const error = new Error(message);
+  const error = Object.assign(new Error(message), errno === undefined ? {} : { code: errno });
   if (stack !== undefined) error.stack = stack;
   return error;
 }

@@ -20,7 +20,16 @@ export interface Threads<Job, Result> {
   readonly count: number;
   /** Does a job on the thread that has the fewest. @throws what the job throws */
   run(job: Job, tools: JobTools): Promise<Result>;
+  /** One thread for several jobs that belong together: the one that has the fewest claims, or the own one. */
+  claim(options?: { readonly own: boolean }): Claim<Job, Result>;
   close(): Promise<void>;
+}
+
+/** A thread that does what belongs together. Jobs begin in the order in which they are given. */
+export interface Claim<Job, Result> {
+  /** @throws what the job throws */
+  run(job: Job, tools: JobTools): Promise<Result>;
+  release(): void;
 }
 
 export interface ThreadOptions<Job, Result> {
@@ -67,14 +76,14 @@ export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): 
     close: async () => {},
   };
   const others = options.script.pathname.endsWith('.ts') ? 0 : options.count - 1;
-  const lanes: Lane<Job, Result>[] = [
+  const lanes: [Lane<Job, Result>, ...Lane<Job, Result>[]] = [
     own,
     ...Array.from({ length: Math.max(others, 0) }, () => workerLane(options)),
   ];
   return {
     count: lanes.length,
     run: async (job, tools) => {
-      const lane = lanes.reduce((least, l) => (l.running < least.running ? l : least));
+      const lane = least(lanes);
       lane.running += 1;
       try {
         return await lane.run(job, tools);
@@ -82,10 +91,26 @@ export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): 
         lane.running -= 1;
       }
     },
+    claim: (wanted) => {
+      const lane = wanted?.own === true ? own : least(lanes);
+      let released = false;
+      lane.running += 1;
+      return {
+        run: lane === own ? options.handler : (job, tools) => lane.run(job, tools),
+        release: () => {
+          if (!released) lane.running -= 1;
+          released = true;
+        },
+      };
+    },
     close: async () => {
       await Promise.all(lanes.map((l) => l.close()));
     },
   };
+}
+
+function least<L extends { readonly running: number }>(lanes: readonly [L, ...L[]]): L {
+  return lanes.reduce((best, l) => (l.running < best.running ? l : best));
 }
 
 interface Waiting {

@@ -1,10 +1,11 @@
 import type { Descriptor } from '../core/descriptor.ts';
+import type { Receiver } from '../io/receiver.ts';
 
 /** How content is read. `offset` in bytes. */
 export interface ReadOptions {
   readonly signal: AbortSignal;
   readonly offset?: number;
-  readonly raw?: boolean;
+  readonly into?: Receiver;
 }
 
 /** Anything that content can be read from: a registry's repository, a bundle, a folder. */
@@ -12,7 +13,9 @@ export interface ContentReader {
   /**
    * Streams content from byte `offset` (default 0). Reading from the start is verified by SHA-256 and size, and the
    * stream fails at its end when they differ: a consumer keeps nothing that it cannot take back until the end.
-   * With `raw` the consumer verifies by itself, and is done with each chunk before it asks for the next one.
+   * With `into` the consumer verifies by itself: it hands each chunk to that receiver, which stands at `offset`, before it
+   * asks for the next one. Content may then be poured into the receiver directly; the stream gives an empty chunk
+   * whenever some of it has arrived there.
    * @throws CONTENT_NOT_FOUND, CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH
    */
   open(descriptor: Descriptor, options: ReadOptions): AsyncIterable<Uint8Array>;

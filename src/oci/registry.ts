@@ -249,7 +249,7 @@ export class Registry {
 
   /**
    * Streams a blob from byte `offset`. A cut is healed inside: the stream goes on from the last byte by Range, or skips
-   * what it had when the server ignores Range. From the start it is verified unless it is read `raw`; from an offset the
+   * what it had when the server ignores Range. From the start it is verified unless it is read `into` a receiver; from an offset the
    * caller verifies.
    * @throws CONTENT_NOT_FOUND, CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, NETWORK_FAILED by the rule of `countCuts`
    */
@@ -262,15 +262,16 @@ export class Registry {
     const what = `${this.host}/${path}`;
     const start = options.offset ?? 0;
     const verifier =
-      start === 0 && options.raw !== true
+      start === 0 && options.into === undefined
         ? new Verifier({ ...descriptor, what, hint: WRONG_CONTENT })
         : undefined;
+    const into = options.into === undefined ? {} : { into: options.into };
     const url = this.#wire.url(`/v2/${repository}/blobs/${descriptor.digest}`);
     const open = async (at: number): Promise<HttpResponse> => {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};
       const about = { repository, access: 'pull' } as const;
       const response = await this.#wire.send(
-        { method: 'GET', url, headers, signal: options.signal, bulk: options.raw === true },
+        { method: 'GET', url, headers, signal: options.signal, ...into },
         about,
       );
       const { status } = response;
@@ -279,7 +280,7 @@ export class Registry {
     };
     const { context } = this.#wire;
     const { size } = descriptor;
-    const bytes = resumableBytes({ what, size, start, context, signal: options.signal, open });
+    const bytes = resumableBytes({ what, size, start, context, signal: options.signal, open, ...into });
     for await (const chunk of bytes) {
       verifier?.update(chunk);
       yield chunk;

@@ -1,6 +1,7 @@
 import { artifactJobs, fileArtifactOf, type ReadManifest, referrerName } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
+import type { BlobStream } from '../bundle/writer.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/digest.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
@@ -72,24 +73,24 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
   return values;
 }
 
-/** Where one blob comes from: streams it from a byte on. */
-export type BlobSource = (offset: number) => AsyncIterable<Uint8Array>;
-
 /** Bytes in memory as a source. */
 export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
   yield bytes.subarray(offset);
 }
 
 /** What is asked for a second time was wrong the first time: then the reader verifies too, and names who sent it. */
-function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
+function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobStream {
   const embedded = embeddedBytes(descriptor);
   if (embedded !== undefined) return (offset) => bytesOf(embedded, offset);
   let asked = 0;
-  return (offset) => reader.open(descriptor, { signal: context.signal, offset, raw: ++asked === 1 });
+  return (offset, into) => {
+    const first = ++asked === 1 && into !== undefined;
+    return reader.open(descriptor, { signal: context.signal, offset, ...(first ? { into } : {}) });
+  };
 }
 
 /** A manifest that was read for the plan; it is forgotten once written. */
-function fromMemory(tools: PackTools, descriptor: Descriptor): BlobSource {
+function fromMemory(tools: PackTools, descriptor: Descriptor): BlobStream {
   return async function* (offset) {
     const bytes = tools.manifests.get(descriptor.digest);
     if (bytes === undefined) throw new SealiftError('INTERNAL', `manifest ${descriptor.digest} was not kept`);
@@ -98,9 +99,9 @@ function fromMemory(tools: PackTools, descriptor: Descriptor): BlobSource {
 }
 
 /** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
-export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Map<Digest, BlobSource> {
+export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Map<Digest, BlobStream> {
   const { lock, access, context } = tools;
-  const sources = new Map<Digest, BlobSource>();
+  const sources = new Map<Digest, BlobStream>();
   const graphs = new Map(artifacts.map((a) => [`${a.kind} ${a.name}`, a.graph]));
   const addGraph = (key: string, reader: ContentReader): void => {
     for (const { descriptor, kind } of graphs.get(key)?.nodes.values() ?? []) {
@@ -130,7 +131,7 @@ export function blobSources(artifacts: readonly Artifact[], tools: PackTools): M
   return sources;
 }
 
-function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: PackTools): void {
+function addChart(sources: Map<Digest, BlobStream>, chart: ChartLock, tools: PackTools): void {
   const { access, lock } = tools;
   const { archive, provenanceDigest } = chart.integrity;
   sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
@@ -141,7 +142,7 @@ function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Pac
   sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, repository, offset }));
 }
 
-function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {
+function addFile(sources: Map<Digest, BlobStream>, file: FileLock, tools: PackTools): void {
   const { artifact, manifest } = fileArtifactOf(file);
   sources.set(artifact.root.digest, (offset) => bytesOf(manifest, offset));
   sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));

@@ -4,7 +4,7 @@ import { removePartial } from '../bundle/partial.ts';
 import { type Artifact, type BundlePlan, blobName, type PlannedEntry, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
-import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
+import { type BlobStream, type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -19,7 +19,7 @@ import { foreignWarning } from '../oci/foreign.ts';
 import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
 import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
-import { type BlobSource, blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
+import { blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { checkOpened } from './verify.ts';
 import { registriesConfig } from './wanted.ts';
@@ -238,7 +238,7 @@ async function fillAll(
   writer: BundleWriter,
   job: {
     readonly entries: readonly PlannedEntry[];
-    readonly sources: ReadonlyMap<Digest, BlobSource>;
+    readonly sources: ReadonlyMap<Digest, BlobStream>;
     readonly tools: PackTools;
     readonly artifacts: readonly Artifact[];
   },

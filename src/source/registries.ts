@@ -227,8 +227,8 @@ export class Registries {
       let begun = false;
       try {
         // The original's bytes may go out unverified to a reader that verifies; a mirror must be caught when it is wrong.
-        const raw = options.raw === true && i === endpoints.length - 1;
-        for await (const chunk of endpoint.readBlob(of, descriptor, { ...options, raw })) {
+        const how = i === endpoints.length - 1 ? options : verifiedHere(options);
+        for await (const chunk of endpoint.readBlob(of, descriptor, how)) {
           begun = true;
           yield chunk;
         }
@@ -248,6 +248,10 @@ export class Registries {
   async close(): Promise<void> {
     await Promise.all([...this.#known.values()].map((endpoint) => endpoint.close()));
   }
+}
+
+function verifiedHere({ signal, offset }: ReadOptions): ReadOptions {
+  return { signal, ...(offset === undefined ? {} : { offset }) };
 }
 
 /** The failure of the original, with what its mirrors said: one of them may be what the user counted on. */

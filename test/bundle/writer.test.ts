@@ -143,7 +143,7 @@ describe('a bundle writer', () => {
     let closed = 0;
     const pool: BlobPool = {
       what: 'a pool',
-      open: () => undefined,
+      range: () => undefined,
       close: async () => {
         closed += 1;
       },
@@ -157,21 +157,26 @@ describe('a bundle writer', () => {
   });
 
   it('fetches what a pool has damaged or cannot read, and takes the rest', async () => {
-    const damaged = plan.entries.find((e) => e.kind === 'blob')?.digest;
-    const unreadable = plan.entries.filter((e) => e.kind === 'blob')[1]?.digest;
+    const [damaged, unreadable, short] = plan.entries.filter((e) => e.kind === 'blob').map((e) => e.digest);
+    const old = site.path(`writer-${turn}-old.tar`);
+    const bytes = Buffer.from(good.bytes);
+    const entry = plan.entries.find((e) => e.digest === damaged);
+    bytes.fill(1, entry?.offset, (entry?.offset ?? 0) + (entry?.size ?? 0));
+    await writeFile(old, bytes);
     const pool: BlobPool = {
       what: 'an old bundle',
-      open: (digest) => {
+      range: (digest) => {
         const entry = plan.blobs.get(digest);
         if (entry === undefined) return undefined;
-        if (digest === unreadable) return failing();
-        return digest === damaged ? buffers(Buffer.alloc(entry.size, 1)) : buffers(contentOf(entry));
+        const at = { position: entry.offset, length: entry.size, what: entry.name };
+        if (digest === short) return { ...at, file: old, position: bytes.length - 1 };
+        return { ...at, file: digest === unreadable ? `${old}.gone` : old };
       },
       close: async () => {},
     };
     const writer = await open([pool]);
-    expect(writer.missing().map((e) => e.digest)).toEqual([damaged, unreadable]);
-    expect(writer.stats.reused.blobs).toBe(plan.blobs.size - 2);
+    expect(writer.missing().map((e) => e.digest)).toEqual([damaged, unreadable, short]);
+    expect(writer.stats.reused.blobs).toBe(plan.blobs.size - 3);
     await fillAll(writer);
     await writer.finish();
     expect((await readFile(out)).equals(good.bytes)).toBe(true);
@@ -192,13 +197,3 @@ describe('a bundle writer', () => {
     }
   });
 });
-
-async function* buffers(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
-}
-
-// What a pool says of a disk that fails (see pool.ts).
-async function* failing(): AsyncGenerator<Buffer> {
-  yield Buffer.from('some');
-  throw new SealiftError('CONTENT_NOT_FOUND', 'the old bundle cannot be read');
-}

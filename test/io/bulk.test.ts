@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { BulkAgent, type BulkAnswer } from '../../src/io/bulk.ts';
 import { selfSigned } from './certificate.ts';
-import { failureOf, startServer, testClient, testContext } from './server.ts';
+import { failureOf, startServer, testClient, testContext, testReceiver } from './server.ts';
 
 const PLAIN = { key: '', settings: {} };
 
@@ -116,8 +116,9 @@ describe('a large download', () => {
     const answer = await testClient(testContext()).request({
       method: 'GET',
       url: new URL(server.url),
-      bulk: true,
+      into: (await testReceiver(Buffer.from('chunked text'))).into,
     });
+    expect(answer.body.pour).toBeUndefined();
     let text = '';
     for await (const chunk of answer.body) text += chunk.toString();
     expect(text).toBe('chunked text');

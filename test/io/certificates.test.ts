@@ -7,7 +7,7 @@ import { LIMITS } from '../../src/core/limits.ts';
 import { tlsTowards } from '../../src/io/certificates.ts';
 import type { HttpResponse } from '../../src/io/http.ts';
 import { selfSigned } from './certificate.ts';
-import { failureOf, startServer, type TestServer, testClient, testContext } from './server.ts';
+import { failureOf, startServer, type TestServer, testClient, testContext, testReceiver } from './server.ts';
 
 const server = selfSigned();
 const client = selfSigned();
@@ -52,7 +52,8 @@ describe('a client certificate', () => {
     const tls = { caFile, clientCert: join(dir, 'me.crt'), clientKey: join(dir, 'me.key') };
     expect(await statusOf(ask(at, { tls }))).toBe(200);
     const http = testClient(testContext());
-    expect(await statusOf(http.request({ method: 'GET', url: new URL(at.url), tls, bulk: true }))).toBe(200);
+    const { into } = await testReceiver(Buffer.from('large'));
+    expect(await statusOf(http.request({ method: 'GET', url: new URL(at.url), tls, into }))).toBe(200);
     const failure = await failureOf(ask(at, { tls: { caFile } }));
     expect(failure).toMatchObject({ code: 'NETWORK_FAILED' });
     expect((failure as SealiftError).hint).toContain('client certificate');

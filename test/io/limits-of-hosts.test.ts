@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { HttpClient, type HttpOptions } from '../../src/io/http.ts';
 import { isNetworkError } from '../../src/io/network-errors.ts';
-import { type Answer, failureOf, gather, startServer, testContext } from './server.ts';
+import { type Answer, failureOf, gather, startServer, testContext, testReceiver } from './server.ts';
 
 /** The real limits are minutes and hours; here a wait is long above 15 ms. */
 vi.mock('../../src/core/limits.ts', async (original) => {
@@ -236,7 +236,9 @@ describe('requests to one host at once', () => {
     await failureOf(http.request({ method: 'GET', url: new URL('/cut', url), tries: 1 }));
     (await http.request({ method: 'GET', url })).body.destroy();
     for await (const _ of (await http.request({ method: 'GET', url })).body) break;
-    for await (const _ of (await http.request({ method: 'GET', url, bulk: true })).body) break;
+    const { into } = await testReceiver(Buffer.alloc(300_000, 'x'));
+    for await (const _ of (await http.request({ method: 'GET', url, into })).body.pour?.(0) ?? []) break;
+    expect(into.received).toBeGreaterThan(0);
     await (await http.request({ method: 'GET', url })).body.dump();
     // Each of these waits for the places before it.
     expect(server.asked.length).toBe(7);

@@ -6,7 +6,7 @@ import type { SealiftError } from '../../src/core/errors.ts';
 import { proxyChooser } from '../../src/io/proxy.ts';
 import { startProxy } from '../support/proxy.ts';
 import { selfSigned } from './certificate.ts';
-import { bodyOf, failureOf, gather, startServer, testClient, testContext } from './server.ts';
+import { bodyOf, failureOf, gather, startServer, testClient, testContext, testReceiver } from './server.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -180,7 +180,9 @@ describe('a request through a proxy', () => {
     const proxy = await startProxy({ hosts: { 'registry.example:443': server.host } });
     const http = testClient(testContext({ HTTPS_PROXY: proxy.url }));
     const url = new URL('https://registry.example/blob');
-    const answer = await http.request({ method: 'GET', url, bulk: true, tls: { insecure: true } });
+    const { into } = await testReceiver(Buffer.from('big'));
+    const answer = await http.request({ method: 'GET', url, into, tls: { insecure: true } });
+    expect(answer.body.pour).toBeUndefined();
     expect((await gather(answer.body)).toString()).toBe('big');
     expect(proxy.asked).toEqual(['CONNECT registry.example:443']);
   });

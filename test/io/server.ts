@@ -1,10 +1,16 @@
 /** A small HTTP server that does exactly what a test says, and the context of an operation that remembers its events. */
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { Context, Event } from '../../src/core/events.ts';
 import { HttpClient } from '../../src/io/http.ts';
+import type { Receiver } from '../../src/io/receiver.ts';
+import { startReceiving } from '../../src/io/receivers.ts';
+import { digestOf } from '../../src/io/verify.ts';
 
 export interface Asked {
   readonly method: string;
@@ -115,4 +121,26 @@ export function someBytes(size: number, seed = 1): Buffer {
     bytes[i] = state >>> 16;
   }
   return bytes;
+}
+
+/** A receiver with its file; both are gone when the test ends. `bytes()` gives what has been written. */
+export async function testReceiver(
+  content: Buffer,
+  options: { readonly begun?: Buffer; readonly context?: Context; readonly position?: number } = {},
+): Promise<{ readonly into: Receiver; readonly bytes: () => Promise<Buffer>; readonly path: string }> {
+  const { begun = Buffer.alloc(0), context = testContext(), position = 0 } = options;
+  const dir = await mkdtemp(join(tmpdir(), 'sealift-receiver-'));
+  const path = join(dir, 'content');
+  await writeFile(path, Buffer.concat([Buffer.alloc(position), begun]));
+  const handle = await open(path, 'r+');
+  const receivers = startReceiving(content.length, context);
+  const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
+  const into = await receivers.open({ file: handle.fd, position, begun: begun.length, expected });
+  onTestFinished(async () => {
+    await into.close();
+    await receivers.close();
+    await handle.close();
+    await rm(dir, { recursive: true });
+  });
+  return { into, bytes: async () => (await readFile(path)).subarray(position), path };
 }

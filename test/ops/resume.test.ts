@@ -144,6 +144,9 @@ describe('what an interrupted pack left behind', () => {
     expect(await bench.packUntil({ bytes: 1 })).toBe(true);
     const journal = `${bench.out}.partial.journal`;
     const begun = Math.floor(layer.size / 2);
+    const partial = await open(`${bench.out}.partial`, 'r+');
+    await partial.write(Buffer.alloc(layer.size, 0xee), 0, layer.size, layer.offset);
+    await partial.close();
     await appendFile(journal, `${JSON.stringify({ d: layer.digest, o: layer.offset, p: begun })}\n`);
     const from = bench.site.source.requests.length;
     await bench.finished();

@@ -181,10 +181,24 @@ export class Attachments {
         : indexed;
       if (by === 'tag' || !done) lacking.push(descriptor);
     }
-    if (lacking.length === 0) return;
-    const tag = referrersTag(subject);
-    const made = addReferrers(await this.#existing(repository, tag), lacking);
-    if (made !== undefined) await this.#registry.putManifest(repository, tag, made);
+    if (lacking.length > 0) await this.#addToTag(repository, referrersTag(subject), lacking);
+  }
+
+  /**
+   * Adds to the index of the fallback tag. Who adds at the same time overwrites it, so it is looked at again and what
+   * was lost is added to what is there now (registry.md 1.5).
+   */
+  async #addToTag(repository: string, tag: string, lacking: readonly Descriptor[]): Promise<void> {
+    for (let tries = 0; tries < LIMITS.tries; tries += 1) {
+      const made = addReferrers(await this.#existing(repository, tag), lacking);
+      if (made === undefined) return;
+      await this.#registry.putManifest(repository, tag, made);
+      if ((await this.#registry.resolve(repository, tag)) === made.descriptor.digest) return;
+    }
+    throw new SealiftError('TARGET_FAILED', `${repository}:${tag} does not keep what is added to it`, {
+      hint: 'somebody else may write the same list all the time, or the registry is behind a cache; run the load again',
+      side: 'destination',
+    });
   }
 
   async #existing(repository: string, tag: string): Promise<Buffer | undefined> {

@@ -284,6 +284,51 @@ describe('what is about an image', () => {
     });
   });
 
+  /** A registry without the API where somebody overwrites the fallback tag with his list, right after ours was put. */
+  async function contested(
+    tag: string,
+    times: number,
+  ): Promise<{ target: RunningRegistry; foreign: () => string | undefined }> {
+    let foreign: string | undefined;
+    let left = times;
+    let isOurs = false;
+    const target: RunningRegistry = await registry({
+      referrers: false,
+      intercept: async (request) => {
+        if (request.url !== `/v2/${image.name}/manifests/${tag}`) return false;
+        if (request.method === 'PUT') isOurs = true;
+        if (request.method !== 'HEAD' || !isOurs || left === 0) return false;
+        left -= 1;
+        const base = `${target.url}/v2/${image.name}`;
+        const other = await attach(base, top(), { text: 'put by somebody at the site' });
+        foreign = other.digest;
+        const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [other] };
+        await pushManifest(base, index, { tag, mediaType: OCI_INDEX });
+        isOurs = false;
+        return false;
+      },
+    });
+    return { target, foreign: () => foreign };
+  }
+
+  it('[1.5-push-race] is added again to the fallback tag that somebody else wrote at the same time', async () => {
+    const signed = await signAll();
+    const bundle = await site.bundle('race', `platforms: all\nimages: ["${ref}"]\n`);
+    const { target, foreign } = await contested(image.index.digest.replace(':', '-'), 2);
+    const result = await load({ bundle, registries: [placeOf(target)] }, testContext());
+    expect(result.failed).toBe(0);
+    expect(await listed(target, image.index.digest)).toEqual([foreign(), signed.report.digest]);
+  });
+
+  it('[1.5-push-race] is a failure of the image when that never ends', async () => {
+    await signAll();
+    const bundle = await site.bundle('endless', `platforms: all\nimages: ["${ref}"]\n`);
+    const { target } = await contested(image.index.digest.replace(':', '-'), 1000);
+    const [entry] = entriesOf(await load({ bundle, registries: [placeOf(target)] }, testContext()));
+    expect(entry).toMatchObject({ state: 'failed', fault: { code: 'TARGET_FAILED' } });
+    expect(entry?.fault?.hint).toContain('run the load again');
+  });
+
   it('[1.6-signatures] stays behind, and this is told, where the registry has the index in another form (registry.md 1.6)', async () => {
     const signed = await signAll();
     const manifest = `platforms: [linux/amd64]\nimages: ["${ref}"]\n`;

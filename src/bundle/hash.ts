@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import type { Emit } from '../core/events.ts';
 import { KIB, MIB } from '../core/limits.ts';
+import { createBlake3 } from '../io/blake3.ts';
 import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import { type JobTools, startThreads, type Threads, threadsFor } from '../io/threads.ts';
@@ -60,7 +60,7 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
   const fd = typeof job.file === 'string' ? disk(() => openSync(String(job.file), 'r'), job.what) : job.file;
   shared ??= Buffer.allocUnsafeSlow(BUFFER);
   const sha = job.sha256 ? createHash('sha256') : undefined;
-  const b3 = job.blake3 ? new Blake3Hasher() : undefined;
+  const b3 = job.blake3 ? createBlake3() : undefined;
   let done = 0;
   try {
     for (let breath = BREATH; done < job.length; ) {

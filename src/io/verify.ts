@@ -1,7 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
+import type { Blake3Hasher } from '@napi-rs/blake-hash';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
+import { createBlake3 } from './blake3.ts';
 
 /** What bytes must turn out to be. */
 export interface Expected {
@@ -21,7 +22,7 @@ export function digestOf(bytes: Uint8Array | string): Digest {
 
 /** The BLAKE3 of bytes in memory, as 64 hex digits. */
 export function blake3Of(bytes: Uint8Array | string): string {
-  return new Blake3Hasher().update(Buffer.from(bytes)).digest('hex');
+  return createBlake3().update(Buffer.from(bytes)).digest('hex');
 }
 
 /**
@@ -37,7 +38,7 @@ export class Verifier {
   /** @param options.blake3 also computes BLAKE3 in the same pass; default false */
   constructor(expected: Expected, options: { readonly blake3?: boolean } = {}) {
     this.#expected = expected;
-    this.#blake = options.blake3 === true ? new Blake3Hasher() : undefined;
+    this.#blake = options.blake3 === true ? createBlake3() : undefined;
   }
 
   /** Bytes so far. */

@@ -2,13 +2,15 @@ import { type Digest, hexOf } from '../core/digest.ts';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { mapBounded } from '../io/pool.ts';
+import { throwIfAborted } from '../io/pool.ts';
 import { collect, digestOf } from '../io/verify.ts';
+import { sweepMedium } from './ahead.ts';
 import { digestOfName, parseSums } from './documents.ts';
-import { type Hashing, type HashResult, startHashing } from './hash.ts';
+import { type HashResult, hashRange } from './hash.ts';
 import type { FoundEntry } from './medium.ts';
 import { B3SUMS } from './plan.ts';
 import type { Bundle } from './reader.ts';
+import type { Sweep, SweptHashes } from './sweep.ts';
 
 /** How the bytes were judged. */
 export interface HashReport {
@@ -24,21 +26,13 @@ interface Judging {
   readonly bundle: Bundle;
   readonly sha256: boolean;
   readonly context: Context;
-  readonly hashing: Hashing;
   readonly shaOf: ReadonlyMap<string, string>;
 }
 
-async function hashEntry(entry: FoundEntry, judging: Judging, sha256: boolean): Promise<HashResult> {
-  const { bundle, context, hashing } = judging;
-  let shown = 0;
-  const note = (bytes: number): void => {
-    context.emit({ type: 'progress', id: 'verify', bytes: bytes - shown });
-    shown = bytes;
-  };
-  return hashing.run(
-    { ...bundle.medium.range(entry), sha256, blake3: true },
-    { signal: context.signal, note },
-  );
+/** Hashes one entry by itself: to learn why it could not be read, or what its other hash says. */
+function hashEntry(entry: FoundEntry, { bundle, context }: Judging, sha256: boolean): Promise<HashResult> {
+  const { signal } = context;
+  return hashRange({ ...bundle.medium.range(entry), sha256, blake3: true }, { signal, note: () => {} });
 }
 
 function damaged(
@@ -58,11 +52,17 @@ function damaged(
 }
 
 /** What one entry's hashes say. When one is wrong, the other tells whether the entry or the list is damaged. */
-async function judgeEntry(entry: FoundEntry, judging: Judging): Promise<Fault | undefined> {
+async function judgeEntry(
+  entry: FoundEntry,
+  swept: SweptHashes | undefined,
+  judging: Judging,
+): Promise<Fault | undefined> {
   const { bundle, shaOf } = judging;
   const expectedB3 = bundle.b3.get(entry.name);
   // Where a damaged B3SUMS says nothing, the entry is judged by its SHA-256.
-  const hashes = await hashEntry(entry, judging, judging.sha256 || expectedB3 === undefined);
+  const sha256 = judging.sha256 || expectedB3 === undefined;
+  const isKnown = swept !== undefined && (swept.sha256 !== '' || !sha256);
+  const hashes = isKnown ? { ...swept, bytes: entry.size } : await hashEntry(entry, judging, sha256);
   if (hashes.bytes !== entry.size) {
     return fault(
       'BUNDLE_TRUNCATED',
@@ -126,30 +126,50 @@ async function orUnreadable(
 /**
  * Reads every byte of a bundle and compares it: each entry with B3SUMS, with `sha256` also each blob with its name and
  * each document with SHA256SUMS, and all padding with zero. Returns every fault.
+ * @param options.sweep what began to hash this bundle already, with the same `sha256`; not closed here
  */
 export async function checkBytes(
   bundle: Bundle,
-  options: { readonly sha256: boolean; readonly context: Context },
+  options: { readonly sha256: boolean; readonly context: Context; readonly sweep?: Sweep | undefined },
 ): Promise<HashReport> {
   const { medium } = bundle;
-  const faults: Fault[] = [];
+  const { sha256, context } = options;
   const bytes = medium.entries.reduce((sum, e) => sum + e.size, 0);
-  options.context.emit({ type: 'total', bytes, items: medium.entries.length });
-  options.context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
-  const shaOf = await documentSums(bundle);
-  const hashing = startHashing(bytes, options.context.emit);
+  context.emit({ type: 'total', bytes, items: medium.entries.length });
+  context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
+  const sweep = options.sweep ?? sweepMedium(medium, { sha256 });
   try {
-    const judging: Judging = { bundle, ...options, hashing, shaOf };
-    const entries = medium.entries.filter((e) => e.name !== B3SUMS);
-    const limits = { limit: 2 * hashing.count, signal: options.context.signal };
-    const found = await mapBounded(entries, limits, (e) => orUnreadable(e, () => judgeEntry(e, judging)));
-    faults.push(...found.filter((f) => f !== undefined));
+    let shown = 0;
+    const note = (hashed: number): void => {
+      const now = Math.min(hashed, bytes);
+      context.emit({ type: 'progress', id: 'verify', bytes: now - shown });
+      shown = now;
+    };
+    await sweep.finish({ signal: context.signal, note });
+    note(bytes);
+    const judging: Judging = { bundle, sha256, context, shaOf: await documentSums(bundle) };
+    const faults = await judgeAll(sweep, judging);
+    context.emit({ type: 'end', id: 'verify', outcome: faults.length === 0 ? 'done' : 'failed' });
+    return { entries: medium.entries.length, bytes, sha256, faults };
   } finally {
-    await hashing.close();
+    if (options.sweep === undefined) await sweep.close();
   }
-  faults.push(...(await medium.checkPadding()));
-  options.context.emit({ type: 'end', id: 'verify', outcome: faults.length === 0 ? 'done' : 'failed' });
-  return { entries: medium.entries.length, bytes, sha256: options.sha256, faults };
+}
+
+async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
+  const { medium } = judging.bundle;
+  const faults: Fault[] = [];
+  let isPaddingZero = sweep.isPaddingZero();
+  for (const [i, entry] of medium.entries.entries()) {
+    const hashes = sweep.hashesOf(i);
+    if (hashes === undefined) isPaddingZero = false;
+    if (entry.name === B3SUMS) continue;
+    throwIfAborted(judging.context.signal);
+    const found = await orUnreadable(entry, () => judgeEntry(entry, hashes, judging));
+    if (found !== undefined) faults.push(found);
+  }
+  // Only what was seen to be wrong, or not seen at all, is looked at again, to say where.
+  return isPaddingZero ? faults : [...faults, ...(await medium.checkPadding())];
 }
 
 /**

@@ -5,9 +5,9 @@ import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { diskError, errnoOf, kindOf, readRange } from '../io/files.ts';
 import { tarPadding } from '../io/tar.ts';
-import type { FileRange } from './hash.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
+import type { SweptRange } from './sweep.ts';
 
 /** An entry as it was found. Offset and size in bytes; in a folder every offset is 0. */
 export interface FoundEntry {
@@ -31,8 +31,8 @@ export interface Medium {
    * @throws FILE_UNREADABLE, also for a disk that cannot read a part of it
    */
   read(entry: FoundEntry, from?: number): AsyncIterable<Buffer>;
-  /** Where an entry's bytes lie, for a thread that reads them by itself. */
-  range(entry: FoundEntry): FileRange;
+  /** Where an entry's bytes lie, and how many behind them must be zero, for a thread that reads them by itself. */
+  range(entry: FoundEntry): SweptRange;
   /** Bytes between entries that must be zero: faults where they are not. Reads all padding. */
   checkPadding(): Promise<Fault[]>;
   close(): Promise<void>;
@@ -81,6 +81,7 @@ async function tarMedium(path: string): Promise<Medium> {
         file: handle.fd,
         position: entry.offset,
         length: entry.size,
+        padding: tarPadding(entry.size),
         what: `${path}: ${entry.name}`,
       }),
       checkPadding: async () => {
@@ -163,6 +164,7 @@ async function folderMedium(path: string): Promise<Medium> {
       file: join(path, entry.name),
       position: 0,
       length: entry.size,
+      padding: 0,
       what: `${path}: ${entry.name}`,
     }),
     checkPadding: async () => [],

@@ -1,7 +1,7 @@
 import { ANNOTATION, type Descriptor } from '../core/descriptor.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
+import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
 import type { Graph, NodeKind } from '../oci/graph.ts';
@@ -19,6 +19,8 @@ export const DOCUMENTS: readonly string[] = [
 ];
 /** The whole of the entry `oci-layout`. */
 export const OCI_LAYOUT: Buffer = Buffer.from('{"imageLayoutVersion":"1.0.0"}\n');
+/** How every bundle in one file begins, byte for byte. */
+export const FIRST_ENTRY: Buffer = Buffer.concat([tarHeader('oci-layout', OCI_LAYOUT.length), OCI_LAYOUT]);
 export const B3SUMS = 'B3SUMS';
 export const SIGNATURE = 'B3SUMS.minisig';
 

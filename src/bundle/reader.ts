@@ -109,9 +109,14 @@ async function readArtifacts(
  */
 export async function openBundle(
   path: string,
-  options: { readonly signal: AbortSignal; readonly strict?: boolean },
+  options: {
+    readonly signal: AbortSignal;
+    readonly strict?: boolean;
+    /** Opened already; it is closed with the bundle. */
+    readonly medium?: Medium | undefined;
+  },
 ): Promise<Bundle> {
-  const medium = await openMedium(path);
+  const medium = options.medium ?? (await openMedium(path));
   try {
     const bundle = await readBundle(medium, options.signal);
     if (options.strict !== false && bundle.faults.length > 0) {

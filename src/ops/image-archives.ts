@@ -1,6 +1,6 @@
 import { open, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { B3SUMS, DOCUMENTS, OCI_LAYOUT } from '../bundle/plan.ts';
+import { B3SUMS, DOCUMENTS, FIRST_ENTRY } from '../bundle/plan.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
@@ -10,7 +10,6 @@ import { isIndexType, isManifestType } from '../core/media.ts';
 import { formatPlatform, isUnknownPlatform } from '../core/platform.ts';
 import { compressionOf, openArchive } from '../io/archive.ts';
 import { kindOf, readAt } from '../io/files.ts';
-import { tarHeader } from '../io/tar.ts';
 import { collect } from '../io/verify.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { collectGraph, type Graph } from '../oci/graph.ts';
@@ -48,9 +47,8 @@ const ARCHIVE_NAME = /\.(?:tar|tar\.gz|tgz)$/;
 async function beginning(path: string): Promise<'bundle' | 'gzip' | 'other'> {
   const handle = await open(path, 'r');
   try {
-    const first = Buffer.concat([tarHeader('oci-layout', OCI_LAYOUT.length), OCI_LAYOUT]);
-    const bytes = await readAt(handle, 0, first.length);
-    if (bytes.equals(first)) return 'bundle';
+    const bytes = await readAt(handle, 0, FIRST_ENTRY.length);
+    if (bytes.equals(FIRST_ENTRY)) return 'bundle';
     return compressionOf(bytes) === 'gzip' ? 'gzip' : 'other';
   } finally {
     await handle.close();

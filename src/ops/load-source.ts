@@ -12,8 +12,8 @@ import type { ContentReader } from '../oci/content.ts';
 import { isSparse } from '../oci/graph.ts';
 import type { Item } from '../target/target.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
+import { checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
-import { checkOpened } from './verify.ts';
 
 /** What was loaded, as the receipt names it. */
 export interface LoadedSource {

@@ -18,10 +18,10 @@ import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { foreignWarning } from '../oci/foreign.ts';
 import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
+import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
 import { blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
-import { checkOpened } from './verify.ts';
 import { registriesConfig } from './wanted.ts';
 
 /** Blobs received at once. */

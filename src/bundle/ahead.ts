@@ -1,0 +1,52 @@
+import { open, stat } from 'node:fs/promises';
+import { readAt } from '../io/files.ts';
+import { threadsFor } from '../io/threads.ts';
+import { type Medium, openMedium } from './medium.ts';
+import { FIRST_ENTRY } from './plan.ts';
+import { type Sweep, startSweep } from './sweep.ts';
+
+/** A bundle that is being hashed while nothing of it is known yet but its headers. */
+export interface Ahead {
+  /** Ends the sweep when it is closed. */
+  readonly medium: Medium;
+  readonly sweep: Sweep;
+}
+
+/** Begins to hash every entry, in the order of the entries, on as many threads as that is worth. */
+export function sweepMedium(medium: Medium, options: { readonly sha256: boolean }): Sweep {
+  const bytes = medium.entries.reduce((sum, e) => sum + e.size, 0);
+  const ranges = medium.entries.map((e) => medium.range(e));
+  return startSweep(ranges, { ...options, blake3: true, threads: threadsFor(bytes) });
+}
+
+/** Whether there is a bundle in one file for which threads are worth their start. */
+async function isLargeBundle(path: string): Promise<boolean> {
+  try {
+    const found = await stat(path);
+    if (!found.isFile() || threadsFor(found.size) === 1) return false;
+    const handle = await open(path, 'r');
+    try {
+      return (await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
+    } finally {
+      await handle.close();
+    }
+  } catch {
+    // Whoever reads it next says what is wrong with it.
+    return false;
+  }
+}
+
+/** Begins to hash a large bundle; undefined for everything else. Imports little, so that it runs early. */
+export async function sweepAhead(
+  path: string,
+  options: { readonly sha256: boolean },
+): Promise<Ahead | undefined> {
+  if (!(await isLargeBundle(path))) return undefined;
+  const medium = await openMedium(path);
+  const sweep = sweepMedium(medium, options);
+  const close = async (): Promise<void> => {
+    await sweep.close();
+    await medium.close();
+  };
+  return { sweep, medium: { ...medium, close } };
+}

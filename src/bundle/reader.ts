@@ -10,6 +10,7 @@ import { artifactJobs } from './artifacts.ts';
 import { compareWithPlan, readB3Sums, readDocument } from './compare.ts';
 import { type BundleInfo, parseInfo, parseSums } from './documents.ts';
 import { type FoundEntry, type Medium, openMedium } from './medium.ts';
+import { passOn } from './pass-on.ts';
 import { type Artifact, type BundlePlan, blobName, planBundle } from './plan.ts';
 
 /** An opened bundle: its documents read, its structure compared with what its lock implies. Blobs are not read yet. */
@@ -31,17 +32,31 @@ export interface Bundle extends ContentReader {
 }
 
 /** Opens content by digest out of a medium. */
-function contentOf(medium: Medium): ContentReader & { find(digest: Digest): FoundEntry | undefined } {
+function contentOf(medium: Medium): ContentReader & {
+  find(digest: Digest): FoundEntry | undefined;
+  /** The BLAKE3 of entries, once they are known. */
+  trust(hashes: ReadonlyMap<string, string>): void;
+} {
+  let b3: ReadonlyMap<string, string> = new Map();
   const byName = new Map(medium.entries.map((e) => [e.name, e]));
   const find = (digest: Digest): FoundEntry | undefined => byName.get(blobName(digest));
   return {
     find,
-    open(descriptor, { signal, offset = 0 }) {
+    trust: (hashes) => {
+      b3 = hashes;
+    },
+    open(descriptor, { signal, offset = 0, passOn: isPassedOn = false }) {
       const entry = find(descriptor.digest);
       if (entry === undefined) {
         throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${blobName(descriptor.digest)}`, {
           side: 'source',
         });
+      }
+      const blake3 = b3.get(entry.name);
+      if (isPassedOn && blake3 !== undefined && entry.size === descriptor.size) {
+        const range = medium.range(entry);
+        const rest = { ...range, position: range.position + offset, length: range.length - offset };
+        return asBundleFault(passOn(rest, { blake3: offset > 0 ? undefined : blake3, signal }), entry);
       }
       const what = `${medium.path}: ${entry.name}`;
       const bytes = interruptible(medium.read(entry, offset), signal);
@@ -149,6 +164,7 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
   }
   const sums = await readB3Sums(medium, plan);
   faults.push(...sums.faults);
+  content.trust(sums.hashes);
   return {
     medium,
     info,

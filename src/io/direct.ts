@@ -59,8 +59,8 @@ function whenStanding(
   const { event, connecting, then } = about;
   if (!(socket instanceof Duplex)) return;
   connecting.add(socket);
-  const late = broken('UND_ERR_CONNECT_TIMEOUT', 'no connection in time');
-  const timer = setTimeout(() => socket.destroy(late), LIMITS.connectMs);
+  const leave = (): unknown => socket.destroy(broken('UND_ERR_CONNECT_TIMEOUT', 'no connection in time'));
+  const timer = setTimeout(leave, LIMITS.connectMs);
   const end = (error: Error | null): void => {
     clearTimeout(timer);
     connecting.delete(socket);
@@ -159,6 +159,7 @@ class Exchange {
         reject(wireError(error));
       });
       request.once('close', () => {
+        if (this.#isOver) return;
         this.#end();
         reject(broken('ECONNRESET', 'other side closed'));
       });
@@ -172,13 +173,12 @@ class Exchange {
     this.#wake();
   }
 
-  #limit(ms: number, error: Error): void {
+  /** Gives the server so long for its answer, or for taking more. */
+  #wait(ms: number): void {
     clearTimeout(this.#timer);
-    if (!this.#isOver) this.#timer = setTimeout(() => this.request.destroy(error), ms);
-  }
-
-  #untilAnswer(ms: number): void {
-    this.#limit(ms, broken('UND_ERR_HEADERS_TIMEOUT', 'no answer in time'));
+    if (this.#isOver) return;
+    const leave = (): unknown => this.request.destroy(broken('UND_ERR_HEADERS_TIMEOUT', 'no answer in time'));
+    this.#timer = setTimeout(leave, ms);
   }
 
   /** Sends all and waits for the head of the answer. */
@@ -194,7 +194,7 @@ class Exchange {
       if (typeof hop.body === 'function')
         await this.#give(hop.body(), Number(hop.headers['content-length'] ?? 0));
       else this.request.end(hop.body);
-      this.#untilAnswer(ms);
+      this.#wait(ms);
       const response = await this.#answered;
       response.once('close', () => {
         done();
@@ -216,10 +216,12 @@ class Exchange {
   /** Sends a stream of known length; leaves it when the answer is there before its end. */
   async #give(source: AsyncIterable<Uint8Array>, length: number): Promise<void> {
     let left = length;
+    this.#wait(LIMITS.headersMs);
     for await (const chunk of source) {
       if (this.#isOver) return;
       left -= chunk.length;
       if (left < 0) break;
+      this.#timer?.refresh();
       await this.#write(chunk);
       if (this.#isOver) return;
     }
@@ -228,7 +230,6 @@ class Exchange {
   }
 
   #write(chunk: Uint8Array): Promise<void> {
-    this.#untilAnswer(LIMITS.headersMs);
     return new Promise((resolve) => {
       this.#wake = resolve;
       // What breaks a write breaks the request too, and is told there.
@@ -245,8 +246,8 @@ function bodyOf(response: IncomingMessage): HttpBody {
     response.destroy(error ?? broken('UND_ERR_DESTROYED', 'the transfer was ended'));
   };
   async function* chunks(): AsyncGenerator<Buffer> {
-    const late = broken('UND_ERR_BODY_TIMEOUT', 'no byte in time');
-    const count = (): NodeJS.Timeout => setTimeout(() => destroy(late), LIMITS.idleMs);
+    const leave = (): void => destroy(broken('UND_ERR_BODY_TIMEOUT', 'no byte in time'));
+    const count = (): NodeJS.Timeout => setTimeout(leave, LIMITS.idleMs);
     let timer = count();
     try {
       for await (const chunk of response) {

@@ -19,7 +19,10 @@ export interface HttpRequest {
   readonly url: URL;
   /** Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Bytes, or a factory so that a retry can send them again (registry.md A6); then `contentLength` is required. */
+  /**
+   * Bytes, or a factory so that a retry can send them again (registry.md A6); then `contentLength` is required. A chunk
+   * has left before the next one is asked for.
+   */
   readonly body?: Uint8Array | (() => AsyncIterable<Uint8Array>);
   readonly contentLength?: number;
   readonly tls?: TlsOptions;

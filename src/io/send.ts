@@ -25,6 +25,11 @@ export function answerMs({ body, headers }: Hop): number {
   return Math.min(LIMITS.headersMs, LIMITS.idleMs + Math.ceil((bytes / LIMITS.answerBytesPerS) * 1000));
 }
 
+/** This client keeps chunks while it goes on, and what a body gives may lie in one buffer. */
+async function* copies(body: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  for await (const chunk of body) yield Buffer.from(chunk);
+}
+
 /** Sends one hop by the general client. */
 export function ask(
   hop: Hop,
@@ -32,7 +37,7 @@ export function ask(
 ): Promise<Dispatcher.ResponseData> {
   const { way, dispatcher, signal } = options;
   const { url, method, headers } = hop;
-  const body = typeof hop.body === 'function' ? hop.body() : (hop.body ?? null);
+  const body = typeof hop.body === 'function' ? copies(hop.body()) : (hop.body ?? null);
   const headersTimeout = answerMs(hop);
   const sent = { method, signal, headersTimeout, body: body as Dispatcher.DispatchOptions['body'] & object };
   const path = `${url.pathname}${url.search}`;

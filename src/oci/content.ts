@@ -6,6 +6,8 @@ export interface ReadOptions {
   readonly signal: AbortSignal;
   readonly offset?: number;
   readonly into?: Receiver;
+  /** The bytes go on to somebody who checks their SHA-256 himself: a registry, containerd. */
+  readonly passOn?: boolean;
 }
 
 /** Anything that content can be read from: a registry's repository, a bundle, a folder. */
@@ -16,6 +18,9 @@ export interface ContentReader {
    * With `into` the consumer verifies by itself: it hands each chunk to that receiver, which stands at `offset`, before it
    * asks for the next one. Content may then be poured into the receiver directly; the stream gives an empty chunk
    * whenever some of it has arrived there.
+   * With `passOn` the reader may verify from the start by another hash that it has (a bundle's BLAKE3), and the consumer
+   * is done with each chunk before it asks for the next one. When the receiver says that the bytes are wrong, the
+   * consumer reads again without it: only then it is known whose fault that is.
    * @throws CONTENT_NOT_FOUND, CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH
    */
   open(descriptor: Descriptor, options: ReadOptions): AsyncIterable<Uint8Array>;

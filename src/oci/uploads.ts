@@ -162,6 +162,7 @@ async function ended(
   const { status, headers } = answer;
   if (status === 201 || status === 204) {
     await answer.body.dump();
+    refuseOther(job, headers['docker-content-digest']);
     return undefined;
   }
   const error = await job.wire.fail(answer, job.what, 'destination');
@@ -179,6 +180,16 @@ async function ended(
     cancel: status !== 404 && status !== 429,
     ...(waitMs === undefined ? {} : { waitMs }),
   };
+}
+
+/** A registry must refuse bytes that are not the digest's; one that stores them under another tells so here. */
+function refuseOther({ wire, what, upload }: Job, stored: string | undefined): void {
+  if (stored === undefined || !stored.startsWith('sha256:') || stored === upload.descriptor.digest) return;
+  throw new SealiftError('REGISTRY_FAILED', `${wire.host}: ${what} was stored as ${stored.slice(0, 90)}`, {
+    hint: 'bytes changed on the way or in the registry; run the same command again',
+    details: { stored: stored.slice(0, 90) },
+    side: 'destination',
+  });
 }
 
 /** Whether the registry has the blob: it may have, when only its answer to the last byte was lost. */

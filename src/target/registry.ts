@@ -213,7 +213,7 @@ class RegistryRun implements TargetRun {
     const open = async function* (): AsyncGenerator<Uint8Array> {
       context.emit({ type: 'progress', id, bytes: -shown });
       shown = 0;
-      for await (const chunk of source.open(descriptor, { signal: context.signal })) {
+      for await (const chunk of source.open(descriptor, { signal: context.signal, passOn: true })) {
         shown += chunk.length;
         context.emit({ type: 'progress', id, bytes: chunk.length });
         yield chunk;
@@ -223,11 +223,20 @@ class RegistryRun implements TargetRun {
       await registry.writeBlob(repository, descriptor, open);
     } catch (error) {
       context.emit({ type: 'end', id, outcome: 'failed' });
+      await this.#doubt(descriptor, error);
       throw error;
     }
     context.emit({ type: 'end', id, outcome: 'done' });
     this.tally.blobsWritten += 1;
     this.tally.bytesWritten += descriptor.size;
+  }
+
+  /** After a refusal: what was passed on may be other bytes than its digest says. @throws the bundle's fault then */
+  async #doubt(descriptor: Descriptor, error: unknown): Promise<void> {
+    const { status, stored } = (error instanceof SealiftError ? error.details : undefined) ?? {};
+    if (status !== 400 && stored === undefined) return;
+    const { source, context } = this.#options;
+    for await (const _ of source.open(descriptor, { signal: context.signal }));
   }
 
   async writeManifests(): Promise<void> {

@@ -40,6 +40,18 @@ function takeAll(request: IncomingMessage, response: ServerResponse): void {
   request.resume().on('end', () => response.writeHead(201).end());
 }
 
+it('a registry that stores a blob under another digest than it was sent is told of', async () => {
+  const digest = `sha256:${'0'.repeat(64)}`;
+  const { host } = await registryThat((request, response) =>
+    request.resume().on('end', () => response.writeHead(201, { 'docker-content-digest': digest }).end()),
+  );
+  const blob = blobOf(Buffer.from('bytes'));
+  const work = client(host).registry.writeBlob('app', blob.descriptor, async function* () {
+    yield blob.bytes;
+  });
+  expect(await failureOf(work)).toMatchObject({ code: 'REGISTRY_FAILED', details: { stored: digest } });
+});
+
 describe('a registry that stops reading', () => {
   it.each([
     ['a blob that is gone into the sockets already', 10_000],

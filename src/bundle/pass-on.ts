@@ -1,0 +1,67 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { SealiftError } from '../core/errors.ts';
+import { KIB } from '../core/limits.ts';
+import { diskError } from '../io/files.ts';
+import { throwIfAborted } from '../io/pool.ts';
+import type { FileRange } from './hash.ts';
+
+/** Stays in the processor's cache from the read over the hash to the socket. */
+const BUFFER = 256 * KIB;
+
+export interface PassedOn {
+  /** BLAKE3 of the whole range, 64 hex digits; undefined when only a part of it is read: then the receiver alone checks. */
+  readonly blake3: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Reads a range in one buffer that is used again for each chunk, for somebody who is done with a chunk before he asks for
+ * the next. The last chunk is given only when the BLAKE3 of everything is right, so that wrong bytes never are a whole.
+ * @throws CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH, FILE_UNREADABLE, ABORTED
+ */
+export async function* passOn(range: FileRange, { blake3, signal }: PassedOn): AsyncGenerator<Buffer> {
+  const { file, what, length, position } = range;
+  const fd = typeof file === 'string' ? disk(() => openSync(file, 'r'), what) : file;
+  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(BUFFER, length)));
+  const hasher = blake3 === undefined ? undefined : new Blake3Hasher();
+  try {
+    for (let done = 0; done < length; ) {
+      throwIfAborted(signal);
+      const want = Math.min(buffer.length, length - done);
+      const got = disk(() => readSync(fd, buffer, 0, want, position + done), what);
+      if (got === 0) throw tooShort(range, done);
+      const chunk = buffer.subarray(0, got);
+      hasher?.update(chunk);
+      done += got;
+      if (done === length) compare(what, { expected: blake3, found: hasher?.digest('hex') });
+      yield chunk;
+    }
+    if (length === 0) compare(what, { expected: blake3, found: hasher?.digest('hex') });
+  } finally {
+    if (typeof file === 'string') closeSync(fd);
+  }
+}
+
+function disk<T>(work: () => T, what: string): T {
+  try {
+    return work();
+  } catch (error) {
+    throw diskError(error, what);
+  }
+}
+
+function compare(
+  what: string,
+  sums: { readonly expected: string | undefined; readonly found: string | undefined },
+): void {
+  const { expected, found } = sums;
+  if (expected === found) return;
+  throw new SealiftError('CONTENT_DIGEST_MISMATCH', `${what}: BLAKE3 expected ${expected}, found ${found}`, {
+    details: { hash: 'BLAKE3', expected, found },
+  });
+}
+
+function tooShort({ what, length }: FileRange, found: number): SealiftError {
+  return new SealiftError('CONTENT_SIZE_MISMATCH', `${what}: expected ${length} bytes, found ${found}`);
+}

@@ -1,12 +1,11 @@
 import { constants } from 'node:fs';
-import { type FileHandle, open, unlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS, MIB } from '../core/limits.ts';
-import { besidePath, diskError, errnoOf, freeSpace, kindOf, readAt, readRange } from './files.ts';
-import { throwIfAborted } from './pool.ts';
+import { MIB } from '../core/limits.ts';
+import { diskError, errnoOf, kindOf, readAt, readRange } from './files.ts';
+import { Spool } from './spool.ts';
 import { indexTar } from './tar-index.ts';
 
 /** Files by their relative name, out of a tar, a compressed tar or a folder. Holds open files until `close`. */
@@ -29,10 +28,6 @@ export interface ArchiveOptions {
   readonly tempDir?: string;
 }
 
-/** Free space that is never used up, and how often it is looked at. Bytes. */
-const SPACE_KEPT = 64 * MIB;
-const SPACE_ASKED_EVERY = 64 * MIB;
-
 /** First bytes of compressed files, and what to call them. */
 const MAGIC: readonly (readonly [hex: string, name: string])[] = [
   ['1f8b', 'gzip'],
@@ -51,50 +46,23 @@ function missing(path: string, name: string): SealiftError {
   return new SealiftError('ARCHIVE_INVALID', `${path}: no ${JSON.stringify(name.slice(0, 200))} in it`);
 }
 
-async function refuseFull(folder: string, path: string): Promise<void> {
-  const free = await freeSpace(folder);
-  if (free >= SPACE_KEPT) return;
-  throw new SealiftError('DISK_FULL', `${folder}: no space left to unpack ${path}`, {
-    hint: 'set TMPDIR to a folder with more space, or uncompress the archive yourself',
-    details: { free },
-  });
-}
-
-/** Unpacks to a file that has no name any more, so that nothing is left however the program ends. */
+/** Unpacks to a file that has no name, so that nothing is left however the program ends. */
 async function gunzipped(
   handle: FileHandle,
   about: { readonly path: string; readonly options: ArchiveOptions },
 ): Promise<FileHandle> {
   const { path, options } = about;
-  const folder = options.tempDir ?? tmpdir();
-  const temp = besidePath(join(folder, 'sealift-archive'));
-  const out = await open(temp, 'wx+', 0o600).catch((error: unknown) => {
-    throw diskError(error, temp);
-  });
+  const out = await Spool.open(path, options);
   const source = handle.createReadStream({ start: 0, autoClose: false, highWaterMark: MIB });
   try {
-    await unlink(temp);
     const gunzip = createGunzip({ chunkSize: 256 * 1024 });
     source.on('error', (error) => gunzip.destroy(error));
-    let written = 0;
-    let asked = Number.NEGATIVE_INFINITY;
-    for await (const chunk of source.pipe(gunzip) as AsyncIterable<Buffer>) {
-      throwIfAborted(options.signal);
-      if (written - asked >= SPACE_ASKED_EVERY) {
-        await refuseFull(folder, path);
-        asked = written;
-      }
-      await out.write(chunk, 0, chunk.length, written);
-      written += chunk.length;
-      if (written > LIMITS.archiveUnpacked) {
-        throw new SealiftError('CONTENT_TOO_LARGE', `${path}: more than ${LIMITS.archiveUnpacked} bytes`);
-      }
-    }
-    return out;
+    for await (const chunk of source.pipe(gunzip) as AsyncIterable<Buffer>) await out.write(chunk);
+    return out.handle;
   } catch (error) {
     await out.close();
     if (error instanceof SealiftError) throw error;
-    if (!errnoOf(error).startsWith('Z_')) throw diskError(error, temp);
+    if (!errnoOf(error).startsWith('Z_')) throw diskError(error, path);
     const why = error instanceof Error ? error.message : '';
     throw new SealiftError('ARCHIVE_INVALID', `${path}: cannot be uncompressed: ${why}`, { cause: error });
   } finally {

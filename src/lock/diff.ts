@@ -92,6 +92,7 @@ function imageItem(image: ImageLock): Item {
       manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
         ', ',
       ),
+      ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
       ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
       ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
       ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),

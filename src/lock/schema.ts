@@ -37,6 +37,8 @@ export interface ImageLock {
   readonly mediaType: string;
   /** Bytes of the index or manifest. */
   readonly size: number;
+  /** Why these are not the bytes of its registry: it was made anew from a `docker save` archive. */
+  readonly recompressed?: string;
   /** The manifest said `all`: nothing that the index names is left out. */
   readonly allPlatforms: boolean;
   /** Carried platform → manifest digest. Empty for artifacts without a platform. */
@@ -245,6 +247,7 @@ const image = z.strictObject({
   digest,
   mediaType,
   size,
+  recompressed: free.min(1).exactOptional(),
   allPlatforms: z.boolean(),
   platforms: z.record(text(matching(PLATFORM), 'a platform'), digest),
   others: z.array(digest),

@@ -70,6 +70,7 @@ function plainImage(image: ImageLock): Plain {
     digest: image.digest,
     mediaType: image.mediaType,
     size: image.size,
+    ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
     allPlatforms: image.allPlatforms,
     platforms: Object.fromEntries(platforms),
     others: sortedSet(image.others),

@@ -25,6 +25,11 @@ export interface ImagePlace extends ContentReader {
   readonly images: readonly StoredImage[];
   /** What to do where content lacks. */
   readonly lacksHint?: string;
+  /**
+   * Makes the image anew with compressed layers, which then are there by their digests, and gives its new root; always
+   * the same of the same image. Absent where that is not done.
+   */
+  readonly recompress?: (image: StoredImage) => Promise<Descriptor>;
   /** Bytes of content by digest, as the place says; undefined when it is not there. */
   sizeOf(digest: Digest): Promise<number | undefined>;
   close(): Promise<void>;

@@ -31,6 +31,8 @@ export interface ManifestContent {
   readonly descriptor: Descriptor;
   /** Exactly as received. */
   readonly bytes: Buffer;
+  /** Why it is not what a registry has: it was made anew here. */
+  readonly recompressed?: string;
 }
 
 /** What the headers of an answer say about a manifest; undefined when they do not say all of it. */

@@ -14,7 +14,7 @@ import { checkPublished, type IndexCache } from '../source/chart.ts';
 import type { ChartAccess } from '../source/chart-archive.ts';
 import { resolveFile } from '../source/file.ts';
 import { findReferrers } from '../source/referrers.ts';
-import { Registries } from '../source/registries.ts';
+import { Registries, type Repository } from '../source/registries.ts';
 import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
@@ -32,6 +32,8 @@ export interface LockOptions {
   readonly updateAll?: boolean;
   /** Carry foreign layers of every image that has some, unless the manifest says no for it. */
   readonly foreignLayers?: boolean;
+  /** Make images anew that only an archive of `docker save` has, and lock them under their new digests. */
+  readonly recompress?: boolean;
   /** Only say what would change. */
   readonly dryRun?: boolean;
   /** Fail where a registry's limit on pulls would have to be waited for. */
@@ -55,6 +57,14 @@ export interface LockCheckResult {
   /** Entries that were compared with the manifest, and with their source. */
   readonly checked: { readonly images: number; readonly charts: number; readonly files: number };
   readonly online: boolean;
+}
+
+type MayRecompress = (of: Repository) => boolean;
+
+/** Of which repositories a lock has images that were made anew. */
+export function recompressedIn(locked: Lock): MayRecompress {
+  const made = locked.images.filter((image) => image.recompressed !== undefined).map(imageSource);
+  return (of) => made.some((image) => image.host === of.host && image.repository === of.repository);
 }
 
 /** The lock that belongs to a manifest. */
@@ -97,13 +107,18 @@ async function compareNow(
 /** Runs `work` with everything that the manifest's sources need; what mirrors hold open is closed at the end. */
 async function withAccess<T>(
   state: WantedState,
-  tools: { readonly http: ChartAccess['http']; readonly context: Context },
+  tools: {
+    readonly http: ChartAccess['http'];
+    readonly context: Context;
+    readonly mayRecompress: MayRecompress;
+  },
   work: (access: ChartAccess) => Promise<T>,
 ): Promise<T> {
+  const { http, context, mayRecompress } = tools;
   const config = registriesConfig(state.manifest.registries, state.root);
-  const registries = new Registries({ ...tools, config });
+  const registries = new Registries({ http, context, config, mayRecompress });
   try {
-    return await work({ ...tools, root: state.root, registries });
+    return await work({ http, context, root: state.root, registries });
   } finally {
     await registries.close();
   }
@@ -157,15 +172,20 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
       ].join(', '),
     });
     const manifestName = basename(options.manifestPath);
-    const { images, charts, files } = await withAccess(state, { http, context }, async (access) => {
-      const tools: ResolveTools = { access, state, before, check, moves, foreignLayers };
-      await announcePulls(pullsOfLock(tools), access);
-      return {
-        images: await resolveImages(tools),
-        charts: await resolveCharts({ ...tools, manifestName, changedPaths }),
-        files: await resolveFiles(tools),
-      };
-    });
+    const mayRecompress = options.recompress === true ? () => true : recompressedIn(known);
+    const { images, charts, files } = await withAccess(
+      state,
+      { http, context, mayRecompress },
+      async (access) => {
+        const tools: ResolveTools = { access, state, before, check, moves, foreignLayers };
+        await announcePulls(pullsOfLock(tools), access);
+        return {
+          images: await resolveImages(tools),
+          charts: await resolveCharts({ ...tools, manifestName, changedPaths }),
+          files: await resolveFiles(tools),
+        };
+      },
+    );
     const faults = [...images.faults, ...charts.faults, ...files.faults];
     if (faults.length > 0) throw cannotLock(faults);
     const made: Lock = {
@@ -197,8 +217,9 @@ export function checkLockFile(
     const { lock: locked } = await readLockFile(path);
     const { check } = await compareNow(locked, state);
     const online = options.online === true;
+    const mayRecompress = recompressedIn(locked);
     const drift = online
-      ? await withAccess(state, { http, context }, (access) => findDrift(locked, access))
+      ? await withAccess(state, { http, context, mayRecompress }, (access) => findDrift(locked, access))
       : [];
     return {
       path,

@@ -19,7 +19,7 @@ import { foreignWarning } from '../oci/foreign.ts';
 import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
 import { checkOpened } from './check-bundle.ts';
-import { lockPathOf, readLockFile, refuseStale } from './lock.ts';
+import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
 import { blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
@@ -73,7 +73,12 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const state = known ? await refuseStale(options.manifestPath, lock, { http, context }) : undefined;
     const root = state?.root ?? dirname(resolve(options.lockPath ?? options.manifestPath));
     const config = registriesConfig(state?.manifest.registries ?? {}, root);
-    const access = { http, context, root, registries: new Registries({ http, context, config }) };
+    const access = {
+      http,
+      context,
+      root,
+      registries: new Registries({ http, context, config, mayRecompress: recompressedIn(lock) }),
+    };
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);

@@ -201,6 +201,7 @@ export async function resolveImage(registries: Registries, wish: ImageWish): Pro
       digest,
       mediaType,
       size,
+      ...(top.recompressed === undefined ? {} : { recompressed: top.recompressed }),
       allPlatforms: wish.platforms === 'all',
       platforms,
       others,

@@ -10,6 +10,7 @@ import type { Quota } from '../io/rate-limit.ts';
 import type { ContentReader, ReadOptions } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImagePlace } from '../oci/image-store.ts';
+import { recompressing } from '../oci/recompress.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
 import { storeEndpoint } from './store-endpoint.ts';
@@ -40,6 +41,7 @@ export class Registries {
   readonly #http: HttpClient;
   readonly #context: Context;
   readonly #config: RegistriesConfig;
+  readonly #mayRecompress: (of: Repository) => boolean;
   readonly #clients = new Map<string, Registry>();
   readonly #logins: WebLogins;
   /** By what the manifest calls them; '' before the host itself. */
@@ -54,10 +56,13 @@ export class Registries {
     readonly http: HttpClient;
     readonly context: Context;
     readonly config: RegistriesConfig;
+    /** Whether images of a repository that `docker save` wrote may be made anew; default none. */
+    readonly mayRecompress?: (of: Repository) => boolean;
   }) {
     this.#http = options.http;
     this.#context = options.context;
     this.#config = options.config;
+    this.#mayRecompress = options.mayRecompress ?? (() => false);
     this.#logins = new WebLogins(options.context);
   }
 
@@ -106,12 +111,15 @@ export class Registries {
       }
       const { signal } = this.#context;
       const open = async (): Promise<ImagePlace> => {
-        if (mirror.kind === 'archive') return openImageArchive(mirror.path, { signal });
+        if (mirror.kind === 'archive') {
+          const archive = await openImageArchive(mirror.path, { signal });
+          return archive.kind === 'docker-archive' ? recompressing(archive, { signal }) : archive;
+        }
         // gRPC takes its time to load and is rarely needed.
         const { openContainerd } = await import('../oci/containerd/store.ts');
         return openContainerd(mirror, { signal });
       };
-      return storeEndpoint(text, { open, context: this.#context });
+      return storeEndpoint(text, { open, context: this.#context, mayRecompress: this.#mayRecompress });
     });
   }
 

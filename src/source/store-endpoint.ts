@@ -7,6 +7,7 @@ import { parseReference } from '../core/reference.ts';
 import { collect } from '../io/verify.ts';
 import { type ImagePlace, notThere, type StoredImage } from '../oci/image-store.ts';
 import { manifestMediaType } from '../oci/manifest.ts';
+import { RECOMPRESSED } from '../oci/recompress.ts';
 import type { ManifestContent } from '../oci/registry.ts';
 import type { Endpoint, Repository } from './endpoint.ts';
 
@@ -67,7 +68,7 @@ function refuseMade(store: ImagePlace, image: StoredImage, what: string): void {
     'CONTENT_NOT_FOUND',
     `${store.name}: has ${what} only as docker saved it, without its manifest (${image.made})`,
     {
-      hint: 'docker save keeps no manifest and uncompresses layers, so the digest of the registry is lost: save it with `skopeo copy` into an oci-archive',
+      hint: 'docker save keeps no manifest and uncompresses layers, so the digest of the registry is lost: save it with `skopeo copy` into an oci-archive, or take it with `sealift lock --recompress`, under a digest of its own',
       side: 'source',
     },
   );
@@ -76,11 +77,16 @@ function refuseMade(store: ImagePlace, image: StoredImage, what: string): void {
 /**
  * Images of an archive or a containerd as an endpoint. Tags are found by full names only; content is found by its digest, whatever
  * repository it is asked of.
- * @param open is called once, with the first question
+ * @param options.open is called once, with the first question
  */
 export function storeEndpoint(
   name: string,
-  options: { readonly open: () => Promise<ImagePlace>; readonly context: Context },
+  options: {
+    readonly open: () => Promise<ImagePlace>;
+    readonly context: Context;
+    /** Whether images of a repository that `docker save` wrote may be made anew. */
+    readonly mayRecompress: (of: Repository) => boolean;
+  },
 ): Endpoint {
   const { context } = options;
   let opened: Promise<ImagePlace> | undefined;
@@ -88,9 +94,30 @@ export function storeEndpoint(
     opened ??= options.open();
     return opened;
   };
+  const made = new Map<Digest, Digest>();
+  const recompress = async (from: ImagePlace, image: StoredImage): Promise<Digest> => {
+    const known = made.get(image.root.digest);
+    if (known !== undefined || from.recompress === undefined) return known ?? image.root.digest;
+    const message = `${name}: compresses the layers of ${image.said.slice(0, 3).join(', ')} anew, which takes a while`;
+    context.emit({ type: 'note', message });
+    const { digest } = await from.recompress(image);
+    made.set(image.root.digest, digest);
+    return digest;
+  };
+  /** Makes the images of a repository anew until one has the content. */
+  const seek = async (from: ImagePlace, of: Repository, digest: Digest): Promise<number | undefined> => {
+    if (from.recompress === undefined || !options.mayRecompress(of)) return undefined;
+    for (const { image } of ofRepository(from, of)) {
+      if (image.made === undefined) continue;
+      await recompress(from, image);
+      const size = await from.sizeOf(digest);
+      if (size !== undefined) return size;
+    }
+    return undefined;
+  };
   const read = async (digest: Digest, of: Repository): Promise<ManifestContent> => {
     const from = await store();
-    const size = await from.sizeOf(digest);
+    const size = (await from.sizeOf(digest)) ?? (await seek(from, of, digest));
     if (size === undefined) throw insteadOf(from, of, digest);
     const what = `${name}: ${digest}`;
     if (size > LIMITS.manifest) {
@@ -103,12 +130,19 @@ export function storeEndpoint(
       limit: LIMITS.manifest,
       what,
     });
-    return { bytes, descriptor: { mediaType: manifestMediaType(bytes, undefined, what), digest, size } };
+    return {
+      bytes,
+      descriptor: { mediaType: manifestMediaType(bytes, undefined, what), digest, size },
+      ...([...made.values()].includes(digest) ? { recompressed: RECOMPRESSED } : {}),
+    };
   };
   const resolve = async (of: Repository, reference: string): Promise<Digest | undefined> => {
     const from = await store();
     if (isDigest(reference)) return (await from.sizeOf(reference)) === undefined ? undefined : reference;
     const image = tagged(from, of, reference);
+    if (image?.made !== undefined && from.recompress !== undefined && options.mayRecompress(of)) {
+      return recompress(from, image);
+    }
     if (image !== undefined) refuseMade(from, image, show(of, reference));
     return image?.root.digest;
   };
@@ -132,8 +166,10 @@ export function storeEndpoint(
         throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${of.host}/${of.repository}`);
       return [...tags];
     },
-    async *readBlob(_, descriptor: Descriptor, { signal, offset = 0 }) {
-      yield* (await store()).open(descriptor, { signal, offset });
+    async *readBlob(of, descriptor: Descriptor, { signal, offset = 0 }) {
+      const from = await store();
+      if ((await from.sizeOf(descriptor.digest)) === undefined) await seek(from, of, descriptor.digest);
+      yield* from.open(descriptor, { signal, offset });
     },
     async close() {
       const from = await opened?.catch(() => undefined);

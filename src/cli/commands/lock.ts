@@ -14,6 +14,7 @@ interface LockFlags {
   readonly update?: readonly string[];
   readonly updateAll?: boolean;
   readonly foreignLayers?: boolean;
+  readonly recompress?: boolean;
   readonly check?: boolean;
   readonly online?: boolean;
   readonly diff?: boolean;
@@ -133,13 +134,16 @@ export function addLock(program: Command, run: RunVerb): void {
     .option('--update <name...>', 'move the pins of these images, charts or files')
     .option('--update-all', 'move every pin')
     .option('--foreign-layers', 'carry layers that registries need not hold (Windows), where there are any')
+    .option('--recompress', 'take images that only a docker save archive has, with new digests')
     .option('--check', 'compare only, write nothing; exit 3 when not in step')
     .option('--online', 'with --check: ask the sources too')
     .option('--diff', 'print what would change, write nothing')
     .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout');
   for (const option of command.options) {
-    if (option.long === '--check') option.conflicts(['diff', 'update', 'updateAll', 'foreignLayers']);
+    if (option.long === '--check') {
+      option.conflicts(['diff', 'update', 'updateAll', 'foreignLayers', 'recompress']);
+    }
   }
   command.action((flags: LockFlags) => {
     return run(flags, async (context) => {
@@ -151,6 +155,7 @@ export function addLock(program: Command, run: RunVerb): void {
         ...(flags.update === undefined ? {} : { update: flags.update }),
         updateAll: flags.updateAll === true,
         foreignLayers: flags.foreignLayers === true,
+        recompress: flags.recompress === true,
         dryRun: flags.diff === true,
         noWait: !flags.wait,
       };

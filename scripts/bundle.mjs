@@ -10,6 +10,13 @@ const OUT = join(ROOT, 'dist/program');
 /** It chooses the machine's own binary when it is loaded, so it stays where npm put it. */
 const NATIVE = /^@napi-rs\//;
 
+/**
+ * What nearly every verb and thread needs, and what runs first: one file of it is read faster than twenty. Nothing here may
+ * bring a library along, or much of Node's network.
+ */
+const BASE =
+  /\/src\/(?:core\/|io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
+
 /** The program, and every module that is started as a thread. All lie in one folder: `./x-thread.js` is beside its starter. */
 function entries() {
   const src = join(ROOT, 'src');
@@ -45,6 +52,7 @@ try {
     input: entries(),
     platform: 'node',
     external: NATIVE,
+    preserveEntrySignatures: 'allow-extension',
     onLog(level, log) {
       if (level === 'warn') throw new Error(log.message);
     },
@@ -54,6 +62,7 @@ try {
     format: 'esm',
     entryFileNames: '[name].js',
     chunkFileNames: '[name]-[hash].js',
+    codeSplitting: { groups: [{ name: 'base', test: BASE }], includeDependenciesRecursively: false },
   });
   await build.close();
   const modules = output.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []));

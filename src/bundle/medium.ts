@@ -1,9 +1,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
-import { diskError, errnoOf, kindOf, readRange } from '../io/files.ts';
+import { KIB, LIMITS } from '../core/limits.ts';
+import { diskError, errnoOf, kindOf, readNow, readRange } from '../io/files.ts';
 import { tarPadding } from '../io/tar.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
@@ -38,6 +39,10 @@ export interface Medium {
   close(): Promise<void>;
 }
 
+/** An entry of so many bytes is read at once and synchronously, and after so many of them others may speak. */
+const SMALL = 64 * KIB;
+const BREATH = 64;
+
 /** A disk's own errors become ours: a bad sector is a fault of what was read, not of the program. */
 async function* readable(source: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
   try {
@@ -45,6 +50,16 @@ async function* readable(source: AsyncIterable<Buffer>, what: string): AsyncGene
   } catch (error) {
     throw diskError(error, what);
   }
+}
+
+/** Small entries are read at once; now and then others may speak meanwhile. */
+function smallReader(fd: number): (position: number, length: number) => AsyncGenerator<Buffer> {
+  let reads = 0;
+  return async function* (position, length) {
+    if (++reads % BREATH === 0) await setImmediate();
+    const bytes = readNow(fd, position, length);
+    if (bytes.length > 0) yield bytes;
+  };
 }
 
 async function checkZeros(
@@ -66,17 +81,19 @@ async function tarMedium(path: string): Promise<Medium> {
   try {
     const { size } = await handle.stat();
     const { entries, faults } = await scanTar(handle, path, size);
+    const readSmall = smallReader(handle.fd);
     return {
       kind: 'tar',
       path,
       size,
       entries,
       faults,
-      read: (entry, from = 0) =>
-        readable(
-          readRange(handle, { position: entry.offset + from, length: entry.size - from }),
-          `${path}: ${entry.name}`,
-        ),
+      read: (entry, from = 0) => {
+        const range = { position: entry.offset + from, length: entry.size - from };
+        const isSmall = range.length > 0 && range.length <= SMALL;
+        const bytes = isSmall ? readSmall(range.position, range.length) : readRange(handle, range);
+        return readable(bytes, `${path}: ${entry.name}`);
+      },
       range: (entry) => ({
         file: handle.fd,
         position: entry.offset,

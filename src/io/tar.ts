@@ -26,22 +26,36 @@ function octal(value: number, digits: number): string {
   return `${value.toString(8).padStart(digits, '0')}\0`;
 }
 
-function block(name: string, size: number, type: '0' | 'x'): Buffer {
-  const header = Buffer.alloc(TAR_BLOCK);
-  header.write(name, 0, 'latin1');
-  header.write(octal(0o644, 7), 100, 'latin1');
-  header.write(octal(0, 7), 108, 'latin1');
-  header.write(octal(0, 7), 116, 'latin1');
-  header.write(octal(size, 11), 124, 'latin1');
-  header.write(octal(0, 11), 136, 'latin1');
-  header.write('        ', 148, 'latin1');
-  header.write(type, 156, 'latin1');
-  header.write('ustar\x0000', 257, 'latin1');
-  header.write(octal(0, 7), 329, 'latin1');
-  header.write(octal(0, 7), 337, 'latin1');
+/** All of a header but name, size and checksum, and the sum of its bytes with a checksum of eight spaces. */
+function template(type: '0' | 'x'): { readonly bytes: Buffer; readonly sum: number } {
+  const bytes = Buffer.alloc(TAR_BLOCK);
+  bytes.write(octal(0o644, 7), 100, 'latin1');
+  bytes.write(octal(0, 7), 108, 'latin1');
+  bytes.write(octal(0, 7), 116, 'latin1');
+  bytes.write(octal(0, 11), 136, 'latin1');
+  bytes.write('        ', 148, 'latin1');
+  bytes.write(type, 156, 'latin1');
+  bytes.write('ustar\x0000', 257, 'latin1');
+  bytes.write(octal(0, 7), 329, 'latin1');
+  bytes.write(octal(0, 7), 337, 'latin1');
+  return { bytes, sum: sumOf(bytes.toString('latin1')) };
+}
+
+function sumOf(text: string): number {
   let sum = 0;
-  for (const byte of header) sum += byte;
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  for (let i = 0; i < text.length; i++) sum += text.charCodeAt(i);
+  return sum;
+}
+
+const TEMPLATES = { '0': template('0'), x: template('x') };
+
+function block(name: string, size: number, type: '0' | 'x'): Buffer {
+  const { bytes, sum } = TEMPLATES[type];
+  const header = Buffer.from(bytes);
+  const stated = octal(size, 11);
+  header.write(name, 0, 'latin1');
+  header.write(stated, 124, 'latin1');
+  header.write(`${(sum + sumOf(name) + sumOf(stated)).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
   return header;
 }
 

@@ -13,6 +13,7 @@ import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { nextQuery, parseTags } from './answers.ts';
 import type { ReadOptions } from './content.ts';
+import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
 import { askQuota } from './quota.ts';
 import { askReferrers, listedReferrers } from './referrers.ts';
@@ -36,7 +37,7 @@ export interface ManifestContent {
 }
 
 /** What the headers of an answer say about a manifest; undefined when they do not say all of it. */
-function statedDescriptor({ headers }: HttpResponse): Descriptor | undefined {
+function statedDescriptor(headers: HttpResponse['headers']): Descriptor | undefined {
   const digest = headers['docker-content-digest'];
   const mediaType = headers['content-type']?.split(';')[0]?.trim().toLowerCase();
   const length = headers['content-length'] ?? '';
@@ -52,8 +53,7 @@ function statedDescriptor({ headers }: HttpResponse): Descriptor | undefined {
 export class Registry {
   readonly host: string;
   readonly #wire: RegistryWire;
-  /** A HEAD found a manifest here. */
-  #isHeadHonest = false;
+  readonly #heads: ManifestHeads;
   readonly #uploader: Uploader;
   /** Whether the host has a referrers API; undefined until its first answer, which counts for all repositories. */
   #hasReferrersApi: boolean | undefined;
@@ -62,6 +62,7 @@ export class Registry {
   constructor(host: string, options: RegistryOptions) {
     this.host = host;
     this.#wire = new RegistryWire(host, { ...options, config: options.config ?? {} });
+    this.#heads = new ManifestHeads(this.#wire);
     this.#uploader = createUploader(this.#wire);
   }
 
@@ -129,6 +130,7 @@ export class Registry {
         side: 'source',
       });
     }
+    this.#heads.saw({ repository, reference });
     const mediaType = manifestMediaType(bytes, response.headers['content-type'], what);
     return { bytes, descriptor: { mediaType, digest, size: bytes.length } };
   }
@@ -139,56 +141,34 @@ export class Registry {
   }
 
   /**
-   * The digest of a tag or of a manifest digest on the registry, or undefined when it is not there. HEAD first, which
-   * no registry counts as a pull; a HEAD that fails or says too little is asked again by GET, because that of old Nexus
-   * lies (registry.md 1.3). Once a HEAD has found a manifest here, "404" is believed: who lies never finds any.
+   * The digest of a tag or of a manifest digest on the registry, or undefined when it is not there. HEAD first; one that
+   * fails, says too little or cannot be believed (`ManifestHeads`) is asked again by GET.
+   * @throws AUTH_REQUIRED, AUTH_DENIED, REGISTRY_FAILED, REGISTRY_RATE_LIMITED, NETWORK_FAILED …
    */
   async resolve(repository: string, reference: string): Promise<Digest | undefined> {
-    const about = { repository, access: 'pull' } as const;
-    const url = this.#wire.url(`/v2/${repository}/manifests/${reference}`);
-    const headers = { accept: MANIFEST_ACCEPT };
-    const head = await this.#wire.send({ method: 'HEAD', url, headers, tries: 2 }, about);
-    await head.body.dump();
-    const stated = head.headers['docker-content-digest'];
-    if (head.status === 200 && stated !== undefined && isDigest(stated)) {
-      this.#isHeadHonest = true;
-      return stated;
-    }
-    if (head.status === 404 && this.#isHeadHonest) return undefined;
-    if (head.status === 401 || head.status === 403)
-      throw await this.#wire.fail(head, `${repository}:${reference}`, 'source');
-    try {
-      return (await this.getManifest(repository, reference)).descriptor.digest;
-    } catch (error) {
-      if (error instanceof SealiftError && error.code === 'CONTENT_NOT_FOUND') return undefined;
-      throw error;
-    }
+    const head = await this.#heads.ask({ repository, reference }, { untried: false });
+    if (head === 'absent') return undefined;
+    const stated = head?.['docker-content-digest'];
+    if (stated !== undefined && isDigest(stated)) return stated;
+    return (await this.#described(repository, reference))?.digest;
   }
 
   /**
-   * What a tag points to, as a HEAD says, which no registry counts as a pull; undefined when there is no such tag. Asked
-   * by GET only where the answer says too little. Nothing is verified: the descriptor is what the content must be.
-   * @throws AUTH_REQUIRED, AUTH_DENIED, REGISTRY_FAILED, REGISTRY_RATE_LIMITED, NETWORK_FAILED …
+   * What a tag points to that need not be there, as a HEAD says; undefined when there is no such tag. Asked by GET as
+   * `resolve` does, but not where nothing was ever found. Nothing is verified: the descriptor is what the content must be.
+   * @throws as `resolve`
    */
   async describe(repository: string, tag: string): Promise<Descriptor | undefined> {
-    const head = await this.#wire.send(
-      {
-        method: 'HEAD',
-        url: this.#wire.url(`/v2/${repository}/manifests/${tag}`),
-        headers: { accept: MANIFEST_ACCEPT },
-        tries: 2,
-      },
-      { repository, access: 'pull' },
-    );
-    await head.body.dump();
-    if (head.status === 404) return undefined;
-    if (head.status === 401 || head.status === 403) {
-      throw await this.#wire.fail(head, `${repository}:${tag}`, 'source');
-    }
-    const stated = head.status === 200 ? statedDescriptor(head) : undefined;
-    if (stated !== undefined) return stated;
+    const head = await this.#heads.ask({ repository, reference: tag }, { untried: true });
+    if (head === 'absent') return undefined;
+    const stated = head === undefined ? undefined : statedDescriptor(head);
+    return stated ?? (await this.#described(repository, tag));
+  }
+
+  /** What a GET says. */
+  async #described(repository: string, reference: string): Promise<Descriptor | undefined> {
     try {
-      return (await this.getManifest(repository, tag)).descriptor;
+      return (await this.getManifest(repository, reference)).descriptor;
     } catch (error) {
       if (error instanceof SealiftError && error.code === 'CONTENT_NOT_FOUND') return undefined;
       throw error;
@@ -343,6 +323,7 @@ export class Registry {
         { hint: 'the registry rewrites manifests; signatures and digests would break, so this is refused' },
       );
     }
+    this.#heads.saw({ repository, reference });
     return { indexed: response.headers['oci-subject'] !== undefined };
   }
 }

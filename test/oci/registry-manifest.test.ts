@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { LIMITS } from '../../src/core/limits.ts';
 import { digestOf } from '../../src/io/verify.ts';
+import type { Registry } from '../../src/oci/registry.ts';
 import { failureOf, startServer } from '../io/server.ts';
 import { blobOf, client, MANIFEST, manifestOf, pushImage, runRegistry } from './bench.ts';
 
@@ -225,6 +226,40 @@ describe('resolve', () => {
     expect(await methods('v2')).toEqual(['HEAD', 'GET']);
     expect(await methods('v1')).toEqual(['HEAD']);
     expect(await methods('v2')).toEqual(['HEAD']);
+  });
+
+  /** A registry with the tag v1, whose HEAD finds it or never finds anything; says what it was asked. */
+  async function headServer(isHonest: boolean): Promise<(work: () => Promise<unknown>) => Promise<string[]>> {
+    const server = await startServer((request, response) => {
+      const isThere = request.url?.endsWith('/v1') === true && (isHonest || request.method === 'GET');
+      const headers = { 'content-type': MANIFEST, 'docker-content-digest': digest };
+      if (isThere) response.writeHead(200, headers).end(image.bytes);
+      else response.writeHead(404).end();
+    });
+    const { registry } = client(server.host);
+    await registry.getManifest('app', 'v1');
+    found = registry;
+    return async (work) => {
+      const before = server.asked.length;
+      await work();
+      return server.asked.slice(before).map((r) => `${r.method} ${r.url.split('/').at(-1)}`);
+    };
+  }
+  let found: Registry;
+
+  it('[1.3-head-broken] that says 404 is tried once on a manifest that was read, and then believed', async () => {
+    const asked = await headServer(true);
+    expect(await asked(() => found.describe('app', 'sig'))).toEqual(['HEAD sig', 'HEAD v1']);
+    expect(await asked(() => found.describe('app', 'att'))).toEqual(['HEAD att']);
+    expect(await asked(() => found.resolve('app', 'sbom'))).toEqual(['HEAD sbom']);
+  });
+
+  it('[1.3-head-broken] that says 404 of a manifest that was read is never believed', async () => {
+    const asked = await headServer(false);
+    expect(await asked(() => found.describe('app', 'sig'))).toEqual(['HEAD sig', 'HEAD v1', 'GET sig']);
+    expect(await asked(() => found.describe('app', 'att'))).toEqual(['HEAD att', 'GET att']);
+    expect(await found.describe('app', 'v1')).toEqual(image.descriptor);
+    expect(await found.resolve('app', 'v1')).toBe(digest);
   });
 
   it('[1.3-head-broken] does not ask with GET when HEAD is forbidden', async () => {

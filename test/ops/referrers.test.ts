@@ -262,6 +262,23 @@ describe('what is about an image', () => {
     },
   );
 
+  it('[1.3-head-broken, 1.5-cosign-tags] is found at a source whose HEAD never finds anything (old Nexus)', async () => {
+    const old = await registry({
+      referrers: false,
+      intercept: (request, response) => {
+        if (request.method !== 'HEAD') return false;
+        response.writeHead(404).end();
+        return true;
+      },
+    });
+    await pushImage(old.host, image);
+    const sig = await signByTag(`${old.url}/v2/${image.name}`, image.index.digest as Digest);
+    const manifest = `platforms: all\nimages: ["${old.host}/${image.name}:${image.tag}"]\n`;
+    const bundle = await site.bundle('nexus', manifest);
+    const carried = (await ls(bundle, testContext())).artifacts.filter((a) => a.kind === 'referrer');
+    expect(carried.map((a) => a.digest)).toEqual([sig.digest]);
+  });
+
   it('[1.5-push-fallback] is added to the fallback tag beside what others put there', async () => {
     const signed = await signAll();
     const bundle = await site.bundle('beside', `platforms: all\nimages: ["${ref}"]\n`);

@@ -36,6 +36,15 @@ const WRONG: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'FILE_UNREADABLE',
 ]);
 
+/** Failures of the system that say that nobody is there, whatever is asked. */
+const GONE: ReadonlySet<unknown> = new Set([
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+]);
+
 /** Every registry that content is fetched from, each with its mirrors; content is asked of the original last. */
 export class Registries {
   readonly #http: HttpClient;
@@ -49,6 +58,8 @@ export class Registries {
   readonly #wrong = new Set<Endpoint>();
   /** Hosts that could not be reached for a question that may stay open. */
   readonly #unreachable = new Map<string, SealiftError>();
+  /** Hosts where nobody was after all tries: the next manifest is not waited for as long again. */
+  readonly #gone = new Map<string, SealiftError>();
   /** What was said of mirrors, each once. */
   readonly #noted = new Set<string>();
 
@@ -145,13 +156,17 @@ export class Registries {
     const endpoints = this.#endpoints(of);
     const before: SealiftError[] = [];
     for (const [i, endpoint] of endpoints.entries()) {
+      const isOrigin = i === endpoints.length - 1;
       try {
+        const gone = isOrigin ? this.#gone.get(of.host) : undefined;
+        if (gone !== undefined) throw gone;
         const answer = await work(endpoint);
-        if (answer !== undefined || i === endpoints.length - 1) return answer;
+        if (answer !== undefined || isOrigin) return answer;
       } catch (error) {
         throwIfAborted(this.#context.signal);
         if (!(error instanceof SealiftError)) throw error;
-        if (i === endpoints.length - 1) throw withMirrors(error, before);
+        if (isOrigin && GONE.has(error.details?.system)) this.#gone.set(of.host, error);
+        if (isOrigin) throw withMirrors(error, before);
         before.push(error);
         this.#note(endpoint, error);
       }

@@ -120,6 +120,17 @@ describe('what lock cannot reach', () => {
     }
   });
 
+  it('does not cost all tries again for each image of a host where nobody is', async () => {
+    const dead = await deadHost();
+    const refs = Array.from({ length: 40 }, (_, i) => `${dead}/app:${i}`);
+    await manifest(`images: ${JSON.stringify(refs)}\n`);
+    const context = testContext();
+    const failure = await failureOf(lock({ manifestPath }, context));
+    expect(failure.faults.map((f) => f.details?.reason)).toEqual(refs.map(() => 'connection refused'));
+    // Five more tries for each of the few that were asked at once.
+    expect(context.events.filter((e) => e.type === 'retry').length).toBeLessThanOrEqual(30);
+  });
+
   it('ends with the exit code of what decides: 4 only where a login may cure everything', async () => {
     const host = await refusingRegistry();
     await manifest(`images: [${host}/closed/app:1, ${host}/public/app:1]\n`);

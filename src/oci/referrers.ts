@@ -99,8 +99,19 @@ function tooMany(what: string): SealiftError {
   });
 }
 
+/** Whether a list says null for none, as servers in Go do by mistake. */
+function saysNone(bytes: Uint8Array): boolean {
+  try {
+    const body: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    return typeof body === 'object' && body !== null && 'manifests' in body && body.manifests === null;
+  } catch {
+    return false;
+  }
+}
+
 /** @throws OCI_MANIFEST_INVALID, CONTENT_UNSUPPORTED */
 function indexEntries(bytes: Uint8Array): readonly Descriptor[] {
+  if (saysNone(bytes)) return [];
   const parsed = parseManifest(bytes, { mediaType: MEDIA.ociIndex, digest: digestOf(bytes) });
   return parsed.kind === 'index' ? parsed.manifests : [];
 }
@@ -121,9 +132,9 @@ export function addReferrers(
     .sort((a, b) => (a.digest < b.digest ? -1 : 1));
   if (lacking.length === 0) return undefined;
   const empty = { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
-  const body: { manifests: unknown[] } =
+  const body: { manifests: unknown[] | null } =
     existing === undefined ? empty : JSON.parse(Buffer.from(existing).toString('utf8'));
-  const manifests = [...body.manifests, ...lacking];
+  const manifests = [...(body.manifests ?? []), ...lacking];
   const bytes = Buffer.from(JSON.stringify({ ...body, manifests }));
   return { bytes, descriptor: { mediaType: MEDIA.ociIndex, digest: digestOf(bytes), size: bytes.length } };
 }

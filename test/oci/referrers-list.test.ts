@@ -1,7 +1,27 @@
 import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
+import { addReferrers } from '../../src/oci/referrers.ts';
 import { failureOf, startServer, type TestServer } from '../io/server.ts';
 import { blobOf, client, INDEX, MANIFEST } from './bench.ts';
+
+it('[1.5-push-fallback] a list is begun, also where it says null, and added to', () => {
+  const [a, b] = ['a', 'b'].map((text) => ({ ...blobOf(text).descriptor, mediaType: MANIFEST }));
+  if (a === undefined || b === undefined) throw new Error('two');
+  const empty = Buffer.from('{"schemaVersion":2,"manifests":null,"annotations":{"kept":"yes"}}');
+  const made = addReferrers(empty, [a]);
+  expect(JSON.parse(`${made?.bytes}`)).toEqual({
+    schemaVersion: 2,
+    manifests: [a],
+    annotations: { kept: 'yes' },
+  });
+  expect(addReferrers(made?.bytes, [a])).toBeUndefined();
+  expect(JSON.parse(`${addReferrers(made?.bytes, [b, a])?.bytes}`)).toMatchObject({ manifests: [a, b] });
+  expect(JSON.parse(`${addReferrers(undefined, [a])?.bytes}`)).toEqual({
+    schemaVersion: 2,
+    mediaType: INDEX,
+    manifests: [a],
+  });
+});
 
 describe('the list of referrers', () => {
   const { digest } = blobOf('subject').descriptor;
@@ -56,14 +76,17 @@ describe('the list of referrers', () => {
     }
   });
 
-  it('[1.5-api] may be empty: then the tag is not asked for', async () => {
-    const server = await withTag((response) =>
-      response.writeHead(200, { 'content-type': INDEX }).end(list([])),
-    );
-    const found = await client(server.host).registry.referrers('team/app', digest);
-    expect(found).toEqual({ by: 'api', list: [] });
-    expect(server.asked).toHaveLength(1);
-  });
+  it.each([list([]), '{"schemaVersion":2,"manifests":null}'])(
+    '[1.5-api] may be empty: then the tag is not asked for (%s)',
+    async (body) => {
+      const server = await withTag((response) =>
+        response.writeHead(200, { 'content-type': INDEX }).end(body),
+      );
+      const found = await client(server.host).registry.referrers('team/app', digest);
+      expect(found).toEqual({ by: 'api', list: [] });
+      expect(server.asked).toHaveLength(1);
+    },
+  );
 
   it('[1.5-pages, 1.5-filter] is gathered over all pages, and asked for whole', async () => {
     const entry = (n: number): unknown => ({ ...blobOf(`referrer ${n}`).descriptor, mediaType: MANIFEST });

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
 import { LIMITS, MIB } from '../../src/core/limits.ts';
 import type { RunningRegistry } from '../../src/serve/registry.ts';
-import { failureOf, gather, someBytes } from '../io/server.ts';
+import { bodyOf, failureOf, gather, someBytes, startServer } from '../io/server.ts';
 import { blobOf, client, runRegistry, source } from './bench.ts';
 
 const never = new AbortController().signal;
@@ -191,6 +191,25 @@ describe('an upload in chunks that breaks', () => {
     await registry.writeBlob('app', big.descriptor, source(big.bytes).open);
     await expectThere(running);
     expect(lines(running).filter((l) => l === 'POST 202')).toHaveLength(3);
+  });
+
+  it('[1.4-4-chunks] goes on after an answer of 201 (ECR), each time at the place that the registry names', async () => {
+    const received: Buffer[] = [];
+    const asked: string[] = [];
+    const server = await startServer(async (request, response) => {
+      const body = await bodyOf(request);
+      asked.push(`${request.method} ${request.url?.split('?')[0]}`);
+      if (request.method === 'POST') return response.writeHead(202, { location: '/up/0' }).end();
+      if (request.method === 'DELETE') return response.writeHead(204).end();
+      if (body.length > MIB) return response.writeHead(413).end();
+      received.push(body);
+      const held = Buffer.concat(received).length;
+      return response.writeHead(201, { location: `/up/${received.length}`, range: `0-${held - 1}` }).end();
+    });
+    await client(server.host).registry.writeBlob('app', big.descriptor, source(big.bytes).open);
+    expect(Buffer.concat(received).equals(big.bytes)).toBe(true);
+    const puts = ['PATCH /up/0', 'PATCH /up/1', 'PATCH /up/2', 'PATCH /up/3', 'PUT /up/4'];
+    expect(asked.slice(-puts.length)).toEqual(puts);
   });
 
   it('sends only what is missing when the registry kept a part of a chunk', async () => {

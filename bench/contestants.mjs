@@ -1,6 +1,7 @@
 /**
  * Sealift and its peers: for each stage the commands that a person would type. A stage that a contestant does not have is
- * left out. Every command works in the contestant's own folder; `place` says where everything is:
+ * left out; where it has one command for two stages, the second is the name of the first. Every command works in the
+ * contestant's own folder; `place` says where everything is:
  *
  * - `dir`: its folder, empty before the first pack; what it packed stays there for the stages that need it
  * - `source`, `target`: HOST:PORT of the registries; `socket`: containerd's
@@ -69,7 +70,7 @@ function hauler(program) {
       ];
     },
     verify: (place) => [run(place, 'store', 'info', '-s', join(place.dir, 'store'), '--check')],
-    deep: (place) => [run(place, 'store', 'info', '-s', join(place.dir, 'store'), '--check')],
+    deep: 'verify',
     load: (place) => {
       const store = ['-s', join(place.scratch, 'store')];
       return [

@@ -1,6 +1,6 @@
 /** The fleets of the benchmark, written once as a registry keeps them, and kept in the temporary directory. */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { eachImage } from '../scripts/fleet.mjs';
@@ -75,19 +75,23 @@ async function put(path, bytes) {
 
 const under = (digest) => digest.replace(':', '/');
 
+/** Where docker-registry keeps the bytes of a digest. */
+export const dataOf = (content, digest) =>
+  join(
+    content,
+    `docker/registry/v2/blobs/sha256/${digest.slice(7, 9)}/${digest.slice('sha256:'.length)}/data`,
+  );
+
 /** Puts an image where docker-registry keeps it. Pushing thousands of images would take minutes of fsync. */
 async function storeImage(content, image) {
-  const root = join(content, 'docker', 'registry', 'v2');
-  const repository = join(root, 'repositories', image.name);
-  const data = (digest) =>
-    join(root, 'blobs', 'sha256', digest.slice(7, 9), digest.slice('sha256:'.length), 'data');
+  const repository = join(content, 'docker/registry/v2/repositories', image.name);
   const link = (path, digest) => put(join(repository, path, 'link'), digest);
   for (const [digest, blob] of image.blobs) {
-    if (!existsSync(data(digest))) await put(data(digest), blob.bytes());
+    if (!existsSync(dataOf(content, digest))) await put(dataOf(content, digest), blob.bytes());
     await link(`_layers/${under(digest)}`, digest);
   }
   for (const { digest, bytes } of [...image.manifests, image.index]) {
-    await put(data(digest), bytes);
+    await put(dataOf(content, digest), bytes);
     await link(`_manifests/revisions/${under(digest)}`, digest);
   }
   const { digest } = image.index;
@@ -122,16 +126,39 @@ async function makeFleet(dir, fleet) {
   else await rename(partial, dir);
 }
 
+/** Whether all content is there in its size: a machine that went down, or whoever cleans up, may have left a part. */
+function isWhole(content, deliveries) {
+  const images = deliveries.flatMap((delivery) => delivery.images);
+  const wanted = [
+    ...images.flatMap(({ blobs }) => blobs),
+    ...images
+      .flatMap(({ root, manifests }) => [root, ...manifests])
+      .map(({ digest, text }) => ({
+        digest,
+        size: Buffer.byteLength(text),
+      })),
+  ];
+  return wanted.every(
+    ({ digest, size }) => statSync(dataOf(content, digest), { throwIfNoEntry: false })?.size === size,
+  );
+}
+
 /**
- * The content of a registry that holds a fleet, and what is in it; made when it is not there yet.
+ * The content of a registry that holds a fleet, and what is in it; made when it is not there yet, or not wholly.
  * @returns {Promise<{content: string, deliveries: {images: {name: string, tag: string}[]}[]}>}
  */
 export async function openFleet(home, fleet) {
   const key = createHash('sha256').update(JSON.stringify({ FORMAT, fleet })).digest('hex').slice(0, 12);
   const dir = join(home, `fleet-${key}`);
-  if (!existsSync(join(dir, 'fleet.json'))) await makeFleet(dir, fleet);
-  const { deliveries } = JSON.parse(await readFile(join(dir, 'fleet.json'), 'utf8'));
-  return { content: join(dir, 'content'), deliveries };
+  const read = async () => JSON.parse(await readFile(join(dir, 'fleet.json'), 'utf8')).deliveries;
+  const content = join(dir, 'content');
+  if (existsSync(join(dir, 'fleet.json'))) {
+    const deliveries = await read();
+    if (isWhole(content, deliveries)) return { content, deliveries };
+    await rm(dir, { recursive: true, force: true });
+  }
+  await makeFleet(dir, fleet);
+  return { content, deliveries: await read() };
 }
 
 /** Every different blob of some images, with the first repository that has it; manifests are not among them. */

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { blobsOf } from './fleet.mjs';
+import { blobsOf, dataOf } from './fleet.mjs';
 import { locate } from './tools.mjs';
 
 const LANES = 4;
@@ -43,12 +43,6 @@ function fetchAll({ dir, source, delivery }) {
   ];
   return shell(dir, [lanes(dir, { name: 'get', things, lines, command: 'curl -sfS -K get.$i' })]);
 }
-
-const dataOf = (content, digest) =>
-  join(
-    content,
-    `docker/registry/v2/blobs/sha256/${digest.slice(7, 9)}/${digest.slice('sha256:'.length)}/data`,
-  );
 
 /** POST and PUT for each blob, a mount where another repository has it already. */
 function blobLines({ dir, target, content, delivery }) {

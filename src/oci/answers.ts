@@ -1,4 +1,7 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import { isDigest } from '../core/digest.ts';
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
+import { isIndexType, isManifestType } from '../core/media.ts';
 import { isTag } from '../core/reference.ts';
 import type { HttpResponse } from '../io/http.ts';
 import { limitEnd } from '../io/rate-limit.ts';
@@ -160,4 +163,17 @@ export function nextQuery(link: string | undefined, url: URL): string | undefine
   if (target === undefined || !URL.canParse(target, url.href)) return undefined;
   const { search } = new URL(target, url);
   return search === '' || search === url.search ? undefined : search;
+}
+
+/** What the headers of an answer say about a manifest; undefined when they do not say all of it. */
+export function statedDescriptor(headers: HttpResponse['headers']): Descriptor | undefined {
+  const digest = headers['docker-content-digest'];
+  const mediaType = headers['content-type']?.split(';')[0]?.trim().toLowerCase();
+  const length = headers['content-length'] ?? '';
+  if (digest === undefined || !isDigest(digest) || mediaType === undefined || !/^\d{1,9}$/.test(length)) {
+    return undefined;
+  }
+  return isIndexType(mediaType) || isManifestType(mediaType)
+    ? { mediaType, digest, size: Number(length) }
+    : undefined;
 }

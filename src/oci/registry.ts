@@ -3,18 +3,18 @@ import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { isIndexType, isManifestType, MANIFEST_ACCEPT } from '../core/media.ts';
+import { MANIFEST_ACCEPT } from '../core/media.ts';
 import { referrersTag } from '../core/referrer.ts';
-import { errorText, type HttpClient, type HttpResponse } from '../io/http.ts';
-import { isNetworkError } from '../io/network-errors.ts';
+import type { HttpClient, HttpResponse } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
-import { nextQuery, parseTags } from './answers.ts';
+import { nextQuery, parseTags, statedDescriptor } from './answers.ts';
 import type { ReadOptions } from './content.ts';
 import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
+import { ping } from './ping.ts';
 import { askQuota } from './quota.ts';
 import { askReferrers, listedReferrers } from './referrers.ts';
 import { createUploader, mountBlob, type Uploader } from './uploads.ts';
@@ -36,25 +36,13 @@ export interface ManifestContent {
   readonly recompressed?: string;
 }
 
-/** What the headers of an answer say about a manifest; undefined when they do not say all of it. */
-function statedDescriptor(headers: HttpResponse['headers']): Descriptor | undefined {
-  const digest = headers['docker-content-digest'];
-  const mediaType = headers['content-type']?.split(';')[0]?.trim().toLowerCase();
-  const length = headers['content-length'] ?? '';
-  if (digest === undefined || !isDigest(digest) || mediaType === undefined || !/^\d{1,9}$/.test(length)) {
-    return undefined;
-  }
-  return isIndexType(mediaType) || isManifestType(mediaType)
-    ? { mediaType, digest, size: Number(length) }
-    : undefined;
-}
-
 /** A client of one registry (OCI distribution spec 1.1). Content that it returns is verified; what it sends is what it was given. */
 export class Registry {
   readonly host: string;
   readonly #wire: RegistryWire;
   readonly #heads: ManifestHeads;
   readonly #uploader: Uploader;
+  readonly #lacking = new Map<string, Promise<boolean>>();
   /** Whether the host has a referrers API; undefined until its first answer, which counts for all repositories. */
   #hasReferrersApi: boolean | undefined;
 
@@ -67,30 +55,8 @@ export class Registry {
   }
 
   /** Asks whether a registry answers here at all. @throws TARGET_UNREACHABLE, AUTH_REQUIRED, AUTH_DENIED */
-  async ping(): Promise<void> {
-    const url = this.#wire.url('/v2/');
-    let response: HttpResponse;
-    try {
-      response = await this.#wire.send({ method: 'GET', url, tries: 2 }, { repository: '', access: 'pull' });
-    } catch (error) {
-      const isRefused = error instanceof SealiftError && error.code === 'NETWORK_URL_REFUSED';
-      if (!isNetworkError(error) && !isRefused) throw error;
-      throw new SealiftError(
-        'TARGET_UNREACHABLE',
-        error instanceof Error ? error.message : `${this.host}: no answer`,
-        {
-          cause: error,
-          hint: `check the address; \`curl ${url.href}\` must answer on this machine (plain HTTP needs plainHttp or http://)`,
-        },
-      );
-    }
-    const text = await errorText(response);
-    const isPage = /^\s*</.test(text);
-    if (response.status === 401 || (response.status === 200 && !isPage)) return;
-    const page = isPage ? ' with a web page' : '';
-    throw new SealiftError('TARGET_UNREACHABLE', `${url.href} answered HTTP ${response.status}${page}`, {
-      hint: 'this is not a registry endpoint; with Nexus use the port of the docker repository (its connector), not 8081',
-    });
+  ping(): Promise<void> {
+    return ping(this.#wire);
   }
 
   /**
@@ -142,14 +108,20 @@ export class Registry {
 
   /**
    * The digest of a tag or of a manifest digest on the registry, or undefined when it is not there. HEAD first; one that
-   * fails, says too little or cannot be believed (`ManifestHeads`) is asked again by GET.
+   * fails, says too little or cannot be believed (`ManifestHeads`) is asked again by GET. With `askRepository` that is
+   * not done where the whole repository is not there (`lacks`).
    * @throws AUTH_REQUIRED, AUTH_DENIED, REGISTRY_FAILED, REGISTRY_RATE_LIMITED, NETWORK_FAILED …
    */
-  async resolve(repository: string, reference: string): Promise<Digest | undefined> {
+  async resolve(
+    repository: string,
+    reference: string,
+    options: { readonly askRepository?: boolean } = {},
+  ): Promise<Digest | undefined> {
     const head = await this.#heads.ask({ repository, reference }, { untried: false });
     if (head === 'absent') return undefined;
     const stated = head?.['docker-content-digest'];
     if (stated !== undefined && isDigest(stated)) return stated;
+    if (options.askRepository === true && (await this.lacks(repository))) return undefined;
     return (await this.#described(repository, reference))?.digest;
   }
 
@@ -215,6 +187,29 @@ export class Registry {
       search = tags.size === before ? undefined : nextQuery(response.headers.link, url);
     }
     return [...tags];
+  }
+
+  /**
+   * Whether the registry says by itself that it has no tags and no repository of this name (NAME_UNKNOWN); asked once.
+   * Blobs of a load that was stopped may be there all the same.
+   */
+  lacks(repository: string): Promise<boolean> {
+    const known = this.#lacking.get(repository);
+    if (known !== undefined) return known;
+    const asked = this.#askLacks(repository);
+    this.#lacking.set(repository, asked);
+    return asked;
+  }
+
+  async #askLacks(repository: string): Promise<boolean> {
+    const url = this.#wire.url(`/v2/${repository}/tags/list?n=1`);
+    const answer = await this.#wire.send({ method: 'GET', url, tries: 2 }, { repository, access: 'pull' });
+    if (answer.status === 404) {
+      const { details } = await this.#wire.fail(answer, `${repository} tags`, 'destination');
+      return details?.serverCode === 'NAME_UNKNOWN';
+    }
+    await answer.body.dump();
+    return false;
   }
 
   /** Whether the repository holds the blob. */

@@ -4,7 +4,8 @@ import type { Naming } from '../core/naming.ts';
 import { isHost, isRepository } from '../core/reference.ts';
 import type { HttpClient } from '../io/http.ts';
 import { type HostConfig, Registry } from '../oci/registry.ts';
-import { type IndexPolicy, registryTarget } from '../target/registry.ts';
+import { registryTarget } from '../target/registry.ts';
+import type { IndexPolicy } from '../target/registry-shapes.ts';
 import type { Target } from '../target/target.ts';
 
 /** A registry to load into. */

@@ -10,6 +10,8 @@ import { type Entry, failEntry, type Item } from './target.ts';
 
 /** Requests that only ask, at once. */
 const ASK_PARALLEL = 8;
+/** Blobs that are asked for in repositories that are not there: more than are sent at once. */
+const PROBES = 8;
 
 /** Where one item goes on a registry. Without `tag` it is reachable by digest only. */
 export interface Place {
@@ -21,6 +23,8 @@ export interface PlacedEntry extends Entry {
   readonly place: Place;
   /** Digests under which the root counts as present: its own, and what stands for it. */
   accepted: ReadonlySet<Digest>;
+  /** Nothing was found under its name: then its manifests are put without asking for them first. */
+  isNew: boolean;
 }
 
 /** One blob on one registry: where it is, and where it has to go. */
@@ -107,18 +111,7 @@ export async function planBlobs(
       pairs.set(`${repository} ${descriptor.digest}`, { work, repository });
     }
   }
-  await mapBounded(
-    [...pairs.values()],
-    { limit: ASK_PARALLEL, signal: options.signal },
-    async ({ work, repository }) => {
-      try {
-        const has = await options.registry.hasBlob(repository, work.descriptor.digest);
-        (has ? work.present : work.wanted).push(repository);
-      } catch (error) {
-        for (const user of work.users) if (user.place.repository === repository) failEntry(user, error);
-      }
-    },
-  );
+  await askBlobs([...pairs.values()], { ...options, lacking: await lackingRepositories(entries, options) });
   for (const work of works.values()) {
     work.present.sort();
     work.wanted.sort();
@@ -128,6 +121,61 @@ export async function planBlobs(
     else first.presentBytes += work.descriptor.size;
   }
   return works;
+}
+
+interface Pair {
+  readonly work: BlobWork;
+  readonly repository: string;
+}
+
+/** Repositories of which the registry says that it does not have them. */
+async function lackingRepositories(
+  entries: readonly PlacedEntry[],
+  options: { readonly registry: Registry; readonly signal: AbortSignal },
+): Promise<ReadonlySet<string>> {
+  const known = new Set(entries.filter((e) => !e.isNew).map((e) => e.place.repository));
+  const names = [...new Set(entries.map((e) => e.place.repository))].filter((name) => !known.has(name));
+  const pool = { limit: ASK_PARALLEL, signal: options.signal };
+  const lacks = await mapBounded(names, pool, (name) => options.registry.lacks(name).catch(() => false));
+  return new Set(names.filter((_, i) => lacks[i] === true));
+}
+
+/**
+ * Asks for blobs. In repositories that are not there only a load that was stopped can have left some, and it sent them
+ * in this order: when the first few are absent, so are the others, and nobody asks for them.
+ */
+async function askBlobs(
+  pairs: readonly Pair[],
+  options: {
+    readonly registry: Registry;
+    readonly signal: AbortSignal;
+    readonly lacking: ReadonlySet<string>;
+  },
+): Promise<void> {
+  const { registry, signal, lacking } = options;
+  const ask = async ({ work, repository }: Pair): Promise<boolean> => {
+    try {
+      const has = await registry.hasBlob(repository, work.descriptor.digest);
+      (has ? work.present : work.wanted).push(repository);
+      return has;
+    } catch (error) {
+      for (const user of work.users) if (user.place.repository === repository) failEntry(user, error);
+      return true;
+    }
+  };
+  const pool = { limit: ASK_PARALLEL, signal };
+  const absent = inSendingOrder(pairs.filter((p) => lacking.has(p.repository)));
+  const probes = absent.splice(0, PROBES);
+  const found = await mapBounded(probes, pool, ask);
+  const rest = pairs.filter((p) => !lacking.has(p.repository));
+  if (found.includes(true)) rest.push(...absent);
+  else for (const { work, repository } of absent) work.wanted.push(repository);
+  await mapBounded(rest, pool, ask);
+}
+
+/** The largest first, as they are sent. */
+function inSendingOrder(pairs: readonly Pair[]): Pair[] {
+  return [...pairs].sort((a, b) => b.work.descriptor.size - a.work.descriptor.size);
 }
 
 /** Whether the registry has every carried manifest: an index that it took may have come with other platforms. */
@@ -146,8 +194,9 @@ async function planName(
 ): Promise<void> {
   const { repository, tag } = entry.place;
   for (const name of tag === undefined ? [...entry.accepted] : [tag]) {
-    const found = await registry.resolve(repository, name);
+    const found = await registry.resolve(repository, name, { askRepository: true });
     if (found === undefined) continue;
+    entry.isNew = false;
     if (!entry.accepted.has(found)) {
       entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
     } else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {

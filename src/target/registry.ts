@@ -1,12 +1,10 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
-import { collect } from '../io/verify.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
-import { carriedManifests, filterIndexes, type Substitute } from '../oci/sparse.ts';
+import type { Substitute } from '../oci/sparse.ts';
 import {
   type BlobWork,
   noteReplaced,
@@ -17,6 +15,7 @@ import {
   refuseCollisions,
 } from './registry-plan.ts';
 import { Attachments } from './registry-referrers.ts';
+import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
 import {
   emptyTally,
   failEntry,
@@ -31,14 +30,6 @@ import {
 /** Blobs sent at once, and items whose manifests are put at once. */
 const BLOBS_PARALLEL = 4;
 const ITEMS_PARALLEL = 4;
-
-/**
- * What a registry gets for an index of which only some platforms are carried (registry.md 1.6). `auto` offers the
- * original and, where the registry refuses it, the single manifest when one is carried and the filtered index otherwise.
- */
-export type IndexPolicy = 'auto' | 'original' | 'filtered' | 'single';
-
-export const INDEX_POLICIES: readonly IndexPolicy[] = ['auto', 'original', 'filtered', 'single'];
 
 export interface RegistryTargetOptions {
   readonly registry: Registry;
@@ -61,35 +52,6 @@ export function registryTarget(options: RegistryTargetOptions): Target {
 
 type Options = RegistryTargetOptions & TargetOptions;
 
-/** The substitutes of an item's indexes, and the one manifest that stands for it when just one is carried. */
-interface Shapes {
-  readonly filtered: ReadonlyMap<Digest, Substitute | undefined>;
-  readonly single: Descriptor | undefined;
-}
-
-async function shapesOf(item: Item, options: Options): Promise<Shapes> {
-  const filtered = await filterIndexes(item.graph, (d) => readManifest(d, options));
-  const manifests = carriedManifests(item.graph);
-  const only = filtered.size > 0 && manifests.length === 1 ? manifests[0] : undefined;
-  return { filtered, single: only };
-}
-
-function readManifest(descriptor: Descriptor, options: Options): Promise<Buffer> {
-  const bytes = options.source.open(descriptor, { signal: options.context.signal });
-  return collect(bytes, { limit: LIMITS.manifest, what: descriptor.digest });
-}
-
-/** Digests that count as present under the item's name: with a policy that forces one form, only that one. */
-function acceptedOf(item: Item, shape: Shapes, policy: IndexPolicy): ReadonlySet<Digest> {
-  const root = item.root.digest;
-  const filtered = shape.filtered.get(root)?.descriptor.digest;
-  if (filtered === undefined || policy === 'original') return new Set([root]);
-  const single = shape.single?.digest;
-  if (policy === 'filtered') return new Set([filtered]);
-  if (policy === 'single') return new Set([single ?? filtered]);
-  return new Set([root, filtered, ...(single === undefined ? [] : [single])]);
-}
-
 /** An entry with its place; a name that the target cannot have is the item's own failure. */
 function placedEntry(item: Item, options: Options): PlacedEntry {
   const { registry } = options;
@@ -97,9 +59,15 @@ function placedEntry(item: Item, options: Options): PlacedEntry {
   try {
     const place = placeOf(item, options);
     const name = place.tag === undefined ? `@${item.root.digest}` : `:${place.tag}`;
-    return { ...newEntry(item, `${registry.host}/${place.repository}${name}`), place, accepted };
+    const entry = newEntry(item, `${registry.host}/${place.repository}${name}`);
+    return { ...entry, place, accepted, isNew: true };
   } catch (error) {
-    const entry = { ...newEntry(item, item.name), place: { repository: '', tag: undefined }, accepted };
+    const entry = {
+      ...newEntry(item, item.name),
+      place: { repository: '', tag: undefined },
+      accepted,
+      isNew: false,
+    };
     failEntry(entry, error);
     return entry;
   }
@@ -306,7 +274,7 @@ class RegistryRun implements TargetRun {
     const { registry } = this.#options;
     const { repository } = entry.place;
     const { digest } = content.descriptor;
-    if ((await registry.resolve(repository, digest)) === digest) {
+    if (!entry.isNew && (await registry.resolve(repository, digest)) === digest) {
       this.tally.manifestsPresent += 1;
       return content;
     }

@@ -38,7 +38,7 @@ function layerPut(seen: Seen): boolean {
 
 const PLACES: Readonly<Record<string, Matches>> = {
   'HEAD of a blob': asked('HEAD', /\/blobs\/sha256:/),
-  'HEAD of a manifest': asked('HEAD', /\/manifests\/sha256:/),
+  'HEAD of a manifest': asked('HEAD', /\/manifests\//),
   'POST of an upload': asked('POST', /\/blobs\/uploads\/$/),
   'PUT of a layer': layerPut,
   'PUT of a manifest': asked('PUT', /\/manifests\/sha256:/),

@@ -78,6 +78,23 @@ describe('what is sent to a registry', () => {
     }
   });
 
+  it('is not asked for one by one in a repository that is not there', async () => {
+    const images = makeFleet({ images: 6, kinds: ['oci'], seed: 41 });
+    const bundle = await bundleOf(images);
+    const registry = await target();
+    expect((await load({ bundle, registries: [placeOf(registry)] }, testContext())).failed).toBe(0);
+    const count = (method: string, path: RegExp): number =>
+      registry.requests.filter((r) => r.method === method && path.test(r.path)).length;
+    const blobs = images.reduce((sum, image) => sum + image.blobs.size, 0);
+    expect(blobs).toBeGreaterThan(8);
+    expect(count('HEAD', /\/blobs\//)).toBe(8);
+    expect(count('GET', /\/tags\/list$/)).toBe(images.length);
+    expect(count('HEAD', /\/manifests\/sha256:/)).toBe(0);
+    expect(count('GET', /\/manifests\//)).toBe(0);
+    // Before and after the push.
+    expect(count('HEAD', /\/manifests\//)).toBe(2 * images.length);
+  });
+
   it('[1.4-1-skip] is not sent when it is there', async () => {
     const images = makeFleet({ images: 2, kinds: ['oci', 'docker'], seed: 32 });
     const bundle = await bundleOf(images);

@@ -203,4 +203,34 @@ describe('an image that another tool saved', () => {
     await pack({ manifestPath, out: at('bundle.tar') }, context);
     expect((await verify({ bundle: at('bundle.tar'), deep: true }, context)).faults).toEqual([]);
   });
+
+  it('as docker saves it is packed with layers compressed anew when its registry is gone, and other tools find it valid', async () => {
+    const name = '127.0.0.1:1/a/anew:1';
+    await run('skopeo', [
+      'copy',
+      INSECURE,
+      `docker://${ref(image)}`,
+      `docker-archive:${at('anew.tar')}:${name}`,
+    ]);
+    await mkdir(at('anew'), { recursive: true });
+    const manifestPath = at('anew/sealift.yaml');
+    await writeFile(
+      manifestPath,
+      `apiVersion: sealift/v1\nname: m\nversion: "1"\ninclude: []\nimages: ["${name}"]\nregistries: {"127.0.0.1:1": {mirrors: ["docker-archive:../anew.tar"]}}\n`,
+    );
+    const { lock: locked } = await lock({ manifestPath, recompress: true }, context);
+    await pack({ manifestPath, out: at('anew/bundle.tar') }, context);
+    const place = { socket: containerd.socket, namespaces: ['anew'] };
+    expect((await loadInto('anew/bundle.tar', { containerd: [place] })).failed).toBe(0);
+    expect(await digestThere('a/anew:1')).toBe(locked.images[0]?.digest);
+    const { stdout } = await run(peer('crane'), [
+      'validate',
+      '--insecure',
+      '--remote',
+      `${target.url}/a/anew:1`,
+    ]);
+    expect(stdout).toContain('PASS');
+    const checked = await containerd.ctr('-n', 'anew', 'images', 'check');
+    expect(checked.stdout).toContain('complete');
+  });
 });

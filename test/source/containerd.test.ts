@@ -161,6 +161,20 @@ describe('a containerd that cannot be used as a mirror', () => {
     expect(notes().join()).toContain('it is not asked again');
   });
 
+  it.each(['ends', 'breaks off'])(
+    'because a blob of it %s in the middle is helped out by the next one',
+    async (how) => {
+      await manifest([mirror()]);
+      await lockNow();
+      fake.read = function* (bytes) {
+        yield bytes.subarray(0, bytes.length / 2);
+        if (how === 'breaks off') throw Object.assign(new Error('gone'), { code: status.UNAVAILABLE });
+      };
+      await manifest([mirror(), await archive()]);
+      expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
+    },
+  );
+
   it.each([
     ['is no protobuf', Buffer.from([0xff, 0xff, 0xff])],
     ['has a record cut off', build({ 1: Buffer.from([0x0a, 0x7f]) })],

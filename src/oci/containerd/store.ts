@@ -26,6 +26,15 @@ function asSource(error: unknown): unknown {
   });
 }
 
+/** A stream that ended too soon, so that its reader asks again, elsewhere: the store may be gone. */
+function brokenOff(error: unknown, what: string): unknown {
+  if (!(error instanceof SealiftError) || AS_SOURCE[error.code] === undefined) return error;
+  return new SealiftError('CONTENT_SIZE_MISMATCH', `${what}, then ${error.message}`, {
+    cause: error,
+    side: 'source',
+  });
+}
+
 async function source<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -103,12 +112,15 @@ export async function openContainerd(
           size: size - offset,
           what,
         });
+        let sent = 0;
         try {
-          yield* offset > 0 ? bytes : verified(bytes, { digest, size, what });
+          for await (const chunk of offset > 0 ? bytes : verified(bytes, { digest, size, what })) {
+            yield chunk;
+            sent += chunk.length;
+          }
         } catch (error) {
-          throw statusOf(error) === status.NOT_FOUND
-            ? notThere(name, digest, { hint: lacksHint })
-            : asSource(error);
+          if (statusOf(error) === status.NOT_FOUND) throw notThere(name, digest, { hint: lacksHint });
+          throw sent === 0 ? asSource(error) : brokenOff(error, `${what}: ${offset + sent} of ${size} bytes`);
         }
       },
       close: async () => client.close(),

@@ -234,7 +234,7 @@ class Writer implements BundleWriter {
       context.emit({ type: 'progress', id: entry.name, bytes: start - told });
       throw error;
     } finally {
-      await into?.close();
+      into?.close();
       await slot.close();
     }
   }

@@ -15,6 +15,6 @@ export interface Receiver {
    * @throws CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH
    */
   finish(): Promise<string>;
-  /** Ends what still runs; nothing is written afterwards. */
-  close(): Promise<void>;
+  /** Ends its connection. Who still pours must have given that up, or have come to its end. */
+  close(): void;
 }

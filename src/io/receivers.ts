@@ -37,7 +37,7 @@ export function startReceiving(bytes: number, context: Context): Receivers {
         await receiver.open(place);
         return receiver;
       } catch (error) {
-        await receiver.close();
+        receiver.close();
         throw error;
       }
     },
@@ -53,8 +53,6 @@ class ThreadReceiver implements Receiver {
   readonly #claim: Claim<ReceiveJob, ReceiveResult>;
   readonly #id: number;
   readonly #signal: AbortSignal;
-  /** Pours that run, or were given up and still end. */
-  #pouring: Promise<unknown> | undefined;
   received = 0;
 
   constructor(
@@ -77,7 +75,10 @@ class ThreadReceiver implements Receiver {
   }
 
   async open(place: Place): Promise<void> {
-    await this.#run({ do: 'open', place });
+    const opened = this.#run({ do: 'open', place });
+    // Without a beginning there is nothing to wait for, and nothing that can fail but the thread itself.
+    if (place.begun > 0) await opened;
+    else opened.catch(() => {});
   }
 
   async get({ url, headers, tls, signal }: Parameters<Receiver['get']>[0]): Promise<BulkAnswer | undefined> {
@@ -115,7 +116,6 @@ class ThreadReceiver implements Receiver {
       () => {},
       () => {},
     );
-    this.#pouring = settled;
     settled.then(() => {
       ended = true;
       wake();
@@ -135,7 +135,7 @@ class ThreadReceiver implements Receiver {
       await done;
     } finally {
       // Who gives up must know that nothing is written any more.
-      stop.abort();
+      if (!ended) stop.abort();
       await settled;
     }
   }
@@ -148,10 +148,9 @@ class ThreadReceiver implements Receiver {
     return (await this.#run({ do: 'finish' })).blake3 ?? '';
   }
 
-  async close(): Promise<void> {
-    // A thread that has ended writes nothing either.
-    await this.#run({ do: 'close' }).catch(() => {});
-    await this.#pouring;
+  close(): void {
+    // Nobody waits: a pour that was given up has ended before (`#pour`), and a thread that has ended writes nothing either.
+    this.#run({ do: 'close' }).catch(() => {});
     this.#claim.release();
   }
 }

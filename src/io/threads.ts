@@ -20,8 +20,8 @@ export interface Threads<Job, Result> {
   readonly count: number;
   /** Does a job on the thread that has the fewest. @throws what the job throws */
   run(job: Job, tools: JobTools): Promise<Result>;
-  /** One thread for several jobs that belong together: the one that has the fewest claims, or the own one. */
-  claim(options?: { readonly own: boolean }): Claim<Job, Result>;
+  /** One thread for several jobs that belong together: the own one, or the one that has the fewest. */
+  claim(options: { readonly own: boolean }): Claim<Job, Result>;
   close(): Promise<void>;
 }
 
@@ -92,7 +92,7 @@ export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): 
       }
     },
     claim: (wanted) => {
-      const lane = wanted?.own === true ? own : least(lanes);
+      const lane = wanted.own ? own : least(lanes);
       let released = false;
       lane.running += 1;
       return {

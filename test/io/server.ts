@@ -137,7 +137,7 @@ export async function testReceiver(
   const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
   const into = await receivers.open({ file: handle.fd, position, begun: begun.length, expected });
   onTestFinished(async () => {
-    await into.close();
+    into.close();
     await receivers.close();
     await handle.close();
     await rm(dir, { recursive: true });

@@ -7,7 +7,7 @@ import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Receiver } from '../io/receiver.ts';
 import { type Receivers, startReceiving } from '../io/receivers.ts';
-import { blake3Of } from '../io/verify.ts';
+import { blake3Of, Verifier } from '../io/verify.ts';
 import { type Journal, type JournalState, openJournal } from './journal.ts';
 import {
   checkSpace,
@@ -45,6 +45,8 @@ export interface BundleWriter {
    * SHA-256 and BLAKE3 are computed in one pass; wrong content never counts as done.
    */
   fill(entry: PlannedEntry, source: BlobStream): Promise<void>;
+  /** Fills one blob's slot with bytes in memory. @throws CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, DISK_FULL */
+  put(entry: PlannedEntry, bytes: Uint8Array): Promise<void>;
   /** Streams a blob that is complete. */
   read(digest: Digest): AsyncIterable<Buffer>;
   /** Writes documents and checksums and puts the bundle in place. */
@@ -189,6 +191,29 @@ class Writer implements BundleWriter {
     this.stats.fetched.bytes += received;
   }
 
+  async put(entry: PlannedEntry, bytes: Uint8Array): Promise<void> {
+    const expected = this.#expected(entry);
+    const verifier = new Verifier(expected, { blake3: true });
+    verifier.update(bytes);
+    const b3 = verifier.finish();
+    await this.#write(entry, bytes);
+    this.#p.journal.done(expected.digest, entry);
+    this.#done.set(expected.digest, b3);
+    this.#p.sink.wrote(bytes.length);
+    this.#p.context.emit({ type: 'progress', id: entry.name, bytes: bytes.length });
+    this.stats.fetched.blobs += 1;
+    this.stats.fetched.bytes += bytes.length;
+  }
+
+  async #write(entry: PlannedEntry, bytes: Uint8Array): Promise<void> {
+    const slot = await this.#p.sink.slot(entry);
+    try {
+      slot.write(bytes, 0);
+    } finally {
+      await slot.close();
+    }
+  }
+
   /** The receivers; they are started when the first blob comes, for as many threads as what lacks is worth. */
   #receivers(): Receivers {
     const lacking = this.missing().reduce((sum, e) => sum + e.size, 0);
@@ -255,20 +280,15 @@ class Writer implements BundleWriter {
     const lacking = this.missing();
     if (lacking.length > 0) throw new SealiftError('INTERNAL', `${lacking.length} blobs were never filled`);
     const hashes = new Map<string, string>();
-    const put = async (entry: PlannedEntry, bytes: Buffer): Promise<void> => {
-      const slot = await sink.slot(entry);
-      slot.write(bytes, 0);
-      await slot.close();
-    };
     for (const entry of plan.entries) {
       if (entry.digest !== undefined) hashes.set(entry.name, this.#done.get(entry.digest) ?? '');
       else if (entry.bytes !== undefined) {
-        await put(entry, entry.bytes);
+        await this.#write(entry, entry.bytes);
         hashes.set(entry.name, blake3Of(entry.bytes));
       }
     }
     const sums = plan.entries.find((e) => e.name === B3SUMS);
-    if (sums !== undefined) await put(sums, b3sumsText(plan, hashes));
+    if (sums !== undefined) await this.#write(sums, b3sumsText(plan, hashes));
     await sink.finish();
     await this.close();
     await removePartial(out);

@@ -73,15 +73,28 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
   return values;
 }
 
-/** Bytes in memory as a source. */
-export async function* bytesOf(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
-  yield bytes.subarray(offset);
+/** A blob in memory, or a stream of it. */
+export type BlobSource = Uint8Array | BlobStream;
+
+/** Where blobs come from. */
+export interface Sources {
+  /** The source of a planned blob; undefined for what is made from chart archives. */
+  of(digest: Digest): BlobSource | undefined;
+  /** What a blob is called on the screen: the artifact that wants it first, and the start of its digest. */
+  label(digest: Digest): string | undefined;
+}
+
+/** Where the blobs of one artifact come from, and what it is called on the screen. */
+interface Supplier {
+  readonly label: string;
+  /** Absent where every blob has a source of its own. */
+  readonly reader?: ContentReader;
 }
 
 /** What is asked for a second time was wrong the first time: then the reader verifies too, and names who sent it. */
-function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobStream {
+function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
   const embedded = embeddedBytes(descriptor);
-  if (embedded !== undefined) return (offset) => bytesOf(embedded, offset);
+  if (embedded !== undefined) return embedded;
   let asked = 0;
   return (offset, into) => {
     const first = ++asked === 1 && into !== undefined;
@@ -89,49 +102,73 @@ function fromReader(reader: ContentReader, descriptor: Descriptor, context: Cont
   };
 }
 
-/** A manifest that was read for the plan; it is forgotten once written. */
-function fromMemory(tools: PackTools, descriptor: Descriptor): BlobStream {
-  return async function* (offset) {
-    const bytes = tools.manifests.get(descriptor.digest);
-    if (bytes === undefined) throw new SealiftError('INTERNAL', `manifest ${descriptor.digest} was not kept`);
-    yield* bytesOf(bytes, offset);
-  };
-}
-
-/** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
-export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Map<Digest, BlobStream> {
-  const { lock, access, context } = tools;
-  const sources = new Map<Digest, BlobStream>();
-  const graphs = new Map(artifacts.map((a) => [`${a.kind} ${a.name}`, a.graph]));
-  const addGraph = (key: string, reader: ContentReader): void => {
-    for (const { descriptor, kind } of graphs.get(key)?.nodes.values() ?? []) {
-      if (sources.has(descriptor.digest)) continue;
-      const isManifest = kind === 'index' || kind === 'manifest';
-      const source = isManifest ? fromMemory(tools, descriptor) : fromReader(reader, descriptor, context);
-      sources.set(descriptor.digest, source);
-    }
-  };
+/** The readers of artifacts whose blobs come from a registry, by kind and name. */
+function readersOf({ lock, access }: PackTools): Map<string, ContentReader> {
+  const readers = new Map<string, ContentReader>();
   for (const image of lock.images) {
     const own = access.registries.reader(imageSource(image));
     const named = access.registries.hosts;
     const reader = image.foreignLayers === true ? foreignReader(own, { ...access, named }) : own;
-    addGraph(`image ${image.ref}`, reader);
-    for (const { digest } of image.referrers ?? []) {
-      addGraph(`referrer ${referrerName(image, digest)}`, reader);
-    }
+    readers.set(`image ${image.ref}`, reader);
+    for (const { digest } of image.referrers ?? [])
+      readers.set(`referrer ${referrerName(image, digest)}`, reader);
   }
   for (const chart of lock.charts) {
-    if (chart.source.type === 'oci') {
-      addGraph(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
-    } else addChart(sources, chart, tools);
+    if (chart.source.type !== 'oci') continue;
+    readers.set(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
   }
-  for (const file of lock.files) addFile(sources, file, tools);
-  sources.set(EMPTY_JSON_DIGEST, (offset) => bytesOf(EMPTY_CONFIG_BYTES, offset));
-  sources.set(EMPTY_DIGEST, (offset) => bytesOf(Buffer.alloc(0), offset));
+  return readers;
+}
+
+/**
+ * A source for every blob of the plan but the manifests and configs that are made from chart archives. There may be very
+ * many: of each it keeps its descriptor and who supplies it, and makes the source when it is asked for.
+ */
+export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Sources {
+  const readers = readersOf(tools);
+  const content = new Map<Digest, { readonly descriptor: Descriptor; readonly from: Supplier }>();
+  for (const { kind, name, graph } of artifacts) {
+    const reader = readers.get(`${kind} ${name}`);
+    const from = { label: shortName(name), ...(reader === undefined ? {} : { reader }) };
+    for (const { descriptor } of graph.nodes.values()) {
+      const known = content.get(descriptor.digest);
+      if (known?.from.reader === undefined) content.set(descriptor.digest, { descriptor, from });
+    }
+  }
+  const others = otherSources(tools);
+  return {
+    of: (digest) => {
+      const own = others.get(digest) ?? tools.manifests.get(digest);
+      if (own !== undefined) return own;
+      const { descriptor, from } = content.get(digest) ?? {};
+      if (descriptor === undefined || from?.reader === undefined) return undefined;
+      return fromReader(from.reader, descriptor, tools.context);
+    },
+    label: (digest) => {
+      const from = content.get(digest)?.from;
+      return from === undefined ? undefined : `${from.label} ${digest.slice(7, 19)}`;
+    },
+  };
+}
+
+function shortName(artifact: string): string {
+  return artifact.replace(/@.*$/, '').split('/').at(-1) ?? artifact;
+}
+
+/** The blobs that come from elsewhere than a registry. */
+function otherSources(tools: PackTools): Map<Digest, BlobSource> {
+  const sources = new Map<Digest, BlobSource>([
+    [EMPTY_JSON_DIGEST, EMPTY_CONFIG_BYTES],
+    [EMPTY_DIGEST, Buffer.alloc(0)],
+  ]);
+  for (const chart of tools.lock.charts) {
+    if (chart.source.type !== 'oci') addChart(sources, chart, tools);
+  }
+  for (const file of tools.lock.files) addFile(sources, file, tools);
   return sources;
 }
 
-function addChart(sources: Map<Digest, BlobStream>, chart: ChartLock, tools: PackTools): void {
+function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: PackTools): void {
   const { access, lock } = tools;
   const { archive, provenanceDigest } = chart.integrity;
   sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
@@ -142,8 +179,8 @@ function addChart(sources: Map<Digest, BlobStream>, chart: ChartLock, tools: Pac
   sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, repository, offset }));
 }
 
-function addFile(sources: Map<Digest, BlobStream>, file: FileLock, tools: PackTools): void {
+function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {
   const { artifact, manifest } = fileArtifactOf(file);
-  sources.set(artifact.root.digest, (offset) => bytesOf(manifest, offset));
+  sources.set(artifact.root.digest, manifest);
   sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));
 }

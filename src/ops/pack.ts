@@ -1,10 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { removePartial } from '../bundle/partial.ts';
-import { type Artifact, type BundlePlan, blobName, type PlannedEntry, planBundle } from '../bundle/plan.ts';
+import { type BundlePlan, type PlannedEntry, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
-import { type BlobStream, type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
+import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -20,7 +20,7 @@ import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
-import { blobSources, bytesOf, type PackTools, readArtifacts } from './pack-sources.ts';
+import { blobSources, type PackTools, readArtifacts, type Sources } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
 
@@ -91,14 +91,9 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
         return finished;
       }
       const tools: PackTools = { context, access, lock, manifests: new Map() };
-      const artifacts = await readArtifacts(tools, there);
-      for (const { name, graph } of artifacts) {
-        const foreign = foreignLayers(graph);
-        if (foreign.length > 0) context.emit({ type: 'warning', fault: foreignWarning(name, foreign) });
-      }
-      const plan = planBundle({ value: lock, bytes }, artifacts);
+      const { plan, sources } = await planWith(tools, { there, bytes });
       await there?.close();
-      const stats = await write({ plan, out, kind, artifacts, tools });
+      const stats = await write({ plan, out, kind, sources, tools });
       return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
     } finally {
       await there?.close();
@@ -106,6 +101,21 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     }
   };
   return withHttp(context, work, { waitForLimits: options.noWait !== true });
+}
+
+/** The shape of the bundle and where its blobs come from. What the manifests say is not kept beyond that. */
+async function planWith(
+  tools: PackTools,
+  about: { readonly there: Bundle | undefined; readonly bytes: Buffer },
+): Promise<{ readonly plan: BundlePlan; readonly sources: Sources }> {
+  const { lock, context } = tools;
+  const artifacts = await readArtifacts(tools, about.there);
+  for (const { name, graph } of artifacts) {
+    const foreign = foreignLayers(graph);
+    if (foreign.length > 0) context.emit({ type: 'warning', fault: foreignWarning(name, foreign) });
+  }
+  const plan = planBundle({ value: lock, bytes: about.bytes }, artifacts);
+  return { plan, sources: blobSources(artifacts, tools) };
 }
 
 async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {
@@ -199,10 +209,10 @@ async function write(job: {
   readonly plan: BundlePlan;
   readonly out: string;
   readonly kind: 'tar' | 'folder';
-  readonly artifacts: readonly Artifact[];
+  readonly sources: Sources;
   readonly tools: PackTools;
 }): Promise<WriterStats> {
-  const { plan, out, kind, tools } = job;
+  const { plan, out, kind, sources, tools } = job;
   const { context } = tools;
   const old = await bundlePool(out);
   context.emit({ type: 'phase', name: 'blobs' });
@@ -211,11 +221,12 @@ async function write(job: {
     const missing = writer.missing();
     const bytes = missing.reduce((sum, e) => sum + e.size, 0);
     context.emit({ type: 'total', bytes, items: missing.length });
-    const sources = blobSources(job.artifacts, tools);
     const made = madeFromCharts(tools.lock);
     const fetched = missing.filter((e) => e.digest === undefined || !made.has(e.digest));
-    const largestFirst = fetched.sort((a, b) => b.size - a.size);
-    const faults = await fillAll(writer, { entries: largestFirst, sources, tools, artifacts: job.artifacts });
+    // Manifests leave the memory first; then the largest, so that no long one is left for the end.
+    const rank = (e: PlannedEntry): number => (e.kind === 'manifest' ? 0 : 1);
+    const entries = fetched.sort((a, b) => rank(a) - rank(b) || b.size - a.size);
+    const faults = await fillAll(writer, { entries, sources, tools });
     if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
     for (const chart of tools.lock.charts) await fillChartDocuments(writer, chart, context);
     context.emit({ type: 'phase', name: 'finish' });
@@ -226,48 +237,34 @@ async function write(job: {
   }
 }
 
-/** What a running blob is called on the screen: the artifact that wants it first, and the start of its digest. */
-function labelsOf(artifacts: readonly Artifact[]): Map<string, string> {
-  const labels = new Map<string, string>();
-  for (const { name, graph } of artifacts) {
-    const short = name.replace(/@.*$/, '').split('/').at(-1) ?? name;
-    for (const digest of graph.nodes.keys()) {
-      const entry = blobName(digest);
-      if (!labels.has(entry)) labels.set(entry, `${short} ${digest.slice(7, 19)}`);
-    }
-  }
-  return labels;
-}
-
 async function fillAll(
   writer: BundleWriter,
   job: {
     readonly entries: readonly PlannedEntry[];
-    readonly sources: ReadonlyMap<Digest, BlobStream>;
+    readonly sources: Sources;
     readonly tools: PackTools;
-    readonly artifacts: readonly Artifact[];
   },
 ): Promise<Fault[]> {
-  const { context } = job.tools;
-  const labels = labelsOf(job.artifacts);
+  const { context, manifests } = job.tools;
+  const { sources } = job;
   const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
   const done = await mapBounded(job.entries, limits, (entry) =>
     attempt(async () => {
-      const source = entry.digest === undefined ? undefined : job.sources.get(entry.digest);
-      if (source === undefined) throw new SealiftError('INTERNAL', `no source for ${entry.name}`);
-      context.emit({
-        type: 'start',
-        id: entry.name,
-        label: labels.get(entry.name) ?? entry.name,
-        size: entry.size,
-      });
+      const { name, size, digest } = entry;
+      const source = digest === undefined ? undefined : sources.of(digest);
+      if (digest === undefined || source === undefined) {
+        throw new SealiftError('INTERNAL', `no source for ${name}`);
+      }
+      context.emit({ type: 'start', id: name, label: sources.label(digest) ?? name, size });
       try {
-        await writer.fill(entry, source);
+        if (typeof source === 'function') await writer.fill(entry, source);
+        else await writer.put(entry, source);
+        manifests.delete(digest);
       } catch (error) {
-        context.emit({ type: 'end', id: entry.name, outcome: 'failed' });
+        context.emit({ type: 'end', id: name, outcome: 'failed' });
         throw error;
       }
-      context.emit({ type: 'end', id: entry.name, outcome: 'done' });
+      context.emit({ type: 'end', id: name, outcome: 'done' });
     }),
   );
   return sortAttempts(done).faults;
@@ -304,7 +301,7 @@ async function fillChartDocuments(writer: BundleWriter, chart: ChartLock, contex
   for (const entry of entries) {
     const document = entry.digest === made.descriptor.digest ? made.manifest : made.config;
     context.emit({ type: 'start', id: entry.name, label: what, size: entry.size });
-    await writer.fill(entry, (offset) => bytesOf(document, offset));
+    await writer.put(entry, document);
     context.emit({ type: 'end', id: entry.name, outcome: 'done' });
   }
 }

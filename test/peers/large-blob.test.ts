@@ -84,6 +84,8 @@ function expectSmall(name: string, run: Measured): void {
 
 it.skipIf(free < NEEDED)(
   'a blob of 12 GiB is packed over a cut and loaded within the memory bound',
+  // Minutes where the disk is busy.
+  { timeout: 1_800_000 },
   async () => {
     const text = `apiVersion: sealift/v1\nname: big\nversion: "1"\nplatforms: all\nimages: ["${source.host}/big:1"]\n`;
     await writeFile(join(dir, 'sealift.yaml'), text);

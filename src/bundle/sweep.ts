@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import type { Blake3Hasher } from '@napi-rs/blake-hash';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import { throwIfAborted } from '../io/pool.ts';
@@ -49,7 +50,7 @@ export interface SharedSweep {
   readonly jobs: Int32Array;
   /** Next job, whether to stop, hashed KiB. */
   readonly state: Int32Array;
-  /** Of each range: how it went, then BLAKE3 and SHA-256. */
+  /** Of each range: how it went, then BLAKE3 and SHA-256 as hex digits. */
   readonly found: Uint8Array;
   readonly sha256: boolean;
   readonly blake3: boolean;
@@ -60,7 +61,8 @@ const STOP = 1;
 const HASHED = 2;
 const DONE = 1;
 const DIRTY = 2;
-const HASH = 32;
+/** As text: 64 hex digits. */
+const HASH = 64;
 const RECORD = 1 + 2 * HASH;
 
 /** Stays in the processor's cache between the read and the hash. */
@@ -73,6 +75,8 @@ const JOB = MIB;
 /** What one thread has at hand: its buffer, and which bytes of the file are in it. */
 interface Hand {
   readonly buffer: Buffer;
+  /** One for all ranges: each holds 2 KB that the collector of garbage does not see. */
+  readonly blake3: Blake3Hasher | undefined;
   from: number;
   to: number;
   /** Bytes since the last breath. */
@@ -101,7 +105,8 @@ async function hashOne(
   const { index, fd, end, breathe } = at;
   const [position = 0, length = 0, padding = 0] = shared.ranges.subarray(3 * index, 3 * index + 3);
   const sha = shared.sha256 ? createHash('sha256') : undefined;
-  const b3 = shared.blake3 ? createBlake3() : undefined;
+  const b3 = hand.blake3;
+  b3?.reset();
   let isDirty = false;
   for (let done = 0; done < length + padding; ) {
     const want = Math.min(BUFFER, length + padding - done);
@@ -120,9 +125,9 @@ async function hashOne(
     if (breathe !== undefined) await breathe();
     if (Atomics.load(shared.state, STOP) !== 0) return;
   }
-  const record = shared.found.subarray(index * RECORD, (index + 1) * RECORD);
-  if (b3 !== undefined) record.set(b3.digestBuffer(), 1);
-  if (sha !== undefined) record.set(sha.digest(), 1 + HASH);
+  const record = Buffer.from(shared.found.buffer, index * RECORD, RECORD);
+  if (b3 !== undefined) record.write(b3.digest('hex'), 1, 'latin1');
+  if (sha !== undefined) record.write(sha.digest('hex'), 1 + HASH, 'latin1');
   record[0] = isDirty ? DONE | DIRTY : DONE;
 }
 
@@ -152,7 +157,8 @@ async function runJob(shared: SharedSweep, hand: Hand, job: number, breathe: Bre
 
 /** Takes one job after the other until none is left. Without `breathe` it never lets go of its thread. */
 export async function sweepJobs(shared: SharedSweep, breathe?: () => Promise<void>): Promise<void> {
-  const hand: Hand = { buffer: Buffer.allocUnsafeSlow(BUFFER), from: 0, to: 0, since: 0 };
+  const blake3 = shared.blake3 ? createBlake3() : undefined;
+  const hand: Hand = { buffer: Buffer.allocUnsafeSlow(BUFFER), blake3, from: 0, to: 0, since: 0 };
   for (;;) {
     const job = Atomics.add(shared.state, NEXT, 1);
     if (2 * job >= shared.jobs.length || Atomics.load(shared.state, STOP) !== 0) return;
@@ -252,8 +258,8 @@ export function startSweep(
       const record = recordOf(index);
       if (((record[0] ?? 0) & DONE) === 0) return undefined;
       return {
-        blake3: blake3 ? record.toString('hex', 1, 1 + HASH) : '',
-        sha256: sha256 ? record.toString('hex', 1 + HASH) : '',
+        blake3: blake3 ? record.toString('latin1', 1, 1 + HASH) : '',
+        sha256: sha256 ? record.toString('latin1', 1 + HASH) : '',
       };
     },
     isPaddingZero() {

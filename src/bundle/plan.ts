@@ -127,12 +127,12 @@ function place(sized: readonly Sized[]): { readonly entries: PlannedEntry[]; rea
   return { entries, size: at + TAR_END };
 }
 
-function document(name: string, bytes: Buffer): Sized {
+function document(name: string, bytes: Buffer): Sized & { readonly bytes: Buffer } {
   return { name, kind: 'document', size: bytes.length, bytes };
 }
 
-/** Bytes of `B3SUMS` for these names: 64 hex digits, two spaces, the name, a line feed. */
-function b3sumsSize(entries: readonly Sized[]): number {
+/** Bytes of a list of these names, `B3SUMS` or `SHA256SUMS`: 64 hex digits, two spaces, the name, a line feed. */
+function listSize(entries: readonly Sized[]): number {
   return entries.reduce((sum, e) => sum + 64 + 2 + e.name.length + 1, 0);
 }
 
@@ -175,24 +175,28 @@ export function planBundle(
     size: descriptor.size,
     digest: descriptor.digest,
   }));
-  const lockDigest = digestOf(lock.bytes);
-  const assemble = (size: number): ReturnType<typeof place> => {
-    const facts = { lock: lockDigest, size, entries: DOCUMENTS.length + blobs.length + 1 };
-    const documents = [
-      document('oci-layout', OCI_LAYOUT),
-      document('index.json', indexJson(sorted)),
-      document('versions.lock', lock.bytes),
-      document('sealift.json', sealiftJson(lock.value, facts)),
-    ];
-    const sums = [
-      ...documents.map((d) => `${hexOf(digestOf(d.bytes ?? Buffer.alloc(0)))}  ${d.name}\n`),
-      ...blobs.map((b) => `${b.digest === undefined ? '' : hexOf(b.digest)}  ${b.name}\n`),
-    ];
-    const listed = [...documents, document('SHA256SUMS', Buffer.from(sums.join(''))), ...blobs];
-    return place([...listed, { name: B3SUMS, kind: 'sums', size: b3sumsSize(listed) }]);
+  const facts = { lock: digestOf(lock.bytes), entries: DOCUMENTS.length + blobs.length + 1 };
+  const first = [
+    document('oci-layout', OCI_LAYOUT),
+    document('index.json', indexJson(sorted)),
+    document('versions.lock', lock.bytes),
+  ];
+  const about = (size: number): Sized & { readonly bytes: Buffer } =>
+    document('sealift.json', sealiftJson(lock.value, { ...facts, size }));
+  const assemble = (info: Sized, sums: Sized): ReturnType<typeof place> => {
+    const listed = [...first, info, sums, ...blobs];
+    return place([...listed, { name: B3SUMS, kind: 'sums', size: listSize(listed) }]);
   };
-  // `size` has a fixed width, so the first pass already has the right length.
-  const { entries, size } = assemble(assemble(0).size);
+  // What has a fixed width has its length before its content is known.
+  const unknown = about(0);
+  const sumsSize = listSize([...first, unknown, ...blobs]);
+  const { size } = assemble(unknown, { name: 'SHA256SUMS', kind: 'document', size: sumsSize });
+  const info = about(size);
+  const sums = [
+    ...[...first, info].map((d) => `${hexOf(digestOf(d.bytes))}  ${d.name}\n`),
+    ...blobs.map((b) => `${b.digest === undefined ? '' : hexOf(b.digest)}  ${b.name}\n`),
+  ];
+  const { entries } = assemble(info, document('SHA256SUMS', Buffer.from(sums.join(''))));
   const identity = entries.map((e) => `${e.bytes === undefined ? e.size : digestOf(e.bytes)} ${e.name}\n`);
   return {
     entries,

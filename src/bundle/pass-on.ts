@@ -1,17 +1,15 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { SealiftError } from '../core/errors.ts';
-import { KIB } from '../core/limits.ts';
 import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 
-/** Stays in the processor's cache from the read over the hash to the socket. */
-const BUFFER = 256 * KIB;
-
 export interface PassedOn {
   /** BLAKE3 of the whole range, 64 hex digits; undefined when only a part of it is read: then the receiver alone checks. */
   readonly blake3: string | undefined;
+  /** Bytes of all chunks but the last. */
+  readonly chunk: number;
   readonly signal: AbortSignal;
 }
 
@@ -20,10 +18,13 @@ export interface PassedOn {
  * the next. The last chunk is given only when the BLAKE3 of everything is right, so that wrong bytes never are a whole.
  * @throws CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH, FILE_UNREADABLE, ABORTED
  */
-export async function* passOn(range: FileRange, { blake3, signal }: PassedOn): AsyncGenerator<Buffer> {
+export async function* passOn(
+  range: FileRange,
+  { blake3, chunk: most, signal }: PassedOn,
+): AsyncGenerator<Buffer> {
   const { file, what, length, position } = range;
   const fd = typeof file === 'string' ? disk(() => openSync(file, 'r'), what) : file;
-  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(BUFFER, length)));
+  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(most, length)));
   const hasher = blake3 === undefined ? undefined : new Blake3Hasher();
   try {
     for (let done = 0; done < length; ) {

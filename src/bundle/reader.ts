@@ -45,7 +45,7 @@ function contentOf(medium: Medium): ContentReader & {
     trust: (hashes) => {
       b3 = hashes;
     },
-    open(descriptor, { signal, offset = 0, passOn: isPassedOn = false }) {
+    open(descriptor, { signal, offset = 0, passOn: chunk }) {
       const entry = find(descriptor.digest);
       if (entry === undefined) {
         throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${blobName(descriptor.digest)}`, {
@@ -53,10 +53,10 @@ function contentOf(medium: Medium): ContentReader & {
         });
       }
       const blake3 = b3.get(entry.name);
-      if (isPassedOn && blake3 !== undefined && entry.size === descriptor.size) {
+      if (chunk !== undefined && blake3 !== undefined && entry.size === descriptor.size) {
         const range = medium.range(entry);
         const rest = { ...range, position: range.position + offset, length: range.length - offset };
-        return asBundleFault(passOn(rest, { blake3: offset > 0 ? undefined : blake3, signal }), entry);
+        return asBundleFault(passOn(rest, { blake3: offset > 0 ? undefined : blake3, chunk, signal }), entry);
       }
       const what = `${medium.path}: ${entry.name}`;
       const bytes = interruptible(medium.read(entry, offset), signal);

@@ -6,8 +6,8 @@ export interface ReadOptions {
   readonly signal: AbortSignal;
   readonly offset?: number;
   readonly into?: Receiver;
-  /** The bytes go on to somebody who checks their SHA-256 himself: a registry, containerd. */
-  readonly passOn?: boolean;
+  /** Bytes of each chunk, which go on to somebody who checks their SHA-256 himself: a registry, containerd. */
+  readonly passOn?: number;
 }
 
 /** Anything that content can be read from: a registry's repository, a bundle, a folder. */

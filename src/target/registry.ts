@@ -1,6 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
+import { KIB } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
@@ -29,6 +30,8 @@ import {
 
 /** Blobs sent at once, and items whose manifests are put at once. */
 const BLOBS_PARALLEL = 4;
+/** Stays in the processor's cache from the read over the hash to the socket. */
+const PIECE = 256 * KIB;
 const ITEMS_PARALLEL = 4;
 
 export interface RegistryTargetOptions {
@@ -181,7 +184,7 @@ class RegistryRun implements TargetRun {
     const open = async function* (): AsyncGenerator<Uint8Array> {
       context.emit({ type: 'progress', id, bytes: -shown });
       shown = 0;
-      for await (const chunk of source.open(descriptor, { signal: context.signal, passOn: true })) {
+      for await (const chunk of source.open(descriptor, { signal: context.signal, passOn: PIECE })) {
         shown += chunk.length;
         context.emit({ type: 'progress', id, bytes: chunk.length });
         yield chunk;

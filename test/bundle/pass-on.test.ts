@@ -28,7 +28,7 @@ describe('passing on', () => {
   it('gives all bytes, in one buffer that is used again', async () => {
     const taken: Buffer[] = [];
     const places = new Set<ArrayBufferLike>();
-    for await (const chunk of passOn(range(), { blake3: blake3Of(bytes), signal })) {
+    for await (const chunk of passOn(range(), { blake3: blake3Of(bytes), chunk: 262_144, signal })) {
       places.add(chunk.buffer);
       taken.push(Buffer.from(chunk));
     }
@@ -40,24 +40,30 @@ describe('passing on', () => {
   it('keeps the last chunk back when any byte is another one', async () => {
     const taken: Buffer[] = [];
     const other = someBytes(bytes.length, 2);
-    const failure = await failureOf(take(passOn(range(), { blake3: blake3Of(other), signal }), taken));
+    const failure = await failureOf(
+      take(passOn(range(), { blake3: blake3Of(other), chunk: 262_144, signal }), taken),
+    );
     expect(failure).toMatchObject({ code: 'CONTENT_DIGEST_MISMATCH' });
     expect(Buffer.concat(taken).length).toBeLessThan(bytes.length);
   });
 
   it('of nothing is checked too', async () => {
-    const failure = await failureOf(take(passOn(range(0), { blake3: blake3Of('a'), signal }), []));
+    const failure = await failureOf(
+      take(passOn(range(0), { blake3: blake3Of('a'), chunk: 262_144, signal }), []),
+    );
     expect(failure).toMatchObject({ code: 'CONTENT_DIGEST_MISMATCH' });
     const taken: Buffer[] = [];
-    await take(passOn(range(0), { blake3: blake3Of(''), signal }), taken);
+    await take(passOn(range(0), { blake3: blake3Of(''), chunk: 262_144, signal }), taken);
     expect(taken).toEqual([]);
   });
 
   it('tells that the file became shorter', async () => {
     await truncate(file, 400_000);
-    const failure = await failureOf(take(passOn(range(), { blake3: blake3Of(bytes), signal }), []));
+    const failure = await failureOf(
+      take(passOn(range(), { blake3: blake3Of(bytes), chunk: 262_144, signal }), []),
+    );
     expect(failure).toMatchObject({ code: 'CONTENT_SIZE_MISMATCH' });
     await appendFile(file, bytes.subarray(400_000 - 10));
-    await take(passOn(range(), { blake3: blake3Of(bytes), signal }), []);
+    await take(passOn(range(), { blake3: blake3Of(bytes), chunk: 262_144, signal }), []);
   });
 });

@@ -117,16 +117,19 @@ export function encodeUpdateLabels(digest: string, labels: Labels): Buffer {
 
 /** `content.v1.WriteContentRequest`. */
 export function encodeWrite(request: WriteRequest): Buffer {
-  return bytesOf((w) => {
+  const { data } = request;
+  const hasData = data !== undefined && data.length > 0;
+  const before = bytesOf((w) => {
     putNumber(w, 1, ACTIONS.indexOf(request.action));
     putString(w, 2, request.ref ?? '');
     putNumber(w, 3, request.total ?? 0);
     putString(w, 4, request.expected ?? '');
     putNumber(w, 5, request.offset ?? 0);
-    const { data } = request;
-    if (data !== undefined && data.length > 0) w.tag(6, WireType.LengthDelimited).bytes(data);
-    putLabels(w, 7, request.labels ?? new Map());
+    if (hasData) w.tag(6, WireType.LengthDelimited).uint32(data.length);
   });
+  const after = bytesOf((w) => putLabels(w, 7, request.labels ?? new Map()));
+  // The writer would copy the data twice.
+  return Buffer.concat(hasData ? [before, data, after] : [before, after]);
 }
 
 /** `content.v1.ReadContentRequest`: digest = 1, offset = 2 (bytes); without a size (3) to the end. */

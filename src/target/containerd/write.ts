@@ -77,7 +77,11 @@ export async function writeContent(
     const code = statusOf(failure);
     if (failure === undefined || code === status.FAILED_PRECONDITION) {
       await drop(client, job.ref);
-      if (startedOver || !progress.resumed) throw otherBytes(job, failure);
+      if (startedOver || !progress.resumed) {
+        // What was passed on was not checked by its digest: that decides whose fault it is.
+        for await (const _ of options.source.open(job.descriptor, { signal: options.signal }));
+        throw otherBytes(job, failure);
+      }
       startedOver = true;
     } else if (code === status.UNAVAILABLE || code === status.OUT_OF_RANGE) {
       await backOff(client, { tries, failure, what: job.ref, options });
@@ -122,7 +126,8 @@ async function writeOnce(
     progress.at(start);
     let offset = start;
     if (start < total) {
-      for await (const data of inChunks(source.open(descriptor, { signal, offset: start }), CHUNK)) {
+      const bytes = source.open(descriptor, { signal, offset: start, passOn: CHUNK });
+      for await (const data of inChunks(bytes, Math.min(CHUNK, total - start))) {
         if (offset + data.length > total) break;
         const answer = await stream.send({ action: 'write', offset, data });
         offset += data.length;

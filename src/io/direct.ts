@@ -17,7 +17,7 @@ import type { Way } from './ways.ts';
 
 /**
  * Requests without a proxy, by Node's own client. It is there in 5 ms where undici takes 80 to load, and sends a large
- * body in a third of the processor time, because no byte is copied (docs/decisions/010).
+ * body in a third of the processor time, because no byte is copied (docs/decisions/011).
  */
 
 /** An answer as it comes; header names in lower case, several values joined by ", ". */

@@ -216,9 +216,12 @@ class Writer implements BundleWriter {
 
   /** The receivers; they are started when the first blob comes, for as many threads as what lacks is worth. */
   #receivers(): Receivers {
-    const lacking = this.missing().reduce((sum, e) => sum + e.size, 0);
-    this.#p.held.receivers ??= startReceiving(lacking, this.#p.context);
-    return this.#p.held.receivers;
+    const { held, context } = this.#p;
+    held.receivers ??= startReceiving(
+      this.missing().reduce((sum, e) => sum + e.size, 0),
+      context,
+    );
+    return held.receivers;
   }
 
   /** Writes a blob behind its first `begun` bytes, which are there. Returns how many bytes came. */

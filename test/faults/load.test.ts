@@ -111,10 +111,6 @@ describe('a load over a hostile network', () => {
       /\/manifests\//,
       { kind: 'rewrite', status: 200, headers: { 'docker-content-digest': null } },
     ],
-    'a manifest with another digest': [
-      /\/manifests\/sha256/,
-      { kind: 'rewrite', status: 200, headers: { 'docker-content-digest': other } },
-    ],
     'a blob of another length': [/\/blobs\//, { kind: 'rewrite', headers: { 'content-length': '3' } }],
     'nothing of what is there': [/\/blobs\//, { kind: 'rewrite', status: 404, headers: {} }],
   };
@@ -123,6 +119,13 @@ describe('a load over a hostile network', () => {
       await loadThrough(headOf(path, fault), 'end');
     });
   }
+
+  it('a HEAD that lies: a manifest with another digest', { timeout }, async () => {
+    // A manifest is asked for only where its name is there already.
+    expect((await site.load()).error).toBeUndefined();
+    const fault = { kind: 'rewrite', status: 200, headers: { 'docker-content-digest': other } } as const;
+    await loadThrough(headOf(/\/manifests\/sha256/, fault), 'end');
+  });
 
   it('a HEAD that lies: a tag with another digest', { timeout }, async () => {
     const fault = { kind: 'rewrite', headers: { 'docker-content-digest': other } } as const;

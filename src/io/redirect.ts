@@ -41,7 +41,9 @@ export function withoutQuery(address: string): string {
 export function redirectTarget(from: URL, location: string, hop: number): URL {
   const where = `${from.protocol}//${from.host}`;
   if (hop >= LIMITS.redirects) {
-    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: more than ${LIMITS.redirects} redirects`);
+    throw new SealiftError('NETWORK_URL_REFUSED', `${where}: more than ${LIMITS.redirects} redirects`, {
+      hint: 'the server or a proxy in between sends requests in a circle: check the address and what is in between',
+    });
   }
   let next: URL;
   try {

@@ -175,6 +175,8 @@ export function dealFaults(
   return {
     happened,
     settled: async () => {
+      // Nobody waits for an answer any more.
+      proxy.disconnect();
       while (pending.size > 0) {
         await new Promise<void>((resolve) => {
           onSettled = resolve;

@@ -62,6 +62,8 @@ export interface FaultProxy {
   onFault: (fault: WireFault, happened: boolean) => void;
   /** Everything that came in an Authorization header, without its scheme. */
   readonly secrets: Set<string>;
+  /** Ends all connections. */
+  disconnect(): void;
   close(): Promise<void>;
 }
 
@@ -266,6 +268,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     onFault: () => {},
     done,
     secrets,
+    disconnect: () => server.closeAllConnections(),
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();

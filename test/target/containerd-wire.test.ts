@@ -23,7 +23,7 @@ describe('requests are the bytes that protobuf prescribes', () => {
       data: Buffer.from([0xff, 0]),
       labels: new Map([['k', 'v']]),
     });
-    expect(hex(all)).toBe(
+    expect(hex(Buffer.concat(all))).toBe(
       hex(
         bytes(
           [0x08, 2], // action = COMMIT
@@ -41,11 +41,13 @@ describe('requests are the bytes that protobuf prescribes', () => {
         ),
       ),
     );
-    expect(hex(wire.encodeWrite({ action: 'stat', ref: 'r', total: 0 }))).toBe('120172');
+    expect(hex(Buffer.concat(wire.encodeWrite({ action: 'stat', ref: 'r', total: 0 })))).toBe('120172');
   });
 
   it('writes totals beyond 32 bits', () => {
-    const message = parse(wire.encodeWrite({ action: 'write', total: 2 ** 40, offset: 2 ** 33 }));
+    const message = parse(
+      Buffer.concat(wire.encodeWrite({ action: 'write', total: 2 ** 40, offset: 2 ** 33 })),
+    );
     expect([message.get(3), message.get(5)]).toEqual([[2 ** 40], [2 ** 33]]);
   });
 

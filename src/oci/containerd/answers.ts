@@ -1,7 +1,7 @@
-import type { ClientReadableStream } from '@grpc/grpc-js';
 import { SealiftError } from '../../core/errors.ts';
 import { LIMITS } from '../../core/limits.ts';
 import { callError } from './failure.ts';
+import type { GrpcCall } from './grpc.ts';
 
 /** The failure of a call that nobody answers. @param ms how long it was waited for */
 export function noAnswer(what: string, ms: number): SealiftError {
@@ -55,14 +55,24 @@ export async function nextAnswer<T>(
   }
 }
 
+/** The answers of a call, read one by one. */
+export async function* decoded<T>(
+  call: GrpcCall,
+  decode: (message: Uint8Array) => T,
+): AsyncGenerator<T, void, undefined> {
+  for await (const message of call.messages()) yield decode(message);
+}
+
 /** The chunks of a stream that only the server writes; it is cancelled when the reader goes away. */
-export async function* readStream(
-  call: ClientReadableStream<Uint8Array>,
-  about: { readonly signal: AbortSignal; readonly what: string },
-): AsyncGenerator<Uint8Array> {
-  // An error that comes while nobody waits for an answer is seen with the next one.
-  call.on('error', () => {});
-  const answers: AsyncIterator<Uint8Array> = call[Symbol.asyncIterator]();
+export async function* readStream<T>(
+  call: GrpcCall,
+  about: {
+    readonly decode: (message: Uint8Array) => T;
+    readonly signal: AbortSignal;
+    readonly what: string;
+  },
+): AsyncGenerator<T> {
+  const answers = decoded(call, about.decode);
   const cancel = (): void => call.cancel();
   const ask = { ...about, cancel, act: () => {} };
   try {

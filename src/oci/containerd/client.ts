@@ -1,8 +1,8 @@
-import { Client, type ClientDuplexStream, credentials, Metadata, status } from '@grpc/grpc-js';
 import { SealiftError } from '../../core/errors.ts';
 import { LIMITS, MIB } from '../../core/limits.ts';
-import { nextAnswer, noAnswer, readStream, stopped } from './answers.ts';
+import { decoded, nextAnswer, noAnswer, readStream, stopped } from './answers.ts';
 import { bounded, callError, statusOf } from './failure.ts';
+import { type GrpcCall, GrpcChannel, GrpcError, STATUS, type Status } from './grpc.ts';
 import * as wire from './wire.ts';
 
 /** containerd's own limit for one message (registry.md 3.1). */
@@ -29,14 +29,13 @@ const METHOD = {
 type Method = keyof typeof METHOD;
 
 const pathOf = (method: Method): string => `/containerd.services.${METHOD[method]}`;
-const same = (bytes: Buffer): Buffer => bytes;
 
 /**
  * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). Every call ends with an answer,
  * a SealiftError (`statusOf` gives its gRPC status) or ABORTED; none waits longer than `LIMITS.headersMs` for an answer.
  */
 export class ContainerdClient {
-  readonly #client: Client;
+  readonly #channel: GrpcChannel;
   readonly #namespace: string;
   readonly #name: string;
   #lease: string | undefined;
@@ -45,20 +44,11 @@ export class ContainerdClient {
   constructor(socket: string, namespace: string) {
     this.#namespace = namespace;
     this.#name = `containerd ${socket} ${namespace}`;
-    this.#client = new Client(`unix:${socket}`, credentials.createInsecure(), {
-      // Go's server refuses the escaped path that would be the authority otherwise.
-      'grpc.default_authority': 'localhost',
-      'grpc.max_receive_message_length': MESSAGE_LIMIT,
-      'grpc.max_send_message_length': MESSAGE_LIMIT,
-      'grpc.initial_reconnect_backoff_ms': 200,
-      'grpc.max_reconnect_backoff_ms': 2000,
-      'grpc.enable_http_proxy': 0,
-      'grpc.use_local_subchannel_pool': 1,
-    });
+    this.#channel = new GrpcChannel(socket, { messageLimit: MESSAGE_LIMIT });
   }
 
   close(): void {
-    this.#client.close();
+    this.#channel.close();
   }
 
   /** The lease that all later calls carry. */
@@ -78,7 +68,7 @@ export class ContainerdClient {
 
   /** Makes the namespace; that it is there already is fine. */
   async createNamespace(signal: AbortSignal): Promise<void> {
-    await this.#unless(status.ALREADY_EXISTS, () =>
+    await this.#unless(STATUS.ALREADY_EXISTS, () =>
       this.#call('createNamespace', wire.encodeCreateNamespace(this.#namespace), { signal }),
     );
   }
@@ -108,7 +98,7 @@ export class ContainerdClient {
   /** Deletes a lease, and waits for the garbage collection that follows. */
   async deleteLease(id: string, signal: AbortSignal): Promise<void> {
     const request = wire.encodeDeleteLease(id, { sync: true });
-    await this.#unless(status.NOT_FOUND, () => this.#call('deleteLease', request, { signal }));
+    await this.#unless(STATUS.NOT_FOUND, () => this.#call('deleteLease', request, { signal }));
   }
 
   /** Protects a blob by the lease. The server does not check that the blob is there. */
@@ -133,24 +123,20 @@ export class ContainerdClient {
     options: { readonly offset: number; readonly signal: AbortSignal },
   ): AsyncGenerator<Uint8Array> {
     const { offset, signal } = options;
-    const call = this.#client.makeServerStreamRequest(
-      pathOf('read'),
-      wire.encodeRead,
-      wire.decodeRead,
-      { digest, offset },
-      this.#metadata(),
-    );
-    return readStream(call, { signal, what: this.#what('read') });
+    const call = this.#begin('read');
+    call.write([wire.encodeRead({ digest, offset })]);
+    call.end();
+    return readStream(call, { decode: wire.decodeRead, signal, what: this.#what('read') });
   }
 
   /** Points an image record at its target and sets its labels; its other labels stay. Makes it when there is none. */
   async putImage(record: wire.ImageRecord, signal: AbortSignal): Promise<void> {
     const update = (): Promise<Buffer | undefined> =>
-      this.#unless(status.NOT_FOUND, () =>
+      this.#unless(STATUS.NOT_FOUND, () =>
         this.#call('updateImage', wire.encodeUpdateImage(record), { signal }),
       );
     const create = (): Promise<Buffer | undefined> =>
-      this.#unless(status.ALREADY_EXISTS, () =>
+      this.#unless(STATUS.ALREADY_EXISTS, () =>
         this.#call('createImage', wire.encodeCreateImage(record), { signal }),
       );
     // Someone else may make the record between the two calls; then the second update finds it.
@@ -160,24 +146,16 @@ export class ContainerdClient {
 
   /** Opens `Content.Write`; the caller ends it with `finish` or `cancel`. */
   openWrite(signal: AbortSignal): WriteStream {
-    const call = this.#client.makeBidiStreamRequest(
-      pathOf('write'),
-      wire.encodeWrite,
-      wire.decodeWrite,
-      this.#metadata(),
-    );
-    return new WriteStream(call, { signal, what: this.#what('write') });
+    return new WriteStream(this.#begin('write'), { signal, what: this.#what('write') });
   }
 
   #what(method: Method): string {
     return `${this.#name}: ${METHOD[method]}`;
   }
 
-  #metadata(): Metadata {
-    const metadata = new Metadata();
-    metadata.set('containerd-namespace', this.#namespace);
-    if (this.#lease !== undefined) metadata.set('containerd-lease', this.#lease);
-    return metadata;
+  #begin(method: Method): GrpcCall {
+    const lease = this.#lease === undefined ? {} : { 'containerd-lease': this.#lease };
+    return this.#channel.call(pathOf(method), { 'containerd-namespace': this.#namespace, ...lease });
   }
 
   #read<T>(decode: (bytes: Uint8Array) => T, answer: Uint8Array, method: Method): T {
@@ -190,10 +168,10 @@ export class ContainerdClient {
 
   /** A call by name whose NOT_FOUND is an answer. */
   #ask(method: Method, name: string, signal: AbortSignal): Promise<Buffer | undefined> {
-    return this.#unless(status.NOT_FOUND, () => this.#call(method, wire.encodeName(name), { signal }));
+    return this.#unless(STATUS.NOT_FOUND, () => this.#call(method, wire.encodeName(name), { signal }));
   }
 
-  async #unless(expected: status, call: () => Promise<Buffer>): Promise<Buffer | undefined> {
+  async #unless(expected: Status, call: () => Promise<Buffer>): Promise<Buffer | undefined> {
     try {
       return await call();
     } catch (error) {
@@ -202,83 +180,58 @@ export class ContainerdClient {
     }
   }
 
-  #call(
+  /** A call with one message each way. */
+  async #call(
     method: Method,
     request: Buffer,
     options: { readonly signal: AbortSignal; readonly ms?: number },
   ): Promise<Buffer> {
     const { signal, ms = LIMITS.headersMs } = options;
-    const { promise, resolve, reject } = withResolvers<Buffer>();
-    if (signal.aborted) {
-      reject(stopped());
-      return promise;
-    }
-    const call = this.#client.makeUnaryRequest(
-      pathOf(method),
-      same,
-      same,
-      request,
-      this.#metadata(),
-      {},
-      (error, answer) => {
-        if (answer === undefined) reject(callError(error, this.#what(method)));
-        else resolve(answer);
-      },
-    );
+    if (signal.aborted) throw stopped();
+    const what = this.#what(method);
+    const call = this.#begin(method);
+    let reason: SealiftError | undefined;
     const giveUp = (error: SealiftError): void => {
-      reject(error);
+      reason ??= error;
       call.cancel();
     };
     const onAbort = (): void => giveUp(stopped());
-    const timer = setTimeout(() => giveUp(noAnswer(this.#what(method), ms)), ms);
+    const timer = setTimeout(() => giveUp(noAnswer(what, ms)), ms);
     signal.addEventListener('abort', onAbort, { once: true });
-    return promise.finally(() => {
+    try {
+      call.write([request]);
+      call.end();
+      let answer: Buffer | undefined;
+      for await (const message of call.messages()) answer ??= message;
+      if (reason !== undefined) throw reason;
+      if (answer !== undefined) return answer;
+      throw new GrpcError(STATUS.INTERNAL, 'no answer before the end');
+    } catch (error) {
+      throw reason ?? callError(error, what);
+    } finally {
       clearTimeout(timer);
       signal.removeEventListener('abort', onAbort);
-    });
+    }
   }
-}
-
-interface Resolvers<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-function withResolvers<T>(): Resolvers<T> {
-  let resolve: (value: T) => void = () => {};
-  let reject: (error: unknown) => void = () => {};
-  const promise = new Promise<T>((ok, failed) => {
-    resolve = ok;
-    reject = failed;
-  });
-  return { promise, resolve, reject };
 }
 
 /** One `Content.Write` stream, in lock-step: an answer for each message. */
 export class WriteStream {
-  readonly #call: ClientDuplexStream<wire.WriteRequest, wire.WriteResponse>;
+  readonly #call: GrpcCall;
   readonly #answers: AsyncIterator<wire.WriteResponse>;
   readonly #signal: AbortSignal;
   readonly #what: string;
 
-  constructor(
-    call: ClientDuplexStream<wire.WriteRequest, wire.WriteResponse>,
-    options: { readonly signal: AbortSignal; readonly what: string },
-  ) {
+  constructor(call: GrpcCall, options: { readonly signal: AbortSignal; readonly what: string }) {
     this.#call = call;
     this.#signal = options.signal;
     this.#what = options.what;
-    // An error that comes while nobody waits for an answer is seen with the next message.
-    call.on('error', () => {});
-    this.#answers = call[Symbol.asyncIterator]();
+    this.#answers = decoded(call, wire.decodeWrite);
   }
 
-  /** Sends a message and waits for its answer. */
+  /** Sends a message and waits for its answer; its data must stay as it is until then. */
   async send(request: wire.WriteRequest): Promise<wire.WriteResponse> {
-    const answer = await this.#wait(() => {
-      this.#call.write(request);
-    });
+    const answer = await this.#wait(() => this.#call.write(wire.encodeWrite(request)));
     if (answer !== undefined) return answer;
     throw new SealiftError('TARGET_FAILED', `${this.#what}: the stream ended early`, {
       hint: 'run the same command again: it goes on where it stopped',

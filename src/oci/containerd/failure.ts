@@ -1,5 +1,5 @@
-import { type ServiceError, status } from '@grpc/grpc-js';
 import { type ErrorCode, SealiftError } from '../../core/errors.ts';
+import { GrpcError, STATUS, type Status, statusName } from './grpc.ts';
 
 /** Characters that are kept of a text that the server sent. */
 const TEXT_LIMIT = 300;
@@ -14,22 +14,22 @@ const OTHER: Mapped = {
   hint: "look at containerd's own log (journalctl -u containerd) and at the free space of its disk, then run the same command again: it goes on where it stopped",
 };
 
-const MAPPED: Readonly<Partial<Record<status, Mapped>>> = {
-  [status.UNAVAILABLE]: {
+const MAPPED: Readonly<Partial<Record<Status, Mapped>>> = {
+  [STATUS.UNAVAILABLE]: {
     code: 'TARGET_UNREACHABLE',
     hint: 'check that containerd runs (systemctl status containerd), then run the same command again: it goes on where it stopped',
   },
-  [status.DEADLINE_EXCEEDED]: {
+  [STATUS.DEADLINE_EXCEEDED]: {
     code: 'TARGET_UNREACHABLE',
     hint: 'containerd does not answer: check its load and its disk, then run the same command again',
   },
-  [status.UNIMPLEMENTED]: {
+  [STATUS.UNIMPLEMENTED]: {
     code: 'TARGET_UNREACHABLE',
     hint: 'the socket is not that of containerd 1.0 or later: give the containerd socket itself, not that of dockerd or a CRI proxy',
   },
-  [status.PERMISSION_DENIED]: { code: 'AUTH_DENIED', hint: 'run as a user that containerd lets in: root' },
-  [status.UNAUTHENTICATED]: { code: 'AUTH_DENIED', hint: 'run as a user that containerd lets in: root' },
-  [status.RESOURCE_EXHAUSTED]: { code: 'TARGET_FAILED', hint: 'free some space or memory on the machine' },
+  [STATUS.PERMISSION_DENIED]: { code: 'AUTH_DENIED', hint: 'run as a user that containerd lets in: root' },
+  [STATUS.UNAUTHENTICATED]: { code: 'AUTH_DENIED', hint: 'run as a user that containerd lets in: root' },
+  [STATUS.RESOURCE_EXHAUSTED]: { code: 'TARGET_FAILED', hint: 'free some space or memory on the machine' },
 };
 
 /** A text of the server, on one line and not longer than a person reads. */
@@ -38,14 +38,10 @@ export function bounded(text: string): string {
   return line.length > TEXT_LIMIT ? `${line.slice(0, TEXT_LIMIT)}…` : line;
 }
 
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number' && error.code in status;
-}
-
 /** The gRPC status behind an error of a call, also after `callError` wrapped it. */
-export function statusOf(error: unknown): status | undefined {
+export function statusOf(error: unknown): Status | undefined {
   const cause = error instanceof SealiftError ? error.cause : error;
-  return isServiceError(cause) ? cause.code : undefined;
+  return cause instanceof GrpcError ? cause.status : undefined;
 }
 
 /** An error of a call as ours: the status decides the code and the hint; what the server said is kept, bounded. */
@@ -53,11 +49,11 @@ export function callError(error: unknown, what: string): SealiftError {
   if (error instanceof SealiftError) return error;
   const code = statusOf(error);
   const mapped = (code === undefined ? undefined : MAPPED[code]) ?? OTHER;
-  const said = isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error);
+  const said = error instanceof Error ? error.message : String(error);
   return new SealiftError(mapped.code, `${what}: ${bounded(said)}`, {
     hint: mapped.hint,
     cause: error,
     side: 'destination',
-    ...(code === undefined ? {} : { details: { grpcStatus: status[code] } }),
+    ...(code === undefined ? {} : { details: { grpcStatus: statusName(code) } }),
   });
 }

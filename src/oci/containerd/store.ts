@@ -1,4 +1,3 @@
-import { status } from '@grpc/grpc-js';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { type ErrorCode, SealiftError } from '../../core/errors.ts';
@@ -6,6 +5,7 @@ import { verified } from '../../io/verify.ts';
 import { fullName, type ImagePlace, notThere, type StoredImage } from '../image-store.ts';
 import { ContainerdClient } from './client.ts';
 import { statusOf } from './failure.ts';
+import { STATUS } from './grpc.ts';
 import { knock } from './socket.ts';
 import type { ImageRecord } from './wire.ts';
 
@@ -119,7 +119,7 @@ export async function openContainerd(
             sent += chunk.length;
           }
         } catch (error) {
-          if (statusOf(error) === status.NOT_FOUND) throw notThere(name, digest, { hint: lacksHint });
+          if (statusOf(error) === STATUS.NOT_FOUND) throw notThere(name, digest, { hint: lacksHint });
           throw sent === 0 ? asSource(error) : brokenOff(error, `${what}: ${offset + sent} of ${size} bytes`);
         }
       },

@@ -115,8 +115,8 @@ export function encodeUpdateLabels(digest: string, labels: Labels): Buffer {
   });
 }
 
-/** `content.v1.WriteContentRequest`. */
-export function encodeWrite(request: WriteRequest): Buffer {
+/** `content.v1.WriteContentRequest`, in parts: the data is not copied. */
+export function encodeWrite(request: WriteRequest): Uint8Array[] {
   const { data } = request;
   const hasData = data !== undefined && data.length > 0;
   const before = bytesOf((w) => {
@@ -128,8 +128,7 @@ export function encodeWrite(request: WriteRequest): Buffer {
     if (hasData) w.tag(6, WireType.LengthDelimited).uint32(data.length);
   });
   const after = bytesOf((w) => putLabels(w, 7, request.labels ?? new Map()));
-  // The writer would copy the data twice.
-  return Buffer.concat(hasData ? [before, data, after] : [before, after]);
+  return hasData ? [before, data, after] : [before, after];
 }
 
 /** `content.v1.ReadContentRequest`: digest = 1, offset = 2 (bytes); without a size (3) to the end. */

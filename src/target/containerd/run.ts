@@ -11,7 +11,7 @@ import type { Turns } from './turns.ts';
 import { isTargetError, writeContent } from './write.ts';
 
 /** Blobs that are written at the same time. */
-const WRITERS = 3;
+const WRITERS = 6;
 /** How long an unfinished load keeps what it has sent: the next one goes on from there. */
 const LEASE_MS = 24 * 60 * 60 * 1000;
 

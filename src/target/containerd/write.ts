@@ -1,4 +1,3 @@
-import { status } from '@grpc/grpc-js';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isAbort, SealiftError } from '../../core/errors.ts';
 import type { Context } from '../../core/events.ts';
@@ -6,6 +5,7 @@ import { MIB } from '../../core/limits.ts';
 import { sleep } from '../../io/pool.ts';
 import type { ContainerdClient } from '../../oci/containerd/client.ts';
 import { statusOf } from '../../oci/containerd/failure.ts';
+import { STATUS } from '../../oci/containerd/grpc.ts';
 import type { Labels } from '../../oci/containerd/wire.ts';
 import type { ContentReader } from '../../oci/content.ts';
 
@@ -64,7 +64,7 @@ export async function writeContent(
       const outcome = await writeOnce(client, job, { ...options, progress });
       if (outcome !== 'other-bytes') return outcome;
     } catch (error) {
-      if (statusOf(error) === status.ALREADY_EXISTS) {
+      if (statusOf(error) === STATUS.ALREADY_EXISTS) {
         progress.at(job.descriptor.size);
         return 'exists';
       }
@@ -75,7 +75,7 @@ export async function writeContent(
       failure = error;
     }
     const code = statusOf(failure);
-    if (failure === undefined || code === status.FAILED_PRECONDITION) {
+    if (failure === undefined || code === STATUS.FAILED_PRECONDITION) {
       await drop(client, job.ref);
       if (startedOver || !progress.resumed) {
         // What was passed on was not checked by its digest: that decides whose fault it is.
@@ -83,7 +83,7 @@ export async function writeContent(
         throw otherBytes(job, failure);
       }
       startedOver = true;
-    } else if (code === status.UNAVAILABLE || code === status.OUT_OF_RANGE) {
+    } else if (code === STATUS.UNAVAILABLE || code === STATUS.OUT_OF_RANGE) {
       await backOff(client, { tries, failure, what: job.ref, options });
     } else {
       throw failure;
@@ -156,7 +156,7 @@ async function drop(client: ContainerdClient, ref: string): Promise<void> {
 
 /**
  * Waits before another try. UNAVAILABLE is what containerd says while another client holds the ingest, and what
- * the library says while there is no connection; which of both only shows when the server is asked for something else.
+ * the channel says while there is no connection; which of both only shows when the server is asked for something else.
  */
 async function backOff(
   client: ContainerdClient,

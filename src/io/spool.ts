@@ -65,17 +65,29 @@ export class Spool {
     return this.#size;
   }
 
-  /** Adds a chunk at the end; one at a time. @throws DISK_FULL, CONTENT_TOO_LARGE, ABORTED */
+  /** Adds a chunk at the end; one at a time. @throws DISK_FULL, FILE_UNREADABLE, CONTENT_TOO_LARGE, ABORTED */
   async write(chunk: Uint8Array): Promise<void> {
     throwIfAborted(this.#signal);
     if (this.#size - this.#asked >= SPACE_ASKED_EVERY) {
       await refuseFull(this.#folder, this.#of);
       this.#asked = this.#size;
     }
-    await this.handle.write(chunk, 0, chunk.length, this.#size);
-    this.#size += chunk.length;
+    await this.#append(chunk);
     if (this.#size > LIMITS.archiveUnpacked) {
       throw new SealiftError('CONTENT_TOO_LARGE', `${this.#of}: more than ${LIMITS.archiveUnpacked} bytes`);
+    }
+  }
+
+  /** A disk that is nearly full takes a part of a chunk; the rest then says why. */
+  async #append(chunk: Uint8Array): Promise<void> {
+    try {
+      for (let done = 0; done < chunk.length; ) {
+        const { bytesWritten } = await this.handle.write(chunk, done, chunk.length - done, this.#size);
+        done += bytesWritten;
+        this.#size += bytesWritten;
+      }
+    } catch (error) {
+      throw diskError(error, this.#folder);
     }
   }
 

@@ -126,7 +126,7 @@ export class Registries {
           const archive = await openImageArchive(mirror.path, { signal });
           return archive.kind === 'docker-archive' ? recompressing(archive, { signal }) : archive;
         }
-        // gRPC takes its time to load and is rarely needed.
+        // Rarely needed, so it is not loaded with every run.
         const { openContainerd } = await import('../oci/containerd/store.ts');
         return openContainerd(mirror, { signal });
       };

@@ -1,5 +1,6 @@
 /** The order of a benchmark: which stages there are, who stands where, and one round of all of it. */
-import { mkdir, rm } from 'node:fs/promises';
+import { createReadStream, existsSync } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { measure } from './measure.mjs';
 
@@ -74,6 +75,18 @@ export async function prepare(site, contestants, chains) {
   return failures;
 }
 
+/**
+ * Reads all files below a path, so that they lie in the page cache: whoever comes first would read from the disk what the
+ * others find in memory.
+ */
+async function warm(path) {
+  if (!existsSync(path)) return;
+  for (const entry of await readdir(path, { withFileTypes: true, recursive: true })) {
+    if (!entry.isFile()) continue;
+    for await (const _ of createReadStream(join(entry.path, entry.name), { highWaterMark: 1 << 20 }));
+  }
+}
+
 /** Where the contestant works in this stage, with fresh servers and folders where it is the first of its chain. */
 async function placeOf(site, contestant, { step, first }) {
   const packed = join(site.dir, 'packed', contestant.name);
@@ -86,6 +99,10 @@ async function placeOf(site, contestant, { step, first }) {
   const onPacked = ON_PACKED.has(step.verb) && !contestant.floor;
   const dir = onPacked ? packed : work;
   await mkdir(dir, { recursive: true });
+  if (ON_PACKED.has(step.verb)) {
+    for (const name of new Set(['sealift', contestant.name])) await warm(join(site.dir, 'packed', name));
+    if (contestant.floor && step.server === 'registry') await warm(site.content);
+  }
   return {
     dir,
     scratch,

@@ -140,6 +140,7 @@ class Exchange {
   readonly request: ClientRequest;
   readonly #signal: AbortSignal;
   readonly #answered: Promise<IncomingMessage>;
+  #refuse: (error: Error) => void = () => {};
   #isOver = false;
   /** Wakes who waits for a chunk to leave. */
   #wake: () => void = () => {};
@@ -150,6 +151,7 @@ class Exchange {
     this.#signal = signal;
     request.setNoDelay(true);
     this.#answered = new Promise((resolve, reject) => {
+      this.#refuse = reject;
       request.once('response', (response) => {
         this.#end();
         resolve(response);
@@ -173,19 +175,24 @@ class Exchange {
     this.#wake();
   }
 
+  /** Ends it now: a request without a connection would tell its own end only when the connection stands. */
+  #leave(error: Error): void {
+    this.request.destroy(error);
+    this.#end();
+    this.#refuse(error);
+  }
+
   /** Gives the server so long for its answer, or for taking more. */
   #wait(ms: number): void {
     clearTimeout(this.#timer);
     if (this.#isOver) return;
-    const leave = (): unknown => this.request.destroy(broken('UND_ERR_HEADERS_TIMEOUT', 'no answer in time'));
+    const leave = (): void => this.#leave(broken('UND_ERR_HEADERS_TIMEOUT', 'no answer in time'));
     this.#timer = setTimeout(leave, ms);
   }
 
   /** Sends all and waits for the head of the answer. */
   async run(hop: Hop): Promise<DirectAnswer> {
-    const onAbort = (): void => {
-      this.request.destroy(new SealiftError('ABORTED', 'stopped'));
-    };
+    const onAbort = (): void => this.#leave(new SealiftError('ABORTED', 'stopped'));
     if (this.#signal.aborted) onAbort();
     this.#signal.addEventListener('abort', onAbort, { once: true });
     const done = (): void => this.#signal.removeEventListener('abort', onAbort);

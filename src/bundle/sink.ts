@@ -98,8 +98,8 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
   const sync = backgroundSync(handle);
   let closed = false;
   const close = async (): Promise<void> => {
-    // A failed sync is of no account for a file that is given up.
-    await sync.settle().catch(() => {});
+    // The system tells a failed sync once: what is in the file cannot be believed by a later run.
+    await sync.settle().catch(() => rm(paths.journal, { force: true }));
     if (!closed) await handle.close();
     closed = true;
   };

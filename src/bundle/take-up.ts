@@ -117,13 +117,14 @@ async function ownBlob(entry: PlannedEntry, work: Work): Promise<void> {
   }
 }
 
-/** Where a pool has an entry's bytes; one of another length is damaged. */
+/** Where a pool has an entry's bytes, as it believes. */
 function rangeOf(pool: BlobPool, entry: PlannedEntry): FileRange | undefined {
   return entry.digest === undefined ? undefined : pool.range(entry.digest);
 }
 
 async function fromPools(entry: PlannedEntry, work: Work): Promise<void> {
   const { pools, sink, context } = work.job;
+  const damaged: string[] = [];
   for (const pool of pools) {
     const from = rangeOf(pool, entry);
     if (from === undefined) continue;
@@ -137,7 +138,9 @@ async function fromPools(entry: PlannedEntry, work: Work): Promise<void> {
     } finally {
       await slot.close();
     }
-    const message = `${pool.what}: ${entry.name} is damaged there and is fetched again`;
-    context.emit({ type: 'note', message });
+    damaged.push(pool.what);
   }
+  if (damaged.length === 0) return;
+  const message = `${damaged.join(', ')}: ${entry.name} is damaged there and is fetched again`;
+  context.emit({ type: 'note', message });
 }

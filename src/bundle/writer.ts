@@ -176,19 +176,22 @@ class Writer implements BundleWriter {
   async fill(entry: PlannedEntry, source: BlobStream): Promise<void> {
     const noted = entry.digest === undefined ? undefined : this.#begun.get(entry.digest);
     const begun = noted !== undefined && noted < entry.size ? noted : 0;
-    let received: number;
-    try {
-      received = await this.#receive(entry, source, begun);
-      this.stats.resumed.bytes += entry.size - received;
-    } catch (error) {
-      // A beginning from before a crash may be wrong although it was noted, and so may what a mirror gave, which is not
-      // asked again: once more from the start.
-      const code = error instanceof SealiftError ? error.code : undefined;
-      if (code !== 'CONTENT_DIGEST_MISMATCH' && code !== 'CONTENT_SIZE_MISMATCH') throw error;
-      received = await this.#receive(entry, source, 0);
+    // A beginning from before a crash may be wrong although it was noted: then from the start. What a mirror gave may be
+    // wrong too: it is known by name only when it is read from the start, and is not asked again.
+    const starts = begun > 0 ? [begun, 0, 0] : [0, 0];
+    for (const [i, start] of starts.entries()) {
+      try {
+        const received = await this.#receive(entry, source, start);
+        this.stats.resumed.bytes += start === 0 ? 0 : entry.size - received;
+        this.stats.fetched.blobs += 1;
+        this.stats.fetched.bytes += received;
+        return;
+      } catch (error) {
+        const code = error instanceof SealiftError ? error.code : undefined;
+        const isWrong = code === 'CONTENT_DIGEST_MISMATCH' || code === 'CONTENT_SIZE_MISMATCH';
+        if (!isWrong || i === starts.length - 1) throw error;
+      }
     }
-    this.stats.fetched.blobs += 1;
-    this.stats.fetched.bytes += received;
   }
 
   async put(entry: PlannedEntry, bytes: Uint8Array): Promise<void> {

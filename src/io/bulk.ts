@@ -211,7 +211,8 @@ export class BulkAgent {
     connection.used = false;
     const { length } = head;
     if (length === undefined) {
-      this.#foreign.add(url.origin);
+      // A refusal is written by something else than what serves content.
+      if (head.status === 200 || head.status === 206) this.#foreign.add(url.origin);
       end();
       connection.fail(broken('UND_ERR_SOCKET', 'an answer of unknown length'));
       return undefined;

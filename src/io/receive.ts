@@ -55,6 +55,8 @@ const BREATH = 16 * MIB;
 class Intake {
   readonly #place: Place;
   readonly #verifier: Verifier;
+  /** Bytes that are in the file: what is told of, never more. */
+  received = 0;
   /** The answer that is being read, and what ends it. */
   body: HttpBody | undefined;
   stop = new AbortController();
@@ -62,10 +64,6 @@ class Intake {
   constructor(place: Place) {
     this.#place = place;
     this.#verifier = new Verifier(place.expected, { blake3: true });
-  }
-
-  get received(): number {
-    return this.#verifier.received;
   }
 
   /** Hashes the beginning that is there; it may turn out to be shorter than it was thought. */
@@ -77,6 +75,7 @@ class Intake {
       const got = onDisk(() => readSync(file, buffer, 0, want, position + this.received), expected.what);
       if (got === 0) return;
       this.#verifier.update(buffer.subarray(0, got));
+      this.received += got;
       if (this.received < breath) continue;
       breath = this.received + BREATH;
       await setImmediate();
@@ -86,10 +85,12 @@ class Intake {
 
   take(chunk: Uint8Array): void {
     const { file, position, expected } = this.#place;
-    const at = position + this.received;
     this.#verifier.update(chunk);
     for (let done = 0; done < chunk.length; ) {
-      done += onDisk(() => writeSync(file, chunk, done, chunk.length - done, at + done), expected.what);
+      const at = position + this.received;
+      const took = onDisk(() => writeSync(file, chunk, done, chunk.length - done, at), expected.what);
+      done += took;
+      this.received += took;
     }
   }
 

@@ -88,20 +88,25 @@ class ThreadReceiver implements Receiver {
 
   #body(signal: AbortSignal): HttpBody {
     const run = (step: Step): Promise<ReceiveResult> => this.#run(step, signal);
+    const destroy = (): void => {
+      // It ends without an answer; what goes wrong with it concerns nobody any more.
+      run({ do: 'destroy' }).catch(() => {});
+    };
     async function* chunks(): AsyncGenerator<Buffer> {
-      for (;;) {
-        const { chunk } = await run({ do: 'next' });
-        if (chunk === undefined) return;
-        yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      try {
+        for (;;) {
+          const { chunk } = await run({ do: 'next' });
+          if (chunk === undefined) return;
+          yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+        }
+      } finally {
+        destroy();
       }
     }
     return {
       [Symbol.asyncIterator]: chunks,
       pour: (first) => this.#pour(first, signal),
-      destroy: () => {
-        // It ends without an answer; what goes wrong with it concerns nobody any more.
-        run({ do: 'destroy' }).catch(() => {});
-      },
+      destroy,
       dump: () => run({ do: 'dump' }),
     };
   }

@@ -121,6 +121,27 @@ describe('a bundle writer', () => {
     await writer.close();
   });
 
+  it('asks a third time when a beginning was wrong, and then what a mirror gave', async () => {
+    const writer = await open();
+    const entry = writer.missing().toSorted((a, b) => b.size - a.size)[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    const content = contentOf(entry);
+    const broken = async function* (): AsyncGenerator<Uint8Array> {
+      yield content.subarray(0, 1000);
+      throw new SealiftError('NETWORK_FAILED', 'cut');
+    };
+    await expect(writer.fill(entry, broken)).rejects.toMatchObject({ code: 'NETWORK_FAILED' });
+    const offsets: number[] = [];
+    await writer.fill(entry, (offset) => {
+      offsets.push(offset);
+      return chunks(offsets.length < 3 ? Buffer.alloc(content.length - offset, 1) : content);
+    });
+    expect(offsets).toEqual([1000, 0, 0]);
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
   it('keeps a second one away from the same path, and lets it in afterwards', async () => {
     const first = await open();
     const entry = first.missing()[0];

@@ -124,6 +124,17 @@ describe('a large download', () => {
     expect(text).toBe('chunked text');
   });
 
+  it('is not given up for a refusal of unknown length', async () => {
+    const server = await startServer((_, response, count) => {
+      if (count > 1) return response.writeHead(200, { 'content-length': 2 }).end('ok');
+      response.writeHead(429).write('slow');
+      return response.end(' down');
+    });
+    const bulk = agent();
+    expect(await get(bulk, server.url)).toBeUndefined();
+    expect((await bytesOf(await get(bulk, server.url))).toString()).toBe('ok');
+  });
+
   it('begins anew on a fresh connection when the kept one was closed meanwhile', async () => {
     const url = await rawServer((socket, count) => {
       if (count === 2) socket.destroy();

@@ -1,9 +1,11 @@
 /** Receiving: content goes from the connection to its place in a file, hashed on the way. */
 import { randomBytes } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { open } from 'node:fs/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { HttpResponse } from '../../src/io/http.ts';
+import { startReceiving } from '../../src/io/receivers.ts';
 import { resumableBytes } from '../../src/io/resume.ts';
-import { blake3Of } from '../../src/io/verify.ts';
+import { blake3Of, digestOf } from '../../src/io/verify.ts';
 import { failureOf, startServer, testClient, testContext, testReceiver } from './server.ts';
 
 const content = randomBytes(3_000_000);
@@ -94,6 +96,26 @@ describe('a receiver', () => {
     const failure = await failureOf(received.into.write(content.subarray(0, 1001)));
     expect(failure).toMatchObject({ code: 'CONTENT_SIZE_MISMATCH' });
     expect(await received.bytes()).toHaveLength(0);
+  });
+
+  it('tells of no byte that the disk did not take', async () => {
+    const context = testContext();
+    const receivers = startReceiving(content.length, context);
+    const full = await open('/dev/full', 'w');
+    onTestFinished(async () => {
+      await receivers.close();
+      await full.close();
+    });
+    const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
+    const into = await receivers.open({ file: full.fd, position: 0, begun: 0, expected });
+    const server = await contentServer();
+    const answer = await testClient(context).request({ method: 'GET', url: new URL(server.url), into });
+    const poured = (async () => {
+      for await (const _ of answer.body.pour?.(0) ?? []);
+    })();
+    expect(await failureOf(poured)).toMatchObject({ code: 'DISK_FULL' });
+    expect(into.received).toBe(0);
+    into.close();
   });
 
   it('finds wrong content out at the end', async () => {

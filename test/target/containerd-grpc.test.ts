@@ -112,6 +112,16 @@ describe('a gRPC call', () => {
       answer(framed(Buffer.from('a')), { trailers: { 'grpc-status': '99' } }),
       'UNKNOWN',
     ],
+    [
+      'says an empty status',
+      answer(framed(Buffer.from('a')), { trailers: { 'grpc-status': '' } }),
+      'UNKNOWN',
+    ],
+    [
+      'says a status in hex',
+      answer(framed(Buffer.from('a')), { trailers: { 'grpc-status': '0x0' } }),
+      'UNKNOWN',
+    ],
     ['ends without a status', answer(framed(Buffer.from('a')), { trailers: {} }), 'UNAVAILABLE'],
     ['ends inside a message', answer(framed(Buffer.from('abc')).subarray(0, 6)), 'UNAVAILABLE'],
     ['compresses', answer(framed(Buffer.from('a'), 1)), 'INTERNAL'],

@@ -243,7 +243,8 @@ export class WriteStream {
   async finish(): Promise<void> {
     try {
       this.#call.end();
-      while ((await this.#wait(() => {})) !== undefined);
+      // Nothing was asked for any more: a message now is a server that has lost the thread.
+      if ((await this.#wait(() => {})) !== undefined) this.cancel();
     } catch {
       this.cancel();
     }

@@ -142,12 +142,12 @@ export class GrpcCall {
 
   #heard(headers: IncomingHttpHeaders, { isFirst }: { readonly isFirst: boolean }): void {
     const http = Number(headers[':status'] ?? 200);
-    const code = Number(headers['grpc-status'] ?? Number.NaN);
+    const stated = headers['grpc-status'];
     const said = [headers['grpc-message'] ?? ''].flat()[0] ?? '';
     if (isFirst && http !== 200) {
       this.#status = { code: OF_HTTP[http] ?? STATUS.UNKNOWN, message: `HTTP ${http}` };
-    } else if (!Number.isNaN(code)) {
-      const known = NAMES.get(code);
+    } else if (stated !== undefined) {
+      const known = NAMES.get(/^\d{1,2}$/.test(String(stated)) ? Number(stated) : -1);
       this.#status = { code: known === undefined ? STATUS.UNKNOWN : STATUS[known], message: unescaped(said) };
     }
   }

@@ -15,7 +15,7 @@ import { prepare, runRound, STAGES, wantedChains } from './stages.mjs';
 const USAGE = `npm run bench -- [--rounds N] [--small] [--only STAGE,…] [--scale [--sizes N,…]]
 
   --rounds N    how often each is measured (default 5, with --scale 1)
-  --small       a fleet of 50 MB instead of 720 MB
+  --small       a fleet of 59 MB instead of 733 MB
   --only …      some stages: ${STAGES.map(({ stage }) => stage).join(', ')}; nothing is counted then
   --scale       how cost grows with the number of images: 100, 1000 and 5000 tiny ones (--sizes)
 `;

@@ -177,6 +177,10 @@ export class HttpClient {
         tls: tlsTowards(req.tls ?? {}, { from: req.url, to: hop.url }),
         signal,
         into: req.into,
+      }).catch((error: unknown) => {
+        // What a try may cure stays so; the host that was asked first is not the one that fails.
+        if (hops === 0 || !isNetworkError(error)) throw error;
+        throw networkError(error, hop.url.origin, { redirected: true });
       });
       const location = locationOf(response);
       if (req.follow === false || location === undefined) return response;

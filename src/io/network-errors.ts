@@ -50,8 +50,15 @@ export function reasonOf(error: unknown): string {
   return error.message || (codesOf(error)[0] ?? 'broken');
 }
 
-/** A fault of the wire as our error; other errors pass unchanged. */
-export function networkError(error: unknown, where: string): unknown {
+/**
+ * A fault of the wire as our error; other errors pass unchanged.
+ * @param options.redirected whether another server sent us there; `details` then says so
+ */
+export function networkError(
+  error: unknown,
+  where: string,
+  options: { readonly redirected?: boolean } = {},
+): unknown {
   if (error instanceof SealiftError) return error;
   const codes = codesOf(error);
   const cause = { cause: error };
@@ -89,7 +96,7 @@ export function networkError(error: unknown, where: string): unknown {
     const [system] = codes.filter((c) => NETWORK_CODES.has(c));
     return new SealiftError('NETWORK_FAILED', `${where}: ${reasonOf(error)}`, {
       ...cause,
-      details: { system },
+      details: { system, ...(options.redirected === true ? { redirected: true } : {}) },
       hint: 'check the host name, the port and the network, then run the same command again',
     });
   }

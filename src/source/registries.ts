@@ -58,8 +58,8 @@ export class Registries {
   readonly #wrong = new Set<Endpoint>();
   /** Hosts that could not be reached for a question that may stay open. */
   readonly #unreachable = new Map<string, SealiftError>();
-  /** Hosts where nobody was after all tries: the next manifest is not waited for as long again. */
-  readonly #gone = new Map<string, SealiftError>();
+  /** Where nobody was after all tries: the next manifest or blob is not waited for as long again. */
+  readonly #gone = new Map<Endpoint, SealiftError>();
   /** What was said of mirrors, each once. */
   readonly #noted = new Set<string>();
 
@@ -140,12 +140,31 @@ export class Registries {
     return [...mirrors.filter((m) => !this.#wrong.has(m)), origin];
   }
 
+  /** An endpoint that may be asked. @throws what it failed with before, where nobody was there */
+  #there(endpoint: Endpoint): Endpoint {
+    const gone = this.#gone.get(endpoint);
+    if (gone !== undefined) throw gone;
+    return endpoint;
+  }
+
+  /** Our failure of an endpoint, remembered where nobody was there. @throws ABORTED, and what is a bug */
+  #failure(endpoint: Endpoint, error: unknown): SealiftError {
+    throwIfAborted(this.#context.signal);
+    if (!(error instanceof SealiftError)) throw error;
+    if (isGone(error) && !this.#gone.has(endpoint)) this.#gone.set(endpoint, error);
+    return error;
+  }
+
   /** Says once what a mirror lacks; one that gives wrong content is left out from now on. */
   #note(mirror: Endpoint, error: SealiftError): void {
+    const gone = this.#gone.get(mirror);
+    // Several may have been asking it at once; the first has said it.
+    if (gone !== undefined && gone !== error) return;
     const isWrong = WRONG.has(error.code);
     if (isWrong && this.#wrong.has(mirror)) return;
     if (isWrong) this.#wrong.add(mirror);
-    const message = `mirror ${mirror.name}: ${error.message}${isWrong ? '; it is not asked again' : ''}`;
+    const isOut = isWrong || gone !== undefined;
+    const message = `mirror ${mirror.name}: ${error.message}${isOut ? '; it is not asked again' : ''}`;
     if (this.#noted.has(message) || this.#noted.size >= MAX_NOTES) return;
     this.#noted.add(message);
     this.#context.emit({ type: 'note', message });
@@ -158,14 +177,10 @@ export class Registries {
     for (const [i, endpoint] of endpoints.entries()) {
       const isOrigin = i === endpoints.length - 1;
       try {
-        const gone = isOrigin ? this.#gone.get(of.host) : undefined;
-        if (gone !== undefined) throw gone;
-        const answer = await work(endpoint);
+        const answer = await work(this.#there(endpoint));
         if (answer !== undefined || isOrigin) return answer;
-      } catch (error) {
-        throwIfAborted(this.#context.signal);
-        if (!(error instanceof SealiftError)) throw error;
-        if (isOrigin && GONE.has(error.details?.system)) this.#gone.set(of.host, error);
+      } catch (thrown) {
+        const error = this.#failure(endpoint, thrown);
         if (isOrigin) throw withMirrors(error, before);
         before.push(error);
         this.#note(endpoint, error);
@@ -251,14 +266,13 @@ export class Registries {
       try {
         // The original's bytes may go out unverified to a reader that verifies; a mirror must be caught when it is wrong.
         const how = i === endpoints.length - 1 ? options : verifiedHere(options);
-        for await (const chunk of endpoint.readBlob(of, descriptor, how)) {
+        for await (const chunk of this.#there(endpoint).readBlob(of, descriptor, how)) {
           begun = true;
           yield chunk;
         }
         return;
-      } catch (error) {
-        throwIfAborted(this.#context.signal);
-        if (!(error instanceof SealiftError)) throw error;
+      } catch (thrown) {
+        const error = this.#failure(endpoint, thrown);
         if (i === endpoints.length - 1) throw begun ? error : withMirrors(error, before);
         this.#note(endpoint, error);
         if (begun) throw error;
@@ -271,6 +285,11 @@ export class Registries {
   async close(): Promise<void> {
     await Promise.all([...this.#known.values()].map((endpoint) => endpoint.close()));
   }
+}
+
+/** Whether nobody is at an endpoint itself, and not only where it sent us. */
+function isGone({ details }: SealiftError): boolean {
+  return GONE.has(details?.system) && details?.redirected !== true;
 }
 
 function verifiedHere({ signal, offset }: ReadOptions): ReadOptions {

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { Registries, type RegistriesConfig } from '../../src/source/registries.ts';
 import { selfSigned } from '../io/certificate.ts';
-import { type Answer, failureOf, startServer, testClient, testContext } from '../io/server.ts';
+import { type Answer, failureOf, gather, startServer, testClient, testContext } from '../io/server.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 
@@ -60,5 +62,105 @@ describe('a mirror', () => {
     expect(await asked.listTags({ host: broken.host, repository: 'app' })).toEqual(['1']);
     const failure = await failureOf(asked.listTags({ host: broken.host, repository: 'none' }));
     expect(failure).toMatchObject({ message: expect.stringContaining(broken.host) });
+  });
+});
+
+/** A place on this machine where nobody listens. */
+async function deadHost(): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const address = server.address();
+  await new Promise((done) => server.close(done));
+  return `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+}
+
+const BLOB = Buffer.from('the bytes of a layer');
+const LAYER = {
+  mediaType: 'application/octet-stream',
+  digest: `sha256:${createHash('sha256').update(BLOB).digest('hex')}`,
+  size: BLOB.length,
+} as const;
+
+/** Has `holding('app')` and the one blob of it. */
+const full: Answer = (request, response, count) => {
+  if (request.url === `/v2/app/blobs/${LAYER.digest}`) response.end(BLOB);
+  else holding('app')(request, response, count);
+};
+
+describe('a mirror where nobody is', () => {
+  /** Asks for blobs and tags one after the other: what was noted, and how many tries were made again. */
+  async function askAll(
+    config: RegistriesConfig,
+    host: string,
+  ): Promise<{ notes: string[]; retries: number }> {
+    const context = testContext();
+    const asked = new Registries({ http: testClient(context), context, config });
+    const of = { host, repository: 'app' };
+    for (const tag of ['1', '2', '1']) {
+      const blob = asked.reader(of).open(LAYER, { signal: context.signal });
+      expect((await gather(blob)).toString()).toBe(BLOB.toString());
+      expect(await asked.resolve(of, tag)).toBe(tag === '1' ? DIGEST : undefined);
+    }
+    return {
+      notes: context.events.flatMap((e) => (e.type === 'note' ? [e.message] : [])),
+      retries: context.events.filter((e) => e.type === 'retry').length,
+    };
+  }
+
+  it('costs its tries once, is named once, and the next is asked', async () => {
+    const [origin, dead] = [await startServer(full), await deadHost()];
+    const { notes, retries } = await askAll({ [origin.host]: { mirrors: [dead] } }, origin.host);
+    expect(retries).toBe(5);
+    expect(notes).toEqual([
+      expect.stringMatching(new RegExp(`^mirror ${dead}: .*ECONNREFUSED.*; it is not asked again$`)),
+    ]);
+  });
+
+  it('is found by a blob as well, and by many at once', async () => {
+    const [origin, dead] = [await startServer(full), await deadHost()];
+    const context = testContext();
+    const config = { [origin.host]: { mirrors: [dead] } };
+    const asked = new Registries({ http: testClient(context), context, config });
+    const of = { host: origin.host, repository: 'app' };
+    const read = async (): Promise<string> =>
+      (await gather(asked.reader(of).open(LAYER, { signal: context.signal }))).toString();
+    const texts = await Promise.all([read(), read(), read()]);
+    expect(new Set([...texts, await read()])).toEqual(new Set([BLOB.toString()]));
+    expect(context.events.filter((e) => e.type === 'note')).toHaveLength(1);
+    expect(context.events.filter((e) => e.type === 'retry')).toHaveLength(15);
+  });
+
+  it('is another than one that sends its readers where nobody is', async () => {
+    const [origin, dead] = [await startServer(full), await deadHost()];
+    const mirror = await startServer((request, response, count) => {
+      if (request.url?.includes('/blobs/') !== true) return holding('app')(request, response, count);
+      return response.writeHead(307, { location: `http://${dead}/elsewhere` }).end();
+    });
+    const config = { [origin.host]: { mirrors: [mirror.host] }, [mirror.host]: {} };
+    const { notes } = await askAll(config, origin.host);
+    expect(notes.join()).toContain(`http://${dead}`);
+    expect(mirror.asked.filter(({ url }) => url?.includes('/manifests/1'))).toHaveLength(2);
+  });
+
+  it('is told again with each failure of a host where nobody is either, which is not waited for again', async () => {
+    const [host, dead] = [await deadHost(), await deadHost()];
+    const context = testContext();
+    const asked = new Registries({
+      http: testClient(context),
+      context,
+      config: { [host]: { mirrors: [dead] } },
+    });
+    const of = { host, repository: 'app' };
+    for (const work of [
+      () => gather(asked.reader(of).open(LAYER, { signal: context.signal })),
+      () => asked.resolve(of, '1'),
+      () => asked.resolve(of, '2'),
+    ]) {
+      expect(await failureOf(work())).toMatchObject({
+        code: 'NETWORK_FAILED',
+        message: expect.stringMatching(new RegExp(`${host}: .*; mirrors: .*${dead}: `)),
+      });
+    }
+    expect(context.events.filter((e) => e.type === 'retry')).toHaveLength(10);
   });
 });

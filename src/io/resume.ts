@@ -105,20 +105,31 @@ class Whole {
   }
 }
 
-/** Watches a body: one that comes by single bytes counts as silent (slow loris). @returns takes bytes; throws NETWORK_TIMEOUT */
-function slownessOf(what: string): (came: number) => void {
-  let since = performance.now();
+/**
+ * Watches a body: one that comes by single bytes counts as silent (slow loris).
+ * @param options.now milliseconds on any clock that goes on while the body is waited for
+ * @returns takes how many bytes came; throws NETWORK_TIMEOUT
+ */
+export function slownessOf(
+  what: string,
+  options: { readonly now?: () => number; readonly hint?: string } = {},
+): (came: number) => void {
+  const {
+    now = () => performance.now(),
+    hint = 'check the network and proxies in between, then run the same command again',
+  } = options;
+  let since = now();
   let bytes = 0;
   return (came) => {
     bytes += came;
-    const now = performance.now();
+    const at = now();
     if (bytes >= LIMITS.slowBytes) {
-      since = now;
+      since = at;
       bytes = 0;
-    } else if (now - since >= LIMITS.idleMs) {
-      const seconds = Math.round((now - since) / 1000);
+    } else if (at - since >= LIMITS.idleMs) {
+      const seconds = Math.round((at - since) / 1000);
       throw new SealiftError('NETWORK_TIMEOUT', `${what}: only ${bytes} bytes came in ${seconds} s`, {
-        hint: 'check the network and proxies in between, then run the same command again',
+        hint,
       });
     }
   };

@@ -296,11 +296,12 @@ function serveRead(
       const blob = fake.blobs.get(str(request, 1));
       if (blob === undefined) throw new Refused(status.NOT_FOUND);
       let at = num(request, 2);
+      const cancelled = new Promise((done) => call.once('cancelled', done));
       for (const data of fake.read(blob.bytes.subarray(at))) {
         if (call.cancelled) return;
         const isFull = !call.write(build({ 1: at, 2: data }));
         at += data.length;
-        if (isFull) await new Promise((done) => call.once('drain', done).once('cancelled', done));
+        if (isFull) await Promise.race([cancelled, new Promise((done) => call.once('drain', done))]);
       }
       call.end();
     } catch (error) {

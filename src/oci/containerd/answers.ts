@@ -1,12 +1,16 @@
 import { SealiftError } from '../../core/errors.ts';
 import { LIMITS } from '../../core/limits.ts';
+import { slownessOf } from '../../io/resume.ts';
 import { callError } from './failure.ts';
 import type { GrpcCall } from './grpc.ts';
+
+/** What to do about a containerd that gives nothing. */
+const SLOW = 'containerd does not answer: check its load and its disk, then run the same command again';
 
 /** The failure of a call that nobody answers. @param ms how long it was waited for */
 export function noAnswer(what: string, ms: number): SealiftError {
   return new SealiftError('TARGET_UNREACHABLE', `${what}: no answer for ${ms / 1000} s`, {
-    hint: 'containerd does not answer: check its load and its disk, then run the same command again',
+    hint: SLOW,
     side: 'destination',
   });
 }
@@ -63,25 +67,37 @@ export async function* decoded<T>(
   for await (const message of call.messages()) yield decode(message);
 }
 
-/** The chunks of a stream that only the server writes; it is cancelled when the reader goes away. */
-export async function* readStream<T>(
+/**
+ * The chunks of a stream that only the server writes; it is cancelled when the reader goes away. The first may take as
+ * long as any answer; after it fewer than `LIMITS.slowBytes` within `LIMITS.idleMs` count as silence.
+ * @throws as nextAnswer; NETWORK_TIMEOUT
+ */
+export async function* readStream(
   call: GrpcCall,
   about: {
-    readonly decode: (message: Uint8Array) => T;
+    readonly decode: (message: Uint8Array) => Uint8Array;
     readonly signal: AbortSignal;
     readonly what: string;
   },
-): AsyncGenerator<T> {
+): AsyncGenerator<Uint8Array> {
   const answers = decoded(call, about.decode);
   const cancel = (): void => call.cancel();
   const ask = { ...about, cancel, act: () => {} };
+  // Only what we wait for the server: its reader may take its time.
+  let waitedMs = 0;
+  const next = async (): Promise<Uint8Array | undefined> => {
+    const since = performance.now();
+    const chunk = await nextAnswer(answers, ask);
+    waitedMs += performance.now() - since;
+    return chunk;
+  };
   try {
-    for (
-      let chunk = await nextAnswer(answers, ask);
-      chunk !== undefined;
-      chunk = await nextAnswer(answers, ask)
-    ) {
-      yield chunk;
+    let chunk = await next();
+    const watch = slownessOf(about.what, { now: () => waitedMs, hint: SLOW });
+    for (; chunk !== undefined; chunk = await next()) {
+      watch(chunk.length);
+      // An empty one is no start: its reader could not go elsewhere any more.
+      if (chunk.length > 0) yield chunk;
     }
   } finally {
     cancel();

@@ -11,6 +11,7 @@ import type { ImageRecord } from './wire.ts';
 
 /** The codes of a containerd that is loaded into, where it is read from. */
 const AS_SOURCE: Readonly<Partial<Record<ErrorCode, ErrorCode>>> = {
+  NETWORK_TIMEOUT: 'NETWORK_TIMEOUT',
   TARGET_FAILED: 'NETWORK_FAILED',
   TARGET_UNREACHABLE: 'NETWORK_FAILED',
 };

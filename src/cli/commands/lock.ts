@@ -134,7 +134,7 @@ export function addLock(program: Command, run: RunVerb): void {
     .option('--update <name...>', 'move the pins of these images, charts or files')
     .option('--update-all', 'move every pin')
     .option('--foreign-layers', 'carry layers that registries need not hold (Windows), where there are any')
-    .option('--recompress', 'take images that only a docker save archive has, with new digests')
+    .option('--recompress', 'take images of docker save archives that are mirrors, with new digests')
     .option('--check', 'compare only, write nothing; exit 3 when not in step')
     .option('--online', 'with --check: ask the sources too')
     .option('--diff', 'print what would change, write nothing')

@@ -1,4 +1,4 @@
 import { serveJobs } from '../io/thread-side.ts';
 import { hashRange } from './hash.ts';
 
-serveJobs(() => hashRange);
+serveJobs(hashRange);

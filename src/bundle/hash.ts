@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import type { Emit } from '../core/events.ts';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
-import { diskError } from '../io/files.ts';
+import { onDisk, writeAll } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import { type JobTools, startThreads, type Threads, threadsFor } from '../io/threads.ts';
 
@@ -42,14 +41,6 @@ const BREATH = 16 * MIB;
 /** The own buffer of this thread: reading is synchronous, so one is enough. */
 let shared: Buffer | undefined;
 
-function disk<T>(work: () => T, what: string): T {
-  try {
-    return work();
-  } catch (error) {
-    throw diskError(error, what);
-  }
-}
-
 /**
  * Hashes a range, and copies it where that is asked for. Reads and writes are synchronous: from the page cache they take
  * less time than a round trip to the thread pool.
@@ -57,21 +48,25 @@ function disk<T>(work: () => T, what: string): T {
  */
 export async function hashRange(job: HashJob, { signal, note }: JobTools): Promise<HashResult> {
   const own = typeof job.file === 'string';
-  const fd = typeof job.file === 'string' ? disk(() => openSync(String(job.file), 'r'), job.what) : job.file;
+  const fd =
+    typeof job.file === 'string' ? onDisk(() => openSync(String(job.file), 'r'), job.what) : job.file;
   shared ??= Buffer.allocUnsafeSlow(BUFFER);
   const sha = job.sha256 ? createHash('sha256') : undefined;
   const b3 = job.blake3 ? createBlake3() : undefined;
+  const { copyTo } = job;
   let done = 0;
   try {
     for (let breath = BREATH; done < job.length; ) {
       const buffer = shared;
       const want = Math.min(BUFFER, job.length - done);
-      const got = disk(() => readSync(fd, buffer, 0, want, job.position + done), job.what);
+      const got = onDisk(() => readSync(fd, buffer, 0, want, job.position + done), job.what);
       if (got === 0) break;
       const chunk = buffer.subarray(0, got);
       sha?.update(chunk);
       b3?.update(chunk);
-      if (job.copyTo !== undefined) copy(chunk, job.copyTo, done);
+      if (copyTo !== undefined) {
+        writeAll(copyTo.file, chunk, { position: copyTo.position + done, path: copyTo.what });
+      }
       done += got;
       if (done < breath) continue;
       breath = done + BREATH;
@@ -86,18 +81,9 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
   return { bytes: done, sha256: sha?.digest('hex') ?? '', blake3: b3?.digest('hex') ?? '' };
 }
 
-function copy(chunk: Buffer, to: NonNullable<HashJob['copyTo']>, at: number): void {
-  for (let done = 0; done < chunk.length; ) {
-    done += disk(
-      () => writeSync(to.file, chunk, done, chunk.length - done, to.position + at + done),
-      to.what,
-    );
-  }
-}
-
 /** Threads that hash; as many as so many bytes are worth. Close them. */
-export function startHashing(bytes: number, emit: Emit): Hashing {
+export function startHashing(bytes: number): Hashing {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const script = new URL(`./hash-thread.${extension}`, import.meta.url);
-  return startThreads({ handler: hashRange, script, data: undefined, count: threadsFor(bytes), emit });
+  return startThreads({ handler: hashRange, script, data: undefined, count: threadsFor(bytes) });
 }

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { SealiftError } from '../core/errors.ts';
-import { diskError } from '../io/files.ts';
+import { onDisk } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 
@@ -23,14 +23,14 @@ export async function* passOn(
   { blake3, chunk: most, signal }: PassedOn,
 ): AsyncGenerator<Buffer> {
   const { file, what, length, position } = range;
-  const fd = typeof file === 'string' ? disk(() => openSync(file, 'r'), what) : file;
+  const fd = typeof file === 'string' ? onDisk(() => openSync(file, 'r'), what) : file;
   const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(most, length)));
   const hasher = blake3 === undefined ? undefined : new Blake3Hasher();
   try {
     for (let done = 0; done < length; ) {
       throwIfAborted(signal);
       const want = Math.min(buffer.length, length - done);
-      const got = disk(() => readSync(fd, buffer, 0, want, position + done), what);
+      const got = onDisk(() => readSync(fd, buffer, 0, want, position + done), what);
       if (got === 0) throw tooShort(range, done);
       const chunk = buffer.subarray(0, got);
       hasher?.update(chunk);
@@ -41,14 +41,6 @@ export async function* passOn(
     if (length === 0) compare(what, { expected: blake3, found: hasher?.digest('hex') });
   } finally {
     if (typeof file === 'string') closeSync(fd);
-  }
-}
-
-function disk<T>(work: () => T, what: string): T {
-  try {
-    return work();
-  } catch (error) {
-    throw diskError(error, what);
   }
 }
 

@@ -1,8 +1,7 @@
-import { writeSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MIB } from '../core/limits.ts';
-import { diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
+import { diskError, kindOf, readRange, syncFolder, writeAll } from '../io/files.ts';
 import { tarHeader } from '../io/tar.ts';
 import type { Paths } from './partial.ts';
 import type { BundlePlan, PlannedEntry } from './plan.ts';
@@ -32,16 +31,6 @@ export interface Sink {
   close(): Promise<void>;
 }
 
-function writeAll(fd: number, chunk: Uint8Array, position: number, path: string): void {
-  try {
-    for (let done = 0; done < chunk.length; ) {
-      done += writeSync(fd, chunk, done, chunk.length - done, position + done);
-    }
-  } catch (error) {
-    throw diskError(error, path);
-  }
-}
-
 /** All that is between contents: each header with the padding before it, and the end. */
 function writeFrame(fd: number, plan: BundlePlan, path: string): void {
   let at = 0;
@@ -49,10 +38,10 @@ function writeFrame(fd: number, plan: BundlePlan, path: string): void {
     const frame = Buffer.alloc(offset - at);
     const header = tarHeader(name, size);
     header.copy(frame, frame.length - header.length);
-    writeAll(fd, frame, at, path);
+    writeAll(fd, frame, { position: at, path });
     at = offset + size;
   }
-  writeAll(fd, Buffer.alloc(plan.size - at), at, path);
+  writeAll(fd, Buffer.alloc(plan.size - at), { position: at, path });
 }
 
 /** How many written bytes may wait before the disk is asked to take them. */
@@ -115,7 +104,8 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
     slot: async (entry) => ({
       file: handle.fd,
       position: entry.offset,
-      write: (chunk, position) => writeAll(handle.fd, chunk, entry.offset + position, partial),
+      write: (chunk, position) =>
+        writeAll(handle.fd, chunk, { position: entry.offset + position, path: partial }),
       read: (length) => readRange(handle, { position: entry.offset, length }),
       close: async () => {},
     }),
@@ -142,7 +132,7 @@ async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
   return {
     file: handle.fd,
     position: 0,
-    write: (chunk, position) => writeAll(handle.fd, chunk, position, path),
+    write: (chunk, position) => writeAll(handle.fd, chunk, { position, path }),
     read: (length) => readRange(handle, { position: 0, length }),
     close: async () => {
       try {

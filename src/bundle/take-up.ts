@@ -63,7 +63,7 @@ async function forAll(
   throwIfAborted(context.signal);
   const bytes = entries.reduce((sum, e) => sum + e.size, 0);
   context.emit({ type: 'total', bytes, items: entries.length });
-  const hashing = startHashing(bytes, context.emit);
+  const hashing = startHashing(bytes);
   try {
     const largestFirst = entries.toSorted((a, b) => b.size - a.size);
     const limits = { limit: 2 * availableParallelism(), signal: context.signal };

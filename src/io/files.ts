@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
@@ -217,4 +217,20 @@ export function readNow(fd: number, position: number, length: number): Buffer {
     filled += got;
   }
   return buffer.subarray(0, filled);
+}
+
+/** Does something with a disk, whose errors become ours. @throws DISK_FULL, FILE_UNREADABLE */
+export function onDisk<T>(work: () => T, path: string): T {
+  try {
+    return work();
+  } catch (error) {
+    throw diskError(error, path);
+  }
+}
+
+/** Writes all bytes, from `position` on. Synchronous: to the page cache that is faster than a thread-pool round trip. */
+export function writeAll(fd: number, chunk: Uint8Array, at: { position: number; path: string }): void {
+  for (let done = 0; done < chunk.length; ) {
+    done += onDisk(() => writeSync(fd, chunk, done, chunk.length - done, at.position + done), at.path);
+  }
 }

@@ -4,4 +4,4 @@ import { serveJobs } from './thread-side.ts';
 
 // The main thread starts this one with its environment, whose values are texts.
 const env = workerData as Readonly<Record<string, string | undefined>>;
-serveJobs(() => receiving(env).handler);
+serveJobs(receiving(env).handler);

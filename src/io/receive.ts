@@ -4,7 +4,7 @@ import { SealiftError } from '../core/errors.ts';
 import { KIB, MIB } from '../core/limits.ts';
 import { BulkAgent, type HttpBody } from './bulk.ts';
 import type { TlsOptions } from './certificates.ts';
-import { diskError } from './files.ts';
+import { onDisk } from './files.ts';
 import { throwIfAborted } from './pool.ts';
 import type { Handler, JobTools } from './threads.ts';
 import { type Expected, Verifier } from './verify.ts';
@@ -117,14 +117,6 @@ class Intake {
     } finally {
       note(this.received);
     }
-  }
-}
-
-function onDisk<T>(work: () => T, what: string): T {
-  try {
-    return work();
-  } catch (error) {
-    throw diskError(error, what);
   }
 }
 

@@ -26,7 +26,6 @@ export function startReceiving(bytes: number, context: Context): Receivers {
     script: new URL(`./receive-thread.${extension}`, import.meta.url),
     data: { ...context.env },
     count: threadsFor(bytes),
-    emit: context.emit,
   });
   let ids = 0;
   return {

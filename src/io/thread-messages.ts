@@ -1,19 +1,15 @@
 import { type ErrorCode, type Fault, isErrorCode, SealiftError } from '../core/errors.ts';
-import type { Event } from '../core/events.ts';
 
 /** What the main thread tells a worker thread. */
 export type ToWorker =
   | { readonly type: 'job'; readonly id: number; readonly job: unknown }
-  | { readonly type: 'stop'; readonly id: number }
-  | { readonly type: 'reply'; readonly id: number; readonly value?: unknown; readonly error?: WireError };
+  | { readonly type: 'stop'; readonly id: number };
 
 /** What a worker thread tells the main thread. */
 export type FromWorker =
   | { readonly type: 'note'; readonly id: number; readonly note: number }
   | { readonly type: 'done'; readonly id: number; readonly result: unknown }
-  | { readonly type: 'failed'; readonly id: number; readonly error: WireError }
-  | { readonly type: 'ask'; readonly id: number; readonly request: unknown }
-  | { readonly type: 'event'; readonly event: Event };
+  | { readonly type: 'failed'; readonly id: number; readonly error: WireError };
 
 /** An error as it crosses threads: copies of errors lose their class. */
 export interface WireError {

@@ -1,8 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import type { Emit } from '../core/events.ts';
-import { type FromWorker, fromWire, type ToWorker, toWire } from './thread-messages.ts';
+import { type FromWorker, fromWire, type ToWorker } from './thread-messages.ts';
 
 /** What a piece of work gets beside its job. */
 export interface JobTools {
@@ -41,9 +40,6 @@ export interface ThreadOptions<Job, Result> {
   readonly data: unknown;
   /** All threads; 1 does everything on the own one. */
   readonly count: number;
-  readonly emit: Emit;
-  /** Answers what a thread asks for. */
-  readonly serve?: (request: unknown) => Promise<unknown>;
 }
 
 /** How many threads are worth their start for so many bytes of hashing or copying. */
@@ -130,16 +126,7 @@ function workerLane<Job, Result>(options: ThreadOptions<Job, Result>): Lane<Job,
     for (const { reject } of waiting.values()) reject(dead);
     waiting.clear();
   };
-  const reply = async (id: number, request: unknown): Promise<void> => {
-    try {
-      post({ type: 'reply', id, value: await options.serve?.(request) });
-    } catch (error) {
-      post({ type: 'reply', id, error: toWire(error) });
-    }
-  };
   worker.on('message', (message: FromWorker) => {
-    if (message.type === 'event') return options.emit(message.event);
-    if (message.type === 'ask') return void reply(message.id, message.request);
     const waiter = waiting.get(message.id);
     if (message.type === 'note') return waiter?.note(message.note);
     waiting.delete(message.id);

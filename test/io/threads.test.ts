@@ -3,11 +3,9 @@ import { SealiftError } from '../../src/core/errors.ts';
 import { fromWire, toWire } from '../../src/io/thread-messages.ts';
 import { type Handler, startThreads, threadsFor } from '../../src/io/threads.ts';
 
-const emit = (): void => {};
-
 function threads<Job, Result>(handler: Handler<Job, Result>) {
   const script = new URL('./nothing.ts', import.meta.url);
-  return startThreads({ handler, script, data: undefined, count: 4, emit });
+  return startThreads({ handler, script, data: undefined, count: 4 });
 }
 
 describe('threads for hashing', () => {

@@ -7,7 +7,8 @@ import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Receiver } from '../io/receiver.ts';
 import { type Receivers, startReceiving } from '../io/receivers.ts';
-import { blake3Of, Verifier } from '../io/verify.ts';
+import { blake3Of, isWrongContent, Verifier } from '../io/verify.ts';
+import type { BlobStream, NextStream } from '../oci/content.ts';
 import { type Journal, type JournalState, openJournal } from './journal.ts';
 import {
   checkSpace,
@@ -33,18 +34,16 @@ export interface WriterStats {
   fetched: { blobs: number; bytes: number };
 }
 
-/** Streams a blob from a byte on; a source that can pour it into its receiver does so and gives empty chunks (`ReadOptions.into`). */
-export type BlobStream = (offset: number, into?: Receiver) => AsyncIterable<Uint8Array>;
-
 export interface BundleWriter {
   readonly stats: WriterStats;
   /** Blobs that are not there yet, in tar order. */
   missing(): PlannedEntry[];
   /**
-   * Fills one blob's slot. `source(offset, into)` streams it from a byte on (0, or where an interrupted run stopped). Size,
+   * Fills one blob's slot from the streams that `next` gives, from a byte on (0, or where an interrupted run stopped). Size,
    * SHA-256 and BLAKE3 are computed in one pass; wrong content never counts as done.
+   * @throws what `next` throws in the end
    */
-  fill(entry: PlannedEntry, source: BlobStream): Promise<void>;
+  fill(entry: PlannedEntry, next: NextStream): Promise<void>;
   /** Fills one blob's slot with bytes in memory. @throws CONTENT_SIZE_MISMATCH, CONTENT_DIGEST_MISMATCH, DISK_FULL */
   put(entry: PlannedEntry, bytes: Uint8Array): Promise<void>;
   /** Streams a blob that is complete. */
@@ -173,23 +172,23 @@ class Writer implements BundleWriter {
     return { digest: entry.digest, size: entry.size, what: entry.name };
   }
 
-  async fill(entry: PlannedEntry, source: BlobStream): Promise<void> {
-    const noted = entry.digest === undefined ? undefined : this.#begun.get(entry.digest);
-    const begun = noted !== undefined && noted < entry.size ? noted : 0;
-    // A beginning from before a crash may be wrong although it was noted: then from the start. What a mirror gave may be
-    // wrong too: it is known by name only when it is read from the start, and is not asked again.
-    const starts = begun > 0 ? [begun, 0, 0] : [0, 0];
-    for (const [i, start] of starts.entries()) {
+  async fill(entry: PlannedEntry, next: NextStream): Promise<void> {
+    const { digest, size } = this.#expected(entry);
+    // Of an earlier run; it may turn out to be wrong, or shorter than it was noted.
+    let kept = size;
+    for (let source = next(); ; ) {
+      const noted = this.#begun.get(digest) ?? 0;
+      const begun = noted < size ? noted : 0;
+      kept = Math.min(kept, begun);
       try {
-        const received = await this.#receive(entry, source, start);
-        this.stats.resumed.bytes += start === 0 ? 0 : entry.size - received;
+        const received = await this.#receive(entry, source, begun);
+        kept = Math.min(kept, size - received);
+        this.stats.resumed.bytes += kept;
         this.stats.fetched.blobs += 1;
-        this.stats.fetched.bytes += received;
+        this.stats.fetched.bytes += size - kept;
         return;
       } catch (error) {
-        const code = error instanceof SealiftError ? error.code : undefined;
-        const isWrong = code === 'CONTENT_DIGEST_MISMATCH' || code === 'CONTENT_SIZE_MISMATCH';
-        if (!isWrong || i === starts.length - 1) throw error;
+        source = next(error);
       }
     }
   }
@@ -262,7 +261,7 @@ class Writer implements BundleWriter {
       try {
         journal.part(digest, { offset, bytes });
       } catch {}
-      context.emit({ type: 'progress', id: entry.name, bytes: start - told });
+      if (bytes === 0) context.emit({ type: 'progress', id: entry.name, bytes: start - told });
       throw error;
     } finally {
       into?.close();
@@ -305,8 +304,4 @@ class Writer implements BundleWriter {
     this.#closed = true;
     await letGo(this.#p.held);
   }
-}
-
-function isWrongContent(error: unknown): boolean {
-  return error instanceof SealiftError && error.code.startsWith('CONTENT_');
 }

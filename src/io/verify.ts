@@ -15,6 +15,12 @@ export interface Expected {
   readonly hint?: string;
 }
 
+/** Whether an error says that bytes are not what they must be. */
+export function isWrongContent(error: unknown): boolean {
+  const code = error instanceof SealiftError ? error.code : undefined;
+  return code === 'CONTENT_DIGEST_MISMATCH' || code === 'CONTENT_SIZE_MISMATCH';
+}
+
 /** The SHA-256 of bytes in memory, as a digest. */
 export function digestOf(bytes: Uint8Array | string): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

@@ -10,6 +10,16 @@ export interface ReadOptions {
   readonly passOn?: number;
 }
 
+/** Streams a blob from a byte on; a source that can pour it into its receiver does so and gives empty chunks (`ReadOptions.into`). */
+export type BlobStream = (offset: number, into?: Receiver) => AsyncIterable<Uint8Array>;
+
+/**
+ * Gives the streams of one blob, one after the other: the first, and then, told what ended the one before, the next. It is
+ * read from the start after wrong content, else from behind the bytes that came.
+ * @throws what is to be said in the end, when there is none any more
+ */
+export type NextStream = (failure?: unknown) => BlobStream;
+
 /** Anything that content can be read from: a registry's repository, a bundle, a folder. */
 export interface ContentReader {
   /**

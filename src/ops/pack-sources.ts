@@ -1,7 +1,6 @@
 import { artifactJobs, fileArtifactOf, type ReadManifest, referrerName } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
-import type { BlobStream } from '../bundle/writer.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/digest.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
@@ -11,12 +10,13 @@ import { mapBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
 import { type ChartLock, chartName, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
-import type { ContentReader } from '../oci/content.ts';
+import type { BlobStream, NextStream } from '../oci/content.ts';
 import { embeddedBytes } from '../oci/manifest.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
 import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
-import { foreignReader } from '../source/foreign.ts';
+import { askForeign } from '../source/foreign.ts';
+import { askInTurn } from '../source/in-turn.ts';
 import { announcePulls, pullsOfPack } from './pulls.ts';
 import { attempt, countOf, sortAttempts } from './session.ts';
 
@@ -73,8 +73,8 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
   return values;
 }
 
-/** A blob in memory, or a stream of it. */
-export type BlobSource = Uint8Array | BlobStream;
+/** A blob in memory, or the streams of it. */
+export type BlobSource = Uint8Array | NextStream;
 
 /** Where blobs come from. */
 export interface Sources {
@@ -84,40 +84,35 @@ export interface Sources {
   label(digest: Digest): string | undefined;
 }
 
+type Ask = (descriptor: Descriptor) => NextStream;
+
 /** Where the blobs of one artifact come from, and what it is called on the screen. */
 interface Supplier {
   readonly label: string;
   /** Absent where every blob has a source of its own. */
-  readonly reader?: ContentReader;
+  readonly ask?: Ask;
 }
 
-/** What is asked for a second time was wrong the first time: then the reader verifies too, and names who sent it. */
-function fromReader(reader: ContentReader, descriptor: Descriptor, context: Context): BlobSource {
-  const embedded = embeddedBytes(descriptor);
-  if (embedded !== undefined) return embedded;
-  let asked = 0;
-  return (offset, into) => {
-    const first = ++asked === 1 && into !== undefined;
-    return reader.open(descriptor, { signal: context.signal, offset, ...(first ? { into } : {}) });
-  };
-}
-
-/** The readers of artifacts whose blobs come from a registry, by kind and name. */
-function readersOf({ lock, access }: PackTools): Map<string, ContentReader> {
-  const readers = new Map<string, ContentReader>();
+/** How the blobs of artifacts are asked for that come from a registry, by kind and name. */
+function asksOf({ lock, access }: PackTools): Map<string, Ask> {
+  const asks = new Map<string, Ask>();
+  const { registries } = access;
+  const tools = { ...access, named: registries.hosts };
   for (const image of lock.images) {
-    const own = access.registries.reader(imageSource(image));
-    const named = access.registries.hosts;
-    const reader = image.foreignLayers === true ? foreignReader(own, { ...access, named }) : own;
-    readers.set(`image ${image.ref}`, reader);
-    for (const { digest } of image.referrers ?? [])
-      readers.set(`referrer ${referrerName(image, digest)}`, reader);
+    const of = imageSource(image);
+    const own: Ask = (descriptor) => registries.ask(of, descriptor);
+    const foreign: Ask = (descriptor) =>
+      askForeign(descriptor, { registry: registries.supplies(of, descriptor), tools });
+    const ask = image.foreignLayers === true ? foreign : own;
+    asks.set(`image ${image.ref}`, ask);
+    for (const { digest } of image.referrers ?? []) asks.set(`referrer ${referrerName(image, digest)}`, ask);
   }
   for (const chart of lock.charts) {
     if (chart.source.type !== 'oci') continue;
-    readers.set(`chart ${chartName(chart)}`, access.registries.reader(ociReference(chart.source.ref)));
+    const of = ociReference(chart.source.ref);
+    asks.set(`chart ${chartName(chart)}`, (descriptor) => registries.ask(of, descriptor));
   }
-  return readers;
+  return asks;
 }
 
 /**
@@ -125,14 +120,14 @@ function readersOf({ lock, access }: PackTools): Map<string, ContentReader> {
  * many: of each it keeps its descriptor and who supplies it, and makes the source when it is asked for.
  */
 export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Sources {
-  const readers = readersOf(tools);
+  const asks = asksOf(tools);
   const content = new Map<Digest, { readonly descriptor: Descriptor; readonly from: Supplier }>();
   for (const { kind, name, graph } of artifacts) {
-    const reader = readers.get(`${kind} ${name}`);
-    const from = { label: shortName(name), ...(reader === undefined ? {} : { reader }) };
+    const ask = asks.get(`${kind} ${name}`);
+    const from = { label: shortName(name), ...(ask === undefined ? {} : { ask }) };
     for (const { descriptor } of graph.nodes.values()) {
       const known = content.get(descriptor.digest);
-      if (known?.from.reader === undefined) content.set(descriptor.digest, { descriptor, from });
+      if (known?.from.ask === undefined) content.set(descriptor.digest, { descriptor, from });
     }
   }
   const others = otherSources(tools);
@@ -141,8 +136,8 @@ export function blobSources(artifacts: readonly Artifact[], tools: PackTools): S
       const own = others.get(digest) ?? tools.manifests.get(digest);
       if (own !== undefined) return own;
       const { descriptor, from } = content.get(digest) ?? {};
-      if (descriptor === undefined || from?.reader === undefined) return undefined;
-      return fromReader(from.reader, descriptor, tools.context);
+      if (descriptor === undefined || from?.ask === undefined) return undefined;
+      return embeddedBytes(descriptor) ?? from.ask(descriptor);
     },
     label: (digest) => {
       const from = content.get(digest)?.from;
@@ -171,16 +166,19 @@ function otherSources(tools: PackTools): Map<Digest, BlobSource> {
 function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: PackTools): void {
   const { access, lock } = tools;
   const { archive, provenanceDigest } = chart.integrity;
-  sources.set(archive, (offset) => openArchive(chart, { access, all: lock.charts, offset }));
+  const open: BlobStream = (offset) => openArchive(chart, { access, all: lock.charts, offset });
+  sources.set(archive, askInTurn([{ open }], access.context));
   if (provenanceDigest === undefined || chart.source.type !== 'http') return;
   const url = new URL(chart.source.url);
   url.pathname += '.prov';
   const { repo: repository } = chart.source;
-  sources.set(provenanceDigest, (offset) => downloadUrl(url.href, { ...access, repository, offset }));
+  const provenance: BlobStream = (offset) => downloadUrl(url.href, { ...access, repository, offset });
+  sources.set(provenanceDigest, askInTurn([{ open: provenance }], access.context));
 }
 
 function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {
   const { artifact, manifest } = fileArtifactOf(file);
   sources.set(artifact.root.digest, manifest);
-  sources.set(file.sha256, (offset) => openFile(file.source, { ...tools.access, offset, size: file.size }));
+  const open: BlobStream = (offset) => openFile(file.source, { ...tools.access, offset, size: file.size });
+  sources.set(file.sha256, askInTurn([{ open }], tools.context));
 }

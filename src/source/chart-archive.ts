@@ -104,8 +104,7 @@ export async function* openArchive(
       digest: chart.integrity.archive,
       size: chart.size,
     };
-    const reader = access.registries.reader(ociReference(source.ref));
-    yield* reader.open(descriptor, { signal: access.context.signal, offset });
+    yield* access.registries.read(ociReference(source.ref), descriptor, offset);
   } else {
     const vendor = await vendorOf(chart, access, options.all);
     const { bytes } = await packFolder(join(access.root, source.path), vendor);

@@ -216,8 +216,7 @@ async function resolveFromRegistry(
   const published = await access.registries.getManifest(reference, reference.tag ?? 'latest');
   const parsed = parseManifest(published.bytes, published.descriptor);
   const { config, archive, provenance } = selectChartLayers(parsed, ref);
-  const { signal } = access.context;
-  const bytes = access.registries.reader(reference).open(archive, { signal });
+  const bytes = access.registries.read(reference, archive);
   const { content } = await measureArchive(bytes, ref);
   checkNames(content, wanted, ref);
   return {

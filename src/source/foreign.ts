@@ -1,15 +1,15 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import type { Descriptor } from '../core/descriptor.ts';
-import { isAbort, SealiftError } from '../core/errors.ts';
+import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { TlsOptions } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { isPrivateAddress } from '../io/private-address.ts';
 import { withoutQuery } from '../io/redirect.ts';
 import { resumableBytes } from '../io/resume.ts';
-import { verified } from '../io/verify.ts';
-import type { ContentReader, ReadOptions } from '../oci/content.ts';
+import type { NextStream } from '../oci/content.ts';
+import { askInTurn, type Supply } from './in-turn.ts';
 
 interface Tools {
   readonly http: HttpClient;
@@ -37,71 +37,55 @@ async function checkAddress(text: string, tools: Tools): Promise<URL> {
   return url;
 }
 
-async function* download(descriptor: Descriptor, text: string, tools: Tools): AsyncGenerator<Uint8Array> {
+async function* download(
+  descriptor: Descriptor,
+  from: { readonly text: string; readonly start: number; readonly tools: Tools },
+): AsyncGenerator<Uint8Array> {
+  const { text, start, tools } = from;
   const url = await checkAddress(text, tools);
   const what = `foreign layer ${descriptor.digest} at ${withoutQuery(text)}`;
-  const bytes = resumableBytes({
+  yield* resumableBytes({
     what,
     size: descriptor.size,
-    start: 0,
+    start,
     context: tools.context,
     open: async (at) => {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};
       const tls = tools.registries.tlsOf(url);
       // A redirect could lead to where the address itself may not.
       const answer = await tools.http.request({ method: 'GET', url, headers, tls, follow: false });
-      if (answer.status === 200 || answer.status === 206) return answer;
+      if (answer.status === 200 || answer.status === 206 || (answer.status === 416 && at > 0)) return answer;
       await answer.body.dump();
       throw new SealiftError('CONTENT_NOT_FOUND', `${what}: HTTP ${answer.status}`);
     },
   });
-  yield* verified(bytes, { digest: descriptor.digest, size: descriptor.size, what });
 }
 
-async function* skip(bytes: AsyncIterable<Uint8Array>, offset: number): AsyncGenerator<Uint8Array> {
-  let left = offset;
-  for await (const chunk of bytes) {
-    if (left < chunk.length) yield left === 0 ? chunk : chunk.subarray(left);
-    left = Math.max(0, left - chunk.length);
-  }
+/** What everybody says of a layer that nobody has. */
+function nobodyHas(failures: readonly SealiftError[]): SealiftError {
+  return new SealiftError(
+    failures[0]?.code ?? 'CONTENT_NOT_FOUND',
+    failures.map((e) => e.message).join('; '),
+    {
+      hint: 'leave the layer out with foreignLayers: false, or make one of the addresses reachable',
+      side: 'source',
+    },
+  );
 }
 
 /**
- * Reads foreign layers: from the registry, and where that does not have them from the addresses that the manifest names.
- * @throws what the registry says when no address helps either
+ * Asks for a blob of an image with foreign layers: the registry, and where that does not have it the addresses that the
+ * manifest names.
+ * @throws what all say when no address helps either
  */
-export function foreignReader(registry: ContentReader, tools: Tools): ContentReader {
-  return { open: (descriptor, options) => openForeign(registry, { descriptor, options, tools }) };
-}
-
-async function* openForeign(
-  registry: ContentReader,
-  job: { readonly descriptor: Descriptor; readonly options: ReadOptions; readonly tools: Tools },
-): AsyncGenerator<Uint8Array> {
-  const { descriptor, options, tools } = job;
-  const tried: SealiftError[] = [];
-  const ways = [
-    () => registry.open(descriptor, options),
-    ...(descriptor.urls ?? []).map(
-      (url) => () => skip(download(descriptor, url, tools), options.offset ?? 0),
-    ),
-  ];
-  for (const open of ways) {
-    let begun = false;
-    try {
-      for await (const chunk of open()) {
-        begun = true;
-        yield chunk;
-      }
-      return;
-    } catch (error) {
-      if (begun || isAbort(error) || !(error instanceof SealiftError)) throw error;
-      tried.push(error);
-    }
-  }
-  const [first] = tried;
-  throw new SealiftError(first?.code ?? 'CONTENT_NOT_FOUND', tried.map((e) => e.message).join('; '), {
-    hint: 'leave the layer out with foreignLayers: false, or make one of the addresses reachable',
-    side: 'source',
-  });
+export function askForeign(
+  descriptor: Descriptor,
+  from: { readonly registry: readonly Supply[]; readonly tools: Tools },
+): NextStream {
+  const { registry, tools } = from;
+  const others = (descriptor.urls ?? []).map((text) => ({
+    name: withoutQuery(text),
+    open: (start: number) => download(descriptor, { text, start, tools }),
+  }));
+  return askInTurn([...registry, ...others], { signal: tools.context.signal, sum: nobodyHas });
 }

@@ -39,7 +39,7 @@ async function childManifest(
 async function leavesOf(
   registries: Registries,
   ref: Reference,
-  content: { readonly top: ManifestContent; readonly signal: AbortSignal },
+  top: ManifestContent,
 ): Promise<{ readonly leaves: Leaf[]; readonly indexes: Digest[] }> {
   const leaves: Leaf[] = [];
   const indexes: Digest[] = [];
@@ -53,9 +53,7 @@ async function leavesOf(
       const isImage = config !== undefined && isImageConfigType(config.mediaType) && depth === 0;
       leaves.push({
         descriptor: at.descriptor,
-        platform: isImage
-          ? await configPlatform(registries, ref, { config, signal: content.signal })
-          : undefined,
+        platform: isImage ? await configPlatform(registries, ref, config) : undefined,
       });
       return;
     }
@@ -66,20 +64,20 @@ async function leavesOf(
       } else leaves.push({ descriptor: child, platform: child.platform });
     }
   };
-  await walk(content.top, 0);
+  await walk(top, 0);
   return { leaves, indexes };
 }
 
 async function configPlatform(
   registries: Registries,
   ref: Reference,
-  options: { readonly config: Descriptor; readonly signal: AbortSignal },
+  config: Descriptor,
 ): Promise<Platform | undefined> {
   const what = `${imageName(ref)} config`;
-  const embedded = embeddedBytes(options.config);
-  if (embedded !== undefined) return platformOfConfig(embedded, options.config.digest);
-  const bytes = registries.reader(ref).open(options.config, { signal: options.signal });
-  return platformOfConfig(await collect(bytes, { limit: LIMITS.config, what }), options.config.digest);
+  const embedded = embeddedBytes(config);
+  if (embedded !== undefined) return platformOfConfig(embedded, config.digest);
+  const bytes = registries.read(ref, config);
+  return platformOfConfig(await collect(bytes, { limit: LIMITS.config, what }), config.digest);
 }
 
 function missingPlatforms(
@@ -182,7 +180,7 @@ async function foreignOf(
 export async function resolveImage(registries: Registries, wish: ImageWish): Promise<ResolvedImage> {
   const { ref, include, signal } = wish;
   const top = await registries.getManifest(ref, ref.digest ?? ref.tag ?? 'latest');
-  const { leaves, indexes } = await leavesOf(registries, ref, { top, signal });
+  const { leaves, indexes } = await leavesOf(registries, ref, top);
   const { digest, mediaType, size } = top.descriptor;
   if (wish.platforms !== 'all' && !isArtifact(leaves)) {
     const lacking = wish.platforms.filter(

@@ -7,12 +7,15 @@ import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
-import type { ContentReader, ReadOptions } from '../oci/content.ts';
+import { WRONG_CONTENT } from '../io/resume.ts';
+import { isWrongContent, Verifier } from '../io/verify.ts';
+import type { NextStream } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImagePlace } from '../oci/image-store.ts';
 import { recompressing } from '../oci/recompress.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
+import { askInTurn, type Supply } from './in-turn.ts';
 import { storeEndpoint } from './store-endpoint.ts';
 import { type WebAccess, WebLogins } from './web-logins.ts';
 
@@ -250,33 +253,50 @@ export class Registries {
     }
   }
 
-  /**
-   * Blobs of one repository. A mirror is left for the next endpoint before its first byte came; one whose bytes turn out
-   * wrong at the end fails the stream and is not asked again, so a second try gets them elsewhere.
-   */
-  reader(of: Repository): ContentReader {
-    return { open: (descriptor, options) => this.#open(of, descriptor, options) };
+  /** Those who may have a blob: mirrors in their order, then the registry. */
+  supplies(of: Repository, descriptor: Descriptor): Supply[] {
+    const { signal } = this.#context;
+    const endpoints = this.#endpoints(of);
+    return endpoints.map((endpoint, i) => ({
+      name: endpoint.name,
+      open: (offset, into) => {
+        const options = { signal, offset, ...(into === undefined ? {} : { into }) };
+        return this.#there(endpoint).readBlob(of, descriptor, options);
+      },
+      failed: (error) => {
+        this.#failure(endpoint, error);
+        if (i < endpoints.length - 1) this.#note(endpoint, error);
+      },
+    }));
   }
 
-  async *#open(of: Repository, descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Uint8Array> {
-    const endpoints = this.#endpoints(of);
-    const before: SealiftError[] = [];
-    for (const [i, endpoint] of endpoints.entries()) {
-      let begun = false;
+  /** A blob for somebody who can take bytes back (`askInTurn`). */
+  ask(of: Repository, descriptor: Descriptor): NextStream {
+    const { signal } = this.#context;
+    return askInTurn(this.supplies(of, descriptor), { signal, sum: sumOf });
+  }
+
+  /**
+   * Streams a blob from a byte on, verified when that is the start. What was given cannot be taken back: a mirror whose bytes
+   * turn out wrong at the end fails the stream, and is not asked again.
+   */
+  async *read(of: Repository, descriptor: Descriptor, offset = 0): AsyncGenerator<Uint8Array> {
+    const what = `${of.host}/${of.repository} blob ${descriptor.digest}`;
+    const verifier = offset === 0 ? new Verifier({ ...descriptor, what, hint: WRONG_CONTENT }) : undefined;
+    const next = this.ask(of, descriptor);
+    let at = offset;
+    for (let source = next(); ; ) {
       try {
-        // The original's bytes may go out unverified to a reader that verifies; a mirror must be caught when it is wrong.
-        const how = i === endpoints.length - 1 ? options : verifiedHere(options);
-        for await (const chunk of this.#there(endpoint).readBlob(of, descriptor, how)) {
-          begun = true;
+        for await (const chunk of source(at)) {
+          at += chunk.length;
+          verifier?.update(chunk);
           yield chunk;
         }
+        verifier?.finish();
         return;
-      } catch (thrown) {
-        const error = this.#failure(endpoint, thrown);
-        if (i === endpoints.length - 1) throw begun ? error : withMirrors(error, before);
-        this.#note(endpoint, error);
-        if (begun) throw error;
-        before.push(error);
+      } catch (error) {
+        source = next(error);
+        if (at > offset && isWrongContent(error)) throw error;
       }
     }
   }
@@ -292,10 +312,6 @@ function isGone({ details }: SealiftError): boolean {
   return GONE.has(details?.system) && details?.redirected !== true;
 }
 
-function verifiedHere({ signal, offset }: ReadOptions): ReadOptions {
-  return { signal, ...(offset === undefined ? {} : { offset }) };
-}
-
 /** The failure of the original, with what its mirrors said: one of them may be what the user counted on. */
 function withMirrors(error: SealiftError, mirrors: readonly SealiftError[]): SealiftError {
   if (mirrors.length === 0) return error;
@@ -307,4 +323,9 @@ function withMirrors(error: SealiftError, mirrors: readonly SealiftError[]): Sea
     ...(details === undefined ? {} : { details }),
     ...(side === undefined ? {} : { side }),
   });
+}
+
+function sumOf(failures: readonly SealiftError[]): SealiftError {
+  const last = failures.at(-1) ?? new SealiftError('INTERNAL', 'no endpoint');
+  return withMirrors(last, failures.slice(0, -1));
 }

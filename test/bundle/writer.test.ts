@@ -9,6 +9,7 @@ import { openBundle } from '../../src/bundle/reader.ts';
 import { type BundleWriter, openWriter } from '../../src/bundle/writer.ts';
 import { SealiftError } from '../../src/core/errors.ts';
 import { kindOf } from '../../src/io/files.ts';
+import type { BlobStream, NextStream } from '../../src/oci/content.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from './site.ts';
 
 let site: Site;
@@ -45,9 +46,20 @@ async function* chunks(bytes: Buffer, size = 700): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
+/** One stream, and nobody else when it fails. */
+function once(stream: BlobStream): NextStream {
+  return (failure) => {
+    if (failure !== undefined) throw failure;
+    return stream;
+  };
+}
+
 async function fillAll(writer: BundleWriter): Promise<void> {
   for (const entry of writer.missing()) {
-    await writer.fill(entry, (offset) => chunks(contentOf(entry).subarray(offset)));
+    await writer.fill(
+      entry,
+      once((offset) => chunks(contentOf(entry).subarray(offset))),
+    );
   }
 }
 
@@ -55,7 +67,10 @@ describe('a bundle writer', () => {
   it('writes the planned bytes, whatever the order in which the blobs come', async () => {
     const writer = await open();
     for (const entry of writer.missing().reverse()) {
-      await writer.fill(entry, (offset) => chunks(contentOf(entry).subarray(offset), 1));
+      await writer.fill(
+        entry,
+        once((offset) => chunks(contentOf(entry).subarray(offset), 1)),
+      );
     }
     await writer.finish();
     expect((await readFile(out)).equals(good.bytes)).toBe(true);
@@ -82,7 +97,12 @@ describe('a bundle writer', () => {
       [other, 'CONTENT_DIGEST_MISMATCH'],
       [Buffer.alloc(0), 'CONTENT_SIZE_MISMATCH'],
     ] as const) {
-      await expect(writer.fill(entry, () => chunks(bytes))).rejects.toMatchObject({ code });
+      await expect(
+        writer.fill(
+          entry,
+          once(() => chunks(bytes)),
+        ),
+      ).rejects.toMatchObject({ code });
       expect(writer.missing()).toContain(entry);
     }
     expect((await readJournal(`${out}.partial.journal`))?.done.size).toBe(0);
@@ -95,15 +115,58 @@ describe('a bundle writer', () => {
     const writer = await open();
     const [first, second] = writer.missing();
     if (first === undefined || second === undefined) throw new Error('there are blobs');
-    await writer.fill(second, () => chunks(contentOf(second)));
+    await writer.fill(
+      second,
+      once(() => chunks(contentOf(second))),
+    );
     const flood = chunks(Buffer.alloc(100_000, 0xff), 100_000);
-    await expect(writer.fill(first, () => flood)).rejects.toMatchObject({ code: 'CONTENT_SIZE_MISMATCH' });
+    await expect(
+      writer.fill(
+        first,
+        once(() => flood),
+      ),
+    ).rejects.toMatchObject({ code: 'CONTENT_SIZE_MISMATCH' });
     await fillAll(writer);
     await writer.finish();
     expect((await readFile(out)).equals(good.bytes)).toBe(true);
   });
 
-  it('goes on behind the bytes that came before a source broke, in the same run', async () => {
+  it('goes on behind the bytes that came, and after wrong content from the start, in one filling', async () => {
+    const writer = await open();
+    const entry = writer.missing().toSorted((a, b) => b.size - a.size)[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    const content = contentOf(entry);
+    const asked: [number, string | undefined][] = [];
+    const streams: BlobStream[] = [
+      async function* () {
+        yield content.subarray(0, 1000);
+        throw new SealiftError('NETWORK_FAILED', 'cut');
+      },
+      async function* () {
+        yield* [];
+        throw new SealiftError('CONTENT_NOT_FOUND', 'a mirror that lacks it');
+      },
+      (offset) => chunks(Buffer.alloc(content.length - offset, 1)),
+      (offset) => chunks(content.subarray(offset)),
+    ];
+    await writer.fill(entry, (failure) => (offset) => {
+      asked.push([offset, failure instanceof SealiftError ? failure.code : undefined]);
+      return streams[asked.length - 1]?.(offset) ?? chunks(Buffer.alloc(0));
+    });
+    expect(asked).toEqual([
+      [0, undefined],
+      [1000, 'NETWORK_FAILED'],
+      [1000, 'CONTENT_NOT_FOUND'],
+      [0, 'CONTENT_DIGEST_MISMATCH'],
+    ]);
+    expect(writer.stats.resumed.bytes).toBe(0);
+    expect(writer.stats.fetched).toEqual({ blobs: 1, bytes: content.length });
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('takes up in a later filling what one left that nobody could end', async () => {
     const writer = await open();
     const entry = writer.missing().toSorted((a, b) => b.size - a.size)[0];
     if (entry === undefined) throw new Error('there are blobs');
@@ -111,42 +174,26 @@ describe('a bundle writer', () => {
       yield contentOf(entry).subarray(0, 1000);
       throw new SealiftError('NETWORK_FAILED', 'cut');
     };
-    await expect(writer.fill(entry, broken)).rejects.toMatchObject({ code: 'NETWORK_FAILED' });
+    await expect(writer.fill(entry, once(broken))).rejects.toMatchObject({ code: 'NETWORK_FAILED' });
     const offsets: number[] = [];
-    await writer.fill(entry, (offset) => {
+    const rest: BlobStream = (offset) => {
       offsets.push(offset);
       return chunks(contentOf(entry).subarray(offset));
-    });
-    expect(offsets).toEqual([1000]);
-    await writer.close();
-  });
-
-  it('asks a third time when a beginning was wrong, and then what a mirror gave', async () => {
-    const writer = await open();
-    const entry = writer.missing().toSorted((a, b) => b.size - a.size)[0];
-    if (entry === undefined) throw new Error('there are blobs');
-    const content = contentOf(entry);
-    const broken = async function* (): AsyncGenerator<Uint8Array> {
-      yield content.subarray(0, 1000);
-      throw new SealiftError('NETWORK_FAILED', 'cut');
     };
-    await expect(writer.fill(entry, broken)).rejects.toMatchObject({ code: 'NETWORK_FAILED' });
-    const offsets: number[] = [];
-    await writer.fill(entry, (offset) => {
-      offsets.push(offset);
-      return chunks(offsets.length < 3 ? Buffer.alloc(content.length - offset, 1) : content);
-    });
-    expect(offsets).toEqual([1000, 0, 0]);
-    await fillAll(writer);
-    await writer.finish();
-    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+    await writer.fill(entry, once(rest));
+    expect(offsets).toEqual([1000]);
+    expect(writer.stats.resumed.bytes).toBe(1000);
+    await writer.close();
   });
 
   it('keeps a second one away from the same path, and lets it in afterwards', async () => {
     const first = await open();
     const entry = first.missing()[0];
     if (entry === undefined) throw new Error('there are blobs');
-    await first.fill(entry, () => chunks(contentOf(entry)));
+    await first.fill(
+      entry,
+      once(() => chunks(contentOf(entry))),
+    );
     if (process.platform === 'linux') {
       await expect(open()).rejects.toMatchObject({ code: 'PACK_BUSY' });
       await removePartial(out);

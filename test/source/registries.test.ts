@@ -97,7 +97,7 @@ describe('a mirror where nobody is', () => {
     const asked = new Registries({ http: testClient(context), context, config });
     const of = { host, repository: 'app' };
     for (const tag of ['1', '2', '1']) {
-      const blob = asked.reader(of).open(LAYER, { signal: context.signal });
+      const blob = asked.read(of, LAYER);
       expect((await gather(blob)).toString()).toBe(BLOB.toString());
       expect(await asked.resolve(of, tag)).toBe(tag === '1' ? DIGEST : undefined);
     }
@@ -122,8 +122,7 @@ describe('a mirror where nobody is', () => {
     const config = { [origin.host]: { mirrors: [dead] } };
     const asked = new Registries({ http: testClient(context), context, config });
     const of = { host: origin.host, repository: 'app' };
-    const read = async (): Promise<string> =>
-      (await gather(asked.reader(of).open(LAYER, { signal: context.signal }))).toString();
+    const read = async (): Promise<string> => (await gather(asked.read(of, LAYER))).toString();
     const texts = await Promise.all([read(), read(), read()]);
     expect(new Set([...texts, await read()])).toEqual(new Set([BLOB.toString()]));
     expect(context.events.filter((e) => e.type === 'note')).toHaveLength(1);
@@ -152,7 +151,7 @@ describe('a mirror where nobody is', () => {
     });
     const of = { host, repository: 'app' };
     for (const work of [
-      () => gather(asked.reader(of).open(LAYER, { signal: context.signal })),
+      () => gather(asked.read(of, LAYER)),
       () => asked.resolve(of, '1'),
       () => asked.resolve(of, '2'),
     ]) {

@@ -238,19 +238,19 @@ export class Registries {
 
   /** All tags of a repository. The original is asked first, because a mirror knows only the tags it was asked for. */
   async listTags(of: Repository): Promise<string[]> {
-    const [origin, ...mirrors] = this.#endpoints(of).reverse();
-    if (origin === undefined) throw new SealiftError('INTERNAL', `${of.host}: no endpoint`);
-    try {
-      return await origin.listTags(of);
-    } catch (error) {
-      if (!(error instanceof SealiftError)) throw error;
-      for (const mirror of mirrors.reverse()) {
-        throwIfAborted(this.#context.signal);
-        const tags = await mirror.listTags(of).catch(() => undefined);
-        if (tags !== undefined) return tags;
+    const mirrors = this.#endpoints(of);
+    const origin = mirrors.pop();
+    const failures: SealiftError[] = [];
+    for (const endpoint of origin === undefined ? [] : [origin, ...mirrors]) {
+      try {
+        return await this.#there(endpoint).listTags(of);
+      } catch (thrown) {
+        const error = this.#failure(endpoint, thrown);
+        failures.push(error);
+        if (endpoint !== origin) this.#note(endpoint, error);
       }
-      throw error;
     }
+    throw withMirrors(failures[0], failures.slice(1));
   }
 
   /** Those who may have a blob: mirrors in their order, then the registry. */
@@ -273,7 +273,8 @@ export class Registries {
   /** A blob for somebody who can take bytes back (`askInTurn`). */
   ask(of: Repository, descriptor: Descriptor): NextStream {
     const { signal } = this.#context;
-    return askInTurn(this.supplies(of, descriptor), { signal, sum: sumOf });
+    const sum = (all: readonly SealiftError[]): SealiftError => withMirrors(all.at(-1), all.slice(0, -1));
+    return askInTurn(this.supplies(of, descriptor), { signal, sum });
   }
 
   /**
@@ -313,7 +314,8 @@ function isGone({ details }: SealiftError): boolean {
 }
 
 /** The failure of the original, with what its mirrors said: one of them may be what the user counted on. */
-function withMirrors(error: SealiftError, mirrors: readonly SealiftError[]): SealiftError {
+function withMirrors(error: SealiftError | undefined, mirrors: readonly SealiftError[]): SealiftError {
+  if (error === undefined) return new SealiftError('INTERNAL', 'nobody was asked');
   if (mirrors.length === 0) return error;
   const { code, message, hint, details, side } = error;
   const hints = [...new Set([hint, ...mirrors.map((m) => m.hint)])].filter((h) => h !== undefined);
@@ -323,9 +325,4 @@ function withMirrors(error: SealiftError, mirrors: readonly SealiftError[]): Sea
     ...(details === undefined ? {} : { details }),
     ...(side === undefined ? {} : { side }),
   });
-}
-
-function sumOf(failures: readonly SealiftError[]): SealiftError {
-  const last = failures.at(-1) ?? new SealiftError('INTERNAL', 'no endpoint');
-  return withMirrors(last, failures.slice(0, -1));
 }

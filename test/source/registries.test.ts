@@ -61,7 +61,11 @@ describe('a mirror', () => {
     expect(mirror.asked).toEqual([]);
     expect(await asked.listTags({ host: broken.host, repository: 'app' })).toEqual(['1']);
     const failure = await failureOf(asked.listTags({ host: broken.host, repository: 'none' }));
-    expect(failure).toMatchObject({ message: expect.stringContaining(broken.host) });
+    expect(failure).toMatchObject({
+      message: expect.stringMatching(
+        new RegExp(`^${broken.host}: none tags.*; mirrors: .*${mirror.host}: none tags`),
+      ),
+    });
   });
 });
 
@@ -114,6 +118,19 @@ describe('a mirror where nobody is', () => {
     expect(notes).toEqual([
       expect.stringMatching(new RegExp(`^mirror ${dead}: .*ECONNREFUSED.*; it is not asked again$`)),
     ]);
+  });
+
+  it('is known for lists of tags too, whoever found it out', async () => {
+    const [host, dead] = [await deadHost(), await deadHost()];
+    const mirror = await startServer(holding('app', ['1']));
+    const context = testContext();
+    const config = { [host]: { mirrors: [dead, mirror.host] } };
+    const asked = new Registries({ http: testClient(context), context, config });
+    const of = { host, repository: 'app' };
+    for (let i = 0; i < 3; i++) expect(await asked.listTags(of)).toEqual(['1']);
+    expect(await asked.resolve(of, '1')).toBe(DIGEST);
+    expect(context.events.filter((e) => e.type === 'retry')).toHaveLength(10);
+    expect(context.events.filter((e) => e.type === 'note')).toHaveLength(1);
   });
 
   it('is found by a blob as well, and by many at once', async () => {

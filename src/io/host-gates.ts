@@ -16,13 +16,11 @@ const SAME_MS = 1_000;
 export class HostGates {
   readonly #pauses = new HostPauses();
   readonly #adaptive = new Map<string, Adaptive>();
-  readonly #start: number;
   readonly #now: () => number;
 
-  /** @param options.start requests to one host at once at the start */
-  constructor(options: { readonly start: number; readonly now: () => number }) {
-    this.#start = options.start;
-    this.#now = options.now;
+  /** @param now milliseconds since the epoch */
+  constructor(now: () => number) {
+    this.#now = now;
   }
 
   #of(url: URL): Adaptive {
@@ -30,7 +28,7 @@ export class HostGates {
     if (known !== undefined) return known;
     const most = LIMITS.connectionsPerHost;
     const made = new Adaptive({
-      start: this.#start,
+      start: LIMITS.requestsAtFirst,
       most,
       now: this.#now,
       patienceMs: LIMITS.patienceMs,

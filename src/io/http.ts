@@ -56,14 +56,10 @@ interface HopOptions {
   readonly into: Receiver | undefined;
 }
 
-/** How a client behaves. Plain data but for the callback, so that a thread can have one of its own. */
+/** How a client behaves. */
 export interface HttpOptions {
   /** Wait for limits on requests whose end is far (default); false: such an answer comes back at once. */
   readonly waitForLimits?: boolean;
-  /** Requests to one host at once at the start, default LIMITS.requestsAtFirst; for threads that share a host. */
-  readonly requestsAtFirst?: number;
-  /** Is told when a host asks everybody to wait, in milliseconds since the epoch; other clients want to `pause` too. */
-  readonly onPause?: (host: string, until: number) => void;
 }
 
 const RETRY_STATUS = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522]);
@@ -104,10 +100,7 @@ export class HttpClient {
     this.#context = context;
     this.#options = options;
     this.#ways = new Ways(context.env);
-    this.#gates = new HostGates({
-      start: options.requestsAtFirst ?? LIMITS.requestsAtFirst,
-      now: context.now,
-    });
+    this.#gates = new HostGates(context.now);
     // Each running request listens for the stop; Node warns about more than ten listeners otherwise.
     setMaxListeners(0, context.signal);
   }
@@ -125,11 +118,6 @@ export class HttpClient {
   /** Requests to this server that may run at once now: it grows while all is well, and falls when the server refuses. */
   limit(url: URL): number {
     return this.#gates.limit(url);
-  }
-
-  /** Holds requests to a host back until then (milliseconds since the epoch), as if it had asked for it. */
-  pause(host: string, until: number): void {
-    this.#gates.pause(host, until);
   }
 
   /** One hop. What the body's source throws comes out as it is. */
@@ -267,7 +255,6 @@ export class HttpClient {
     const { host } = response.url;
     const until = Math.round(this.#context.now() + about.waitMs);
     const isNews = this.#gates.pause(host, until);
-    if (isNews) this.#options.onPause?.(host, until);
     if (isNews && about.isLong) {
       const reason = `HTTP ${response.status}: the limit on requests is reached`;
       this.#context.emit({ type: 'pause', host, reason, until });

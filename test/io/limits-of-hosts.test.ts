@@ -4,6 +4,9 @@ import { HttpClient, type HttpOptions } from '../../src/io/http.ts';
 import { isNetworkError } from '../../src/io/network-errors.ts';
 import { type Answer, failureOf, gather, startServer, testContext, testReceiver } from './server.ts';
 
+/** Requests to one host at once at the start. */
+const atFirst = vi.hoisted(() => ({ requests: 16 }));
+
 /** The real limits are minutes and hours; here a wait is long above 15 ms. */
 vi.mock('../../src/core/limits.ts', async (original) => {
   const real = await original<typeof import('../../src/core/limits.ts')>();
@@ -14,8 +17,19 @@ vi.mock('../../src/core/limits.ts', async (original) => {
     retryAfterMs: 2_000,
     patienceMs: 100,
   };
-  return { ...real, LIMITS: { ...real.LIMITS, ...short, tries: 3 } };
+  const limits = { ...real.LIMITS, ...short, tries: 3 };
+  Object.defineProperty(limits, 'requestsAtFirst', { get: () => atFirst.requests });
+  return { ...real, LIMITS: limits };
 });
+
+/** A client that begins with so many requests to one host at once. */
+function beginningWith(requests: number, context = testContext()): HttpClient {
+  atFirst.requests = requests;
+  onTestFinished(() => {
+    atFirst.requests = 16;
+  });
+  return clientOf(context);
+}
 
 function clientOf(context = testContext(), options: HttpOptions = {}): HttpClient {
   const http = new HttpClient(context, options);
@@ -115,39 +129,29 @@ describe('a limit on requests', () => {
   });
 
   it('[1.3-host-pause] that is extended while others wait holds for them too', async () => {
-    const server = await startServer((_, response) => response.end('ok'));
-    const http = clientOf();
     const order: string[] = [];
-    http.pause(server.host, Date.now() + 20);
-    const asking = http.request({ method: 'GET', url: new URL(server.url) }).then(async (answer) => {
-      order.push('answer');
-      await answer.body.dump();
+    const held: ServerResponse[] = [];
+    const server = await startServer((request, response, count) => {
+      if (count > 2) order.push(request.url ?? '');
+      if (count > 2) response.end('ok');
+      else held.push(response);
     });
-    http.pause(server.host, Date.now() + 60);
-    setTimeout(() => order.push('40 ms'), 40);
-    await asking;
-    expect(order).toEqual(['40 ms', 'answer']);
-  });
-
-  it('is told to other clients, which then wait too', async () => {
-    const server = await startServer(refusing(1, { 'retry-after': '0.05' }));
     const context = testContext();
-    const second = clientOf(context);
-    const told: string[] = [];
-    const first = clientOf(testContext(), {
-      onPause: (host, until) => {
-        told.push(host);
-        second.pause(host, until);
-      },
-    });
-    const url = new URL(server.url);
-    const refused = first.request({ method: 'GET', url });
-    while (told.length === 0) await new Promise((resolve) => setImmediate(resolve));
-    const waiting = second.request({ method: 'GET', url });
-    expect(server.asked).toHaveLength(1);
-    expect([await textOf(await refused), await textOf(await waiting)]).toEqual(['ok', 'ok']);
-    expect(told).toEqual([server.host]);
-    expect(context.events).toEqual([]);
+    const http = clientOf(context);
+    const ask = async (path: string): Promise<string> =>
+      textOf(await http.request({ method: 'GET', url: new URL(path, server.url) }));
+    const until = async (isSo: () => boolean): Promise<void> => {
+      while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+    };
+    const asking = [ask('/a'), ask('/b')];
+    await until(() => held.length === 2);
+    held[0]?.writeHead(429, { 'retry-after': '0.25' }).end();
+    await until(() => context.events.length > 0);
+    asking.push(ask('/c'));
+    setTimeout(() => order.push('400 ms'), 400);
+    held[1]?.writeHead(429, { 'retry-after': '0.6' }).end();
+    expect(await Promise.all(asking)).toEqual(['ok', 'ok', 'ok']);
+    expect([order[0], order.slice(1).sort()]).toEqual(['400 ms', ['/a', '/b', '/c']]);
   });
 
   it('of another host, after a redirect, holds for that host', async () => {
@@ -195,7 +199,7 @@ describe('requests to one host at once', () => {
       if (refuse) response.writeHead(503).end();
       else setTimeout(() => response.end('ok'), 2);
     });
-    const http = clientOf(testContext(), { requestsAtFirst: 8 });
+    const http = beginningWith(8);
     const url = new URL(server.url);
     await (await http.request({ method: 'GET', url, tries: 1 })).body.dump();
     expect(http.limit(url)).toBe(4);
@@ -214,7 +218,7 @@ describe('requests to one host at once', () => {
       response.writeHead(200, { 'content-length': 10 }).write('some');
       setTimeout(() => request.socket.destroy(), 5);
     });
-    const http = clientOf(testContext(), { requestsAtFirst: 8 });
+    const http = beginningWith(8);
     const url = new URL(server.url);
     await failureOf(gather((await http.request({ method: 'GET', url })).body));
     expect(http.limit(url)).toBe(4);
@@ -229,7 +233,7 @@ describe('requests to one host at once', () => {
       else if (request.url === '/empty') response.writeHead(204).end();
       else response.end('x'.repeat(300_000));
     });
-    const http = clientOf(testContext(), { requestsAtFirst: 1 });
+    const http = beginningWith(1);
     const url = new URL(server.url);
     await http.request({ method: 'HEAD', url });
     await http.request({ method: 'GET', url: new URL('/empty', url) });
@@ -247,7 +251,7 @@ describe('requests to one host at once', () => {
 
   it('do not hang on a body that nobody reads', async () => {
     const server = await startServer((_, response) => response.end('x'.repeat(300_000)));
-    const http = clientOf(testContext(), { requestsAtFirst: 1 });
+    const http = beginningWith(1);
     const url = new URL(server.url);
     const forgotten = await http.request({ method: 'GET', url });
     const answer = await http.request({ method: 'GET', url });
@@ -259,7 +263,7 @@ describe('requests to one host at once', () => {
     const slow = await startServer(() => {});
     const fast = await startServer((_, response) => response.end('ok'));
     const context = testContext();
-    const http = clientOf(context, { requestsAtFirst: 1 });
+    const http = beginningWith(1, context);
     const stuck = failureOf(http.request({ method: 'GET', url: new URL(slow.url) }));
     expect(await textOf(await http.request({ method: 'GET', url: new URL(fast.url) }))).toBe('ok');
     context.stop();

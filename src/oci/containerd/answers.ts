@@ -8,55 +8,64 @@ import type { GrpcCall } from './grpc.ts';
 const SLOW = 'containerd does not answer: check its load and its disk, then run the same command again';
 
 /** The failure of a call that nobody answers. @param ms how long it was waited for */
-export function noAnswer(what: string, ms: number): SealiftError {
+function noAnswer(what: string, ms: number): SealiftError {
   return new SealiftError('TARGET_UNREACHABLE', `${what}: no answer for ${ms / 1000} s`, {
     hint: SLOW,
     side: 'destination',
   });
 }
 
-export function stopped(): SealiftError {
+function stopped(): SealiftError {
   return new SealiftError('ABORTED', 'stopped', { hint: 'run the same command again to go on' });
 }
 
+/** What is waited for, and how the wait ends. */
+export interface Wait {
+  readonly cancel: () => void;
+  readonly signal: AbortSignal;
+  readonly what: string;
+  /** Default `LIMITS.headersMs`. */
+  readonly ms?: number;
+}
+
 /**
- * The next answer of a stream after `act`, undefined at its end. A stream that is stopped, or silent for
- * `LIMITS.headersMs`, is cancelled.
+ * Waits for what a call gives. One that is stopped, or gives nothing in its time, is cancelled.
  * @throws ABORTED, TARGET_UNREACHABLE, or what the call failed with, as `callError` says it
  */
-export async function nextAnswer<T>(
-  answers: AsyncIterator<T>,
-  about: {
-    readonly act: () => void;
-    readonly cancel: () => void;
-    readonly signal: AbortSignal;
-    readonly what: string;
-  },
-): Promise<T | undefined> {
-  const { signal, what } = about;
+export async function waitFor<T>(work: () => Promise<T>, wait: Wait): Promise<T> {
+  const { signal, what, ms = LIMITS.headersMs } = wait;
   let reason: SealiftError | undefined;
   const giveUp = (error: SealiftError): void => {
     reason ??= error;
-    about.cancel();
+    wait.cancel();
   };
   const onAbort = (): void => giveUp(stopped());
   if (signal.aborted) {
     onAbort();
     throw stopped();
   }
-  const ms = LIMITS.headersMs;
   const timer = setTimeout(() => giveUp(noAnswer(what, ms)), ms);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
-    about.act();
-    const next = await answers.next();
-    return next.done === true ? undefined : next.value;
+    return await work();
   } catch (error) {
     throw reason ?? callError(error, what);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** The next answer of a stream after `act`, undefined at its end. @throws as waitFor */
+export function nextAnswer<T>(
+  answers: AsyncIterator<T>,
+  { act, ...wait }: Wait & { readonly act: () => void },
+): Promise<T | undefined> {
+  return waitFor(async () => {
+    act();
+    const next = await answers.next();
+    return next.done === true ? undefined : next.value;
+  }, wait);
 }
 
 /** The answers of a call, read one by one. */

@@ -1,6 +1,6 @@
 import { SealiftError } from '../../core/errors.ts';
 import { LIMITS, MIB } from '../../core/limits.ts';
-import { decoded, nextAnswer, noAnswer, readStream, stopped } from './answers.ts';
+import { decoded, nextAnswer, readStream, waitFor } from './answers.ts';
 import { bounded, callError, statusOf } from './failure.ts';
 import { type GrpcCall, GrpcChannel, GrpcError, STATUS, type Status } from './grpc.ts';
 import * as wire from './wire.ts';
@@ -186,32 +186,16 @@ export class ContainerdClient {
     request: Buffer,
     options: { readonly signal: AbortSignal; readonly ms?: number },
   ): Promise<Buffer> {
-    const { signal, ms = LIMITS.headersMs } = options;
-    if (signal.aborted) throw stopped();
-    const what = this.#what(method);
     const call = this.#begin(method);
-    let reason: SealiftError | undefined;
-    const giveUp = (error: SealiftError): void => {
-      reason ??= error;
-      call.cancel();
-    };
-    const onAbort = (): void => giveUp(stopped());
-    const timer = setTimeout(() => giveUp(noAnswer(what, ms)), ms);
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
+    const wait = { ...options, cancel: () => call.cancel(), what: this.#what(method) };
+    return waitFor(async () => {
       call.write([request]);
       call.end();
       let answer: Buffer | undefined;
       for await (const message of call.messages()) answer ??= message;
-      if (reason !== undefined) throw reason;
       if (answer !== undefined) return answer;
       throw new GrpcError(STATUS.INTERNAL, 'no answer before the end');
-    } catch (error) {
-      throw reason ?? callError(error, what);
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
-    }
+    }, wait);
   }
 }
 

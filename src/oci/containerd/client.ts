@@ -10,8 +10,6 @@ const MESSAGE_LIMIT = 16 * MIB;
 
 const METHOD = {
   version: 'version.v1.Version/Version',
-  getNamespace: 'namespaces.v1.Namespaces/Get',
-  createNamespace: 'namespaces.v1.Namespaces/Create',
   info: 'content.v1.Content/Info',
   update: 'content.v1.Content/Update',
   read: 'content.v1.Content/Read',
@@ -31,7 +29,8 @@ type Method = keyof typeof METHOD;
 const pathOf = (method: Method): string => `/containerd.services.${METHOD[method]}`;
 
 /**
- * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). Every call ends with an answer,
+ * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). A namespace comes into being with
+ * the first thing in it: containerd 1.6 and 2.2 answer for one that is not there as for an empty one. Every call ends with an answer,
  * a SealiftError (`statusOf` gives its gRPC status) or ABORTED; none waits longer than `LIMITS.headersMs` for an answer.
  */
 export class ContainerdClient {
@@ -60,17 +59,6 @@ export class ContainerdClient {
   async version(signal: AbortSignal): Promise<string> {
     const answer = await this.#call('version', wire.encodeEmpty(), { signal, ms: LIMITS.connectMs });
     return bounded(this.#read(wire.decodeName, answer, 'version'));
-  }
-
-  async hasNamespace(signal: AbortSignal): Promise<boolean> {
-    return (await this.#ask('getNamespace', this.#namespace, signal)) !== undefined;
-  }
-
-  /** Makes the namespace; that it is there already is fine. */
-  async createNamespace(signal: AbortSignal): Promise<void> {
-    await this.#unless(STATUS.ALREADY_EXISTS, () =>
-      this.#call('createNamespace', wire.encodeCreateNamespace(this.#namespace), { signal }),
-    );
   }
 
   /** What the namespace has under a digest, or undefined. */

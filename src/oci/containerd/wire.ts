@@ -1,6 +1,6 @@
 /**
  * The few protobuf messages of containerd's API that a load and a mirror need, by field number (registry.md 3.1:
- * `api/services/{content,images,leases,namespaces,version}/v1/*.proto`, `api/types/descriptor.proto`).
+ * `api/services/{content,images,leases,version}/v1/*.proto`, `api/types/descriptor.proto`).
  * A field with its default value is not written, as proto3 does; unknown fields are skipped.
  */
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
@@ -90,14 +90,9 @@ export function encodeEmpty(): Buffer {
   return Buffer.alloc(0);
 }
 
-/** Every request that is one string with field number 1: InfoRequest, AbortRequest, GetImageRequest, GetNamespaceRequest. */
+/** Every request that is one string with field number 1: InfoRequest, AbortRequest, GetImageRequest. */
 export function encodeName(name: string): Buffer {
   return bytesOf((w) => putString(w, 1, name));
-}
-
-/** `namespaces.v1.CreateNamespaceRequest`: namespace = 1 { name = 1 }. */
-export function encodeCreateNamespace(name: string): Buffer {
-  return bytesOf((w) => putMessage(w, 1, (ns) => putString(ns, 1, name)));
 }
 
 /** `content.v1.UpdateRequest`: info = 1 { digest = 1, labels = 5 }, update_mask = 2 with one `labels.<key>` for each label. */

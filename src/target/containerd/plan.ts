@@ -33,7 +33,6 @@ export interface Piece {
 }
 
 export interface Plan {
-  readonly namespaceExists: boolean;
   readonly works: readonly Work[];
   /** Children before parents. */
   readonly pieces: readonly Piece[];
@@ -66,16 +65,13 @@ export async function planImages(
   const works = items.map((item) => workOf(item, recordLabels(options)));
   refuseCollisions(works);
   const pieces = [...piecesOf(works).values()];
-  const namespaceExists = await client.hasNamespace(options.signal);
-  if (namespaceExists) {
-    const pool = { limit: ASKING, signal: options.signal };
-    await mapBounded(pieces, pool, async (piece, signal) => {
-      piece.found = await client.info(piece.descriptor.digest, signal);
-    });
-    await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
-  }
+  const pool = { limit: ASKING, signal: options.signal };
+  await mapBounded(pieces, pool, async (piece, signal) => {
+    piece.found = await client.info(piece.descriptor.digest, signal);
+  });
+  await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
   decide(works, pieces);
-  return { namespaceExists, works, pieces };
+  return { works, pieces };
 }
 
 function workOf(item: ImageItem, labels: Labels): Work {

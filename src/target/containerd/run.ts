@@ -102,8 +102,7 @@ export class ContainerdRun implements TargetRun {
   }
 
   async #begin(): Promise<void> {
-    const { client, context, plan } = this.#parts;
-    if (!plan.namespaceExists) await client.createNamespace(context.signal);
+    const { client, context } = this.#parts;
     const expire = new Date(context.now() + LEASE_MS).toISOString();
     this.#lease = await client.createLease(new Map([['containerd.io/gc.expire', expire]]), context.signal);
     client.useLease(this.#lease);

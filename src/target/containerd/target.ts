@@ -62,8 +62,7 @@ function containerdTarget(options: {
           context.emit({ type: 'note', message });
         }
         const plan = await planImages(client, images, { pin, signal: context.signal });
-        const made = plan.namespaceExists ? '' : `; the namespace ${namespace} is not there yet`;
-        context.emit({ type: 'note', message: `${name}: containerd ${version}${made}` });
+        context.emit({ type: 'note', message: `${name}: containerd ${version}` });
         return new ContainerdRun({ client, plan, name, namespace, turns, context, source });
       } catch (error) {
         client.close();

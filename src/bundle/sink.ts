@@ -45,7 +45,7 @@ function writeFrame(fd: number, plan: BundlePlan, path: string): void {
 }
 
 /** How many written bytes may wait before the disk is asked to take them. */
-const SYNC_EVERY = 64 * MIB;
+const SYNC_EVERY = 16 * MIB;
 
 /** Syncs in the background while more is written. A failure is told once, by the system too: it is kept until `settle`. */
 function backgroundSync(handle: FileHandle): { wrote(bytes: number): void; settle(): Promise<void> } {

@@ -10,8 +10,8 @@ import { missingLabels, type Piece, type Plan, type Work } from './plan.ts';
 import type { Turns } from './turns.ts';
 import { isTargetError, writeContent } from './write.ts';
 
-/** Blobs that are written at the same time. */
-const WRITERS = 6;
+/** Pieces at the same time, of which some wait: for their children, or for containerd's disk. */
+const WRITERS = 8;
 /** How long an unfinished load keeps what it has sent: the next one goes on from there. */
 const LEASE_MS = 24 * 60 * 60 * 1000;
 
@@ -51,30 +51,39 @@ export class ContainerdRun implements TargetRun {
     for (const piece of parts.plan.pieces) if (piece.found !== undefined) this.#count(piece, 'present', 1);
   }
 
+  /**
+   * Everything that has a digest: nobody sees a manifest before an image record leads to it, and the lease keeps what
+   * is there. So manifests follow the blobs of their own image while those of others are still on their way.
+   */
   async writeBlobs(): Promise<void> {
     if (this.#works.length === 0) return;
     await this.#guard(this.#works, () => this.#begin());
-    await this.#settleAll(this.#pieces.filter((p) => p.kind === 'config' || p.kind === 'blob'));
+    const { context, turns } = this.#parts;
+    const settled = new Map<Digest, Promise<unknown>>();
+    // Children come before their parents: whoever waits for one waits for somebody who has begun.
+    await mapBounded(this.#pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
+      const { digest } = piece.descriptor;
+      const before = Promise.allSettled(piece.children.map((child) => settled.get(child.digest)));
+      // Two namespaces share one store: the second waits for the first's bytes instead of sending them again.
+      const done = before.then(() => turns(digest, () => this.#settleWanted(piece, signal)));
+      settled.set(digest, done);
+      await done;
+    });
   }
 
-  async writeManifests(): Promise<void> {
-    await this.#settleAll(this.#pieces.filter((p) => p.kind === 'manifest'));
-    // An index may hold another: one after the other, in the graph's order.
-    for (const index of this.#pieces.filter((p) => p.kind === 'index')) await this.#settleAll([index]);
-  }
+  /** Nothing is left for it. */
+  async writeManifests(): Promise<void> {}
 
   async commit(): Promise<void> {
     const { client, context } = this.#parts;
-    for (const work of this.#works) {
-      if (work.entry.state === 'failed') continue;
-      throwIfAborted(context.signal);
+    await mapBounded(this.#works, { limit: WRITERS, signal: context.signal }, async (work, signal) => {
+      // A connection that broke in the meantime has failed all that were not done.
+      if (work.entry.state !== 'write') return;
       await this.#guard([work], async () => {
-        for (const { record, needed } of work.records) {
-          if (needed) await client.putImage(record, context.signal);
-        }
-        work.entry.state = 'written';
+        for (const { record, needed } of work.records) if (needed) await client.putImage(record, signal);
+        if (work.entry.state === 'write') work.entry.state = 'written';
       });
-    }
+    });
   }
 
   /**
@@ -129,16 +138,11 @@ export class ContainerdRun implements TargetRun {
     work.entry.fault = faultOf(error);
   }
 
-  async #settleAll(pieces: readonly Piece[]): Promise<void> {
-    const { context, turns } = this.#parts;
-    await mapBounded(pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
-      // Two namespaces share one store: the second waits for the first's bytes instead of sending them again.
-      await turns(piece.descriptor.digest, async () => {
-        if (piece.wantedBy.every((work) => work.entry.state !== 'write')) return;
-        throwIfAborted(signal);
-        await this.#guard(piece.wantedBy, () => this.#settle(piece, signal));
-      });
-    });
+  /** One piece, unless all images that want it have failed. */
+  async #settleWanted(piece: Piece, signal: AbortSignal): Promise<void> {
+    if (piece.wantedBy.every((work) => work.entry.state !== 'write')) return;
+    throwIfAborted(signal);
+    await this.#guard(piece.wantedBy, () => this.#settle(piece, signal));
   }
 
   /** Brings one piece to where it must be: there, under the lease, with its labels. */

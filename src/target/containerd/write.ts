@@ -1,7 +1,7 @@
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isAbort, SealiftError } from '../../core/errors.ts';
 import type { Context } from '../../core/events.ts';
-import { MIB } from '../../core/limits.ts';
+import { KIB } from '../../core/limits.ts';
 import { sleep } from '../../io/pool.ts';
 import type { ContainerdClient } from '../../oci/containerd/client.ts';
 import { statusOf } from '../../oci/containerd/failure.ts';
@@ -9,8 +9,8 @@ import { STATUS } from '../../oci/containerd/grpc.ts';
 import type { Labels } from '../../oci/containerd/wire.ts';
 import type { ContentReader } from '../../oci/content.ts';
 
-/** Bytes of one WRITE message: each is answered before the next, so small ones are slow; 16 MiB is the server's limit. */
-const CHUNK = MIB;
+/** Bytes of one WRITE message: each is answered before the next. This many stay in the processor's cache on both sides. */
+const CHUNK = 256 * KIB;
 /** Tries of one blob that another client is writing, or while containerd restarts. */
 const TRIES = 12;
 const FIRST_WAIT_MS = 500;

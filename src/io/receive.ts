@@ -127,44 +127,50 @@ export interface Receiving {
   close(): Promise<void>;
 }
 
+/** What is done for one content, one job after the other; asking and pouring end when `intake.stop` does. */
+async function doJob(
+  intake: Intake,
+  job: ReceiveJob,
+  tools: JobTools & { readonly agent: BulkAgent; readonly ways: Ways },
+): Promise<ReceiveResult> {
+  switch (job.do) {
+    case 'open':
+      await intake.takeUp(tools.signal);
+      return { received: intake.received };
+    case 'get': {
+      const url = new URL(job.url);
+      const tls = await tools.ways.wayTo(url, job.tls);
+      const { signal } = intake.stop;
+      const answer = await tools.agent.get({ url, headers: job.headers, tls, signal });
+      intake.body = answer?.body;
+      return answer === undefined ? {} : { head: { status: answer.status, headers: answer.headers } };
+    }
+    case 'pour':
+      await intake.pour(job.first, tools.note);
+      return { received: intake.received };
+    case 'write':
+      intake.take(job.chunk);
+      return { received: intake.received };
+    case 'next': {
+      const next = await intake.body?.[Symbol.asyncIterator]().next();
+      // Its bytes are in a buffer of the connection.
+      return next === undefined || next.done === true ? {} : { chunk: Uint8Array.from(next.value) };
+    }
+    case 'dump':
+      await intake.body?.dump();
+      return {};
+    case 'finish':
+      return { blake3: intake.finish() };
+    default:
+      return {};
+  }
+}
+
 /** Receives on this thread. @param env where proxies and certificates are found */
 export function receiving(env: Readonly<Record<string, string | undefined>>): Receiving {
   const agent = new BulkAgent();
   const ways = new Ways(env);
   const intakes = new Map<number, Intake>();
-  const work = async (intake: Intake, job: ReceiveJob, tools: JobTools): Promise<ReceiveResult> => {
-    switch (job.do) {
-      case 'open':
-        await intake.takeUp(tools.signal);
-        return { received: intake.received };
-      case 'get': {
-        const url = new URL(job.url);
-        const tls = await ways.wayTo(url, job.tls);
-        const { signal } = intake.stop;
-        const answer = await agent.get({ url, headers: job.headers, tls, signal });
-        intake.body = answer?.body;
-        return answer === undefined ? {} : { head: { status: answer.status, headers: answer.headers } };
-      }
-      case 'pour':
-        await intake.pour(job.first, tools.note);
-        return { received: intake.received };
-      case 'write':
-        intake.take(job.chunk);
-        return { received: intake.received };
-      case 'next': {
-        const next = await intake.body?.[Symbol.asyncIterator]().next();
-        // Its bytes are in a buffer of the connection.
-        return next === undefined || next.done === true ? {} : { chunk: Uint8Array.from(next.value) };
-      }
-      case 'dump':
-        await intake.body?.dump();
-        return {};
-      case 'finish':
-        return { blake3: intake.finish() };
-      default:
-        return {};
-    }
-  };
   return {
     handler: async (job, tools) => {
       const intake = job.do === 'open' ? new Intake(job.place) : intakes.get(job.id);
@@ -178,7 +184,7 @@ export function receiving(env: Readonly<Record<string, string | undefined>>): Re
       if (tools.signal.aborted) onAbort();
       tools.signal.addEventListener('abort', onAbort, { once: true });
       try {
-        return await work(intake, job, tools);
+        return await doJob(intake, job, { ...tools, agent, ways });
       } finally {
         tools.signal.removeEventListener('abort', onAbort);
       }

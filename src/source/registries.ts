@@ -16,7 +16,7 @@ import { recompressing } from '../oci/recompress.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
 import { askInTurn, type Supply } from './in-turn.ts';
-import { storeEndpoint } from './store-endpoint.ts';
+import { StoreEndpoint } from './store-endpoint.ts';
 import { type WebAccess, WebLogins } from './web-logins.ts';
 
 export type { Repository } from './endpoint.ts';
@@ -133,7 +133,7 @@ export class Registries {
         const { openContainerd } = await import('../oci/containerd/store.ts');
         return openContainerd(mirror, { signal });
       };
-      return storeEndpoint(text, { open, context: this.#context, mayRecompress: this.#mayRecompress });
+      return new StoreEndpoint(text, { open, context: this.#context, mayRecompress: this.#mayRecompress });
     });
   }
 

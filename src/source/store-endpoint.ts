@@ -5,6 +5,7 @@ import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { parseReference } from '../core/reference.ts';
 import { collect } from '../io/verify.ts';
+import type { ReadOptions } from '../oci/content.ts';
 import { type ImagePlace, notThere, type StoredImage } from '../oci/image-store.ts';
 import { manifestMediaType } from '../oci/manifest.ts';
 import { RECOMPRESSED } from '../oci/recompress.ts';
@@ -74,106 +75,126 @@ function refuseMade(store: ImagePlace, image: StoredImage, what: string): void {
   );
 }
 
+interface StoreOptions {
+  /** Is called once, with the first question. */
+  readonly open: () => Promise<ImagePlace>;
+  readonly context: Context;
+  /** Whether images of a repository that `docker save` wrote may be made anew. */
+  readonly mayRecompress: (of: Repository) => boolean;
+}
+
 /**
  * Images of an archive or a containerd as an endpoint. Tags are found by full names only; content is found by its digest, whatever
  * repository it is asked of.
- * @param options.open is called once, with the first question
  */
-export function storeEndpoint(
-  name: string,
-  options: {
-    readonly open: () => Promise<ImagePlace>;
-    readonly context: Context;
-    /** Whether images of a repository that `docker save` wrote may be made anew. */
-    readonly mayRecompress: (of: Repository) => boolean;
-  },
-): Endpoint {
-  const { context } = options;
-  let opened: Promise<ImagePlace> | undefined;
-  const store = (): Promise<ImagePlace> => {
-    opened ??= options.open();
-    return opened;
-  };
-  const made = new Map<Digest, Digest>();
-  const recompress = async (from: ImagePlace, image: StoredImage): Promise<Digest> => {
-    const known = made.get(image.root.digest);
+export class StoreEndpoint implements Endpoint {
+  readonly name: string;
+  readonly #options: StoreOptions;
+  #opened: Promise<ImagePlace> | undefined;
+  /** Images that were made anew: what they were called, and are called now. */
+  readonly #made = new Map<Digest, Digest>();
+
+  constructor(name: string, options: StoreOptions) {
+    this.name = name;
+    this.#options = options;
+  }
+
+  #store(): Promise<ImagePlace> {
+    this.#opened ??= this.#options.open();
+    return this.#opened;
+  }
+
+  async #recompress(from: ImagePlace, image: StoredImage): Promise<Digest> {
+    const known = this.#made.get(image.root.digest);
     if (known !== undefined || from.recompress === undefined) return known ?? image.root.digest;
-    const message = `${name}: compresses the layers of ${image.said.slice(0, 3).join(', ')} anew, which takes a while`;
-    context.emit({ type: 'note', message });
+    const message = `${this.name}: compresses the layers of ${image.said.slice(0, 3).join(', ')} anew, which takes a while`;
+    this.#options.context.emit({ type: 'note', message });
     const { digest } = await from.recompress(image);
-    made.set(image.root.digest, digest);
+    this.#made.set(image.root.digest, digest);
     return digest;
-  };
-  /** Makes the images of a repository anew until one has the content. */
-  const seek = async (from: ImagePlace, of: Repository, digest: Digest): Promise<number | undefined> => {
-    if (from.recompress === undefined || !options.mayRecompress(of)) return undefined;
+  }
+
+  /** The size of content; images of the repository are made anew until one has it. */
+  async #sizeOf(from: ImagePlace, of: Repository, digest: Digest): Promise<number | undefined> {
+    const known = await from.sizeOf(digest);
+    if (known !== undefined || from.recompress === undefined || !this.#options.mayRecompress(of))
+      return known;
     for (const { image } of ofRepository(from, of)) {
       if (image.made === undefined) continue;
-      await recompress(from, image);
+      await this.#recompress(from, image);
       const size = await from.sizeOf(digest);
       if (size !== undefined) return size;
     }
     return undefined;
-  };
-  const read = async (digest: Digest, of: Repository): Promise<ManifestContent> => {
-    const from = await store();
-    const size = (await from.sizeOf(digest)) ?? (await seek(from, of, digest));
+  }
+
+  async #read(of: Repository, digest: Digest): Promise<ManifestContent> {
+    const from = await this.#store();
+    const size = await this.#sizeOf(from, of, digest);
     if (size === undefined) throw insteadOf(from, of, digest);
-    const what = `${name}: ${digest}`;
+    const what = `${this.name}: ${digest}`;
     if (size > LIMITS.manifest) {
       throw new SealiftError('CONTENT_TOO_LARGE', `${what}: ${size} bytes are no manifest`, {
         side: 'source',
       });
     }
-    const descriptor = { mediaType: '', digest, size };
-    const bytes = await collect(from.open(descriptor, { signal: context.signal }), {
-      limit: LIMITS.manifest,
-      what,
-    });
+    const { signal } = this.#options.context;
+    const stream = from.open({ mediaType: '', digest, size }, { signal });
+    const bytes = await collect(stream, { limit: LIMITS.manifest, what });
     return {
       bytes,
       descriptor: { mediaType: manifestMediaType(bytes, undefined, what), digest, size },
-      ...([...made.values()].includes(digest) ? { recompressed: RECOMPRESSED } : {}),
+      ...([...this.#made.values()].includes(digest) ? { recompressed: RECOMPRESSED } : {}),
     };
-  };
-  const resolve = async (of: Repository, reference: string): Promise<Digest | undefined> => {
-    const from = await store();
+  }
+
+  async resolve(of: Repository, reference: string): Promise<Digest | undefined> {
+    const from = await this.#store();
     if (isDigest(reference)) return (await from.sizeOf(reference)) === undefined ? undefined : reference;
     const image = tagged(from, of, reference);
-    if (image?.made !== undefined && from.recompress !== undefined && options.mayRecompress(of)) {
-      return recompress(from, image);
+    if (image?.made !== undefined && from.recompress !== undefined && this.#options.mayRecompress(of)) {
+      return this.#recompress(from, image);
     }
     if (image !== undefined) refuseMade(from, image, show(of, reference));
     return image?.root.digest;
-  };
-  return {
-    name,
-    resolve,
-    async getManifest(of, reference) {
-      const digest = isDigest(reference) ? reference : await resolve(of, reference);
-      if (digest !== undefined) return read(digest, of);
-      throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${show(of, reference)}`, { side: 'source' });
-    },
-    async describe(of, tag) {
-      const digest = await resolve(of, tag);
-      return digest === undefined ? undefined : (await read(digest, of)).descriptor;
-    },
-    // Such a place keeps no list of what refers to what; the registry behind it is asked.
-    referrers: async () => [],
-    async listTags(of) {
-      const tags = new Set(ofRepository(await store(), of).flatMap(({ tag }) => tag ?? []));
-      if (tags.size === 0)
-        throw new SealiftError('CONTENT_NOT_FOUND', `${name}: no ${of.host}/${of.repository}`);
-      return [...tags];
-    },
-    async *readBlob(of, descriptor: Descriptor, { signal, offset = 0 }) {
-      const from = await store();
-      if ((await from.sizeOf(descriptor.digest)) === undefined) await seek(from, of, descriptor.digest);
-      yield* from.open(descriptor, { signal, offset });
-    },
-    async close() {
-      const from = await opened?.catch(() => undefined);
-      await from?.close();
-    },
-  };
+  }
+
+  async getManifest(of: Repository, reference: string): Promise<ManifestContent> {
+    const digest = isDigest(reference) ? reference : await this.resolve(of, reference);
+    if (digest !== undefined) return this.#read(of, digest);
+    throw new SealiftError('CONTENT_NOT_FOUND', `${this.name}: no ${show(of, reference)}`, {
+      side: 'source',
+    });
+  }
+
+  async describe(of: Repository, tag: string): Promise<Descriptor | undefined> {
+    const digest = await this.resolve(of, tag);
+    return digest === undefined ? undefined : (await this.#read(of, digest)).descriptor;
+  }
+
+  /** Such a place keeps no list of what refers to what; the registry behind it is asked. */
+  async referrers(): Promise<readonly Descriptor[]> {
+    return [];
+  }
+
+  async listTags(of: Repository): Promise<string[]> {
+    const tags = new Set(ofRepository(await this.#store(), of).flatMap(({ tag }) => tag ?? []));
+    if (tags.size > 0) return [...tags];
+    throw new SealiftError('CONTENT_NOT_FOUND', `${this.name}: no ${of.host}/${of.repository}`);
+  }
+
+  async *readBlob(
+    of: Repository,
+    descriptor: Descriptor,
+    { signal, offset = 0 }: ReadOptions,
+  ): AsyncGenerator<Uint8Array> {
+    const from = await this.#store();
+    await this.#sizeOf(from, of, descriptor.digest);
+    yield* from.open(descriptor, { signal, offset });
+  }
+
+  async close(): Promise<void> {
+    const from = await this.#opened?.catch(() => undefined);
+    await from?.close();
+  }
 }

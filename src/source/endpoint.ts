@@ -13,6 +13,8 @@ export interface Repository {
 export interface Endpoint {
   /** For notes and messages. */
   readonly name: string;
+  /** Read on this machine: a connection that breaks there says that something is gone. */
+  readonly isLocal: boolean;
   /** @param reference a tag or a digest. @throws CONTENT_NOT_FOUND … as Registry.getManifest */
   getManifest(of: Repository, reference: string): Promise<ManifestContent>;
   /** The digest of a tag, or undefined when it has none. */
@@ -32,6 +34,7 @@ export function registryEndpoint(registry: Registry, prefix: string): Endpoint {
     prefix === '' ? repository : `${prefix}/${repository}`;
   return {
     name: registry.host,
+    isLocal: false,
     getManifest: (of, reference) => registry.getManifest(place(of), reference),
     resolve: (of, reference) => registry.resolve(place(of), reference),
     describe: (of, tag) => registry.describe(place(of), tag),

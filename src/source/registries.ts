@@ -163,7 +163,8 @@ export class Registries {
     const gone = this.#gone.get(mirror);
     // Several may have been asking it at once; the first has said it.
     if (gone !== undefined && gone !== error) return;
-    const isWrong = WRONG.has(error.code);
+    const isBroken = mirror.isLocal && error.code.startsWith('NETWORK_');
+    const isWrong = isBroken || WRONG.has(error.code);
     if (isWrong && this.#wrong.has(mirror)) return;
     if (isWrong) this.#wrong.add(mirror);
     const isOut = isWrong || gone !== undefined;

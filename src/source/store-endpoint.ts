@@ -89,6 +89,7 @@ interface StoreOptions {
  */
 export class StoreEndpoint implements Endpoint {
   readonly name: string;
+  readonly isLocal = true;
   readonly #options: StoreOptions;
   #opened: Promise<ImagePlace> | undefined;
   /** Images that were made anew: what they were called, and are called now. */

@@ -166,12 +166,17 @@ describe('a containerd that cannot be used as a mirror', () => {
     async (how) => {
       await manifest([mirror()]);
       await lockNow();
+      const begun = new Set<Buffer>();
       fake.read = function* (bytes) {
+        begun.add(bytes);
         yield bytes.subarray(0, bytes.length / 2);
         if (how === 'breaks off') throw Object.assign(new Error('gone'), { code: status.UNAVAILABLE });
       };
       await manifest([mirror(), await archive()]);
       expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
+      expect(notes().filter((n) => n.endsWith('it is not asked again'))).toHaveLength(1);
+      // Manifests and blobs that were asked for at the same time.
+      expect(begun.size).toBeLessThan(image.blobs.size);
     },
   );
 

@@ -27,15 +27,6 @@ function asSource(error: unknown): unknown {
   });
 }
 
-/** A stream that ended too soon, so that its reader asks again, elsewhere: the store may be gone. */
-function brokenOff(error: unknown, what: string): unknown {
-  if (!(error instanceof SealiftError) || AS_SOURCE[error.code] === undefined) return error;
-  return new SealiftError('CONTENT_SIZE_MISMATCH', `${what}, then ${error.message}`, {
-    cause: error,
-    side: 'source',
-  });
-}
-
 async function source<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -113,15 +104,11 @@ export async function openContainerd(
           size: size - offset,
           what,
         });
-        let sent = 0;
         try {
-          for await (const chunk of offset > 0 ? bytes : verified(bytes, { digest, size, what })) {
-            yield chunk;
-            sent += chunk.length;
-          }
+          yield* offset > 0 ? bytes : verified(bytes, { digest, size, what });
         } catch (error) {
           if (statusOf(error) === STATUS.NOT_FOUND) throw notThere(name, digest, { hint: lacksHint });
-          throw sent === 0 ? asSource(error) : brokenOff(error, `${what}: ${offset + sent} of ${size} bytes`);
+          throw asSource(error);
         }
       },
       close: async () => client.close(),

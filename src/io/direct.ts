@@ -13,6 +13,7 @@ import type { HttpBody } from './bulk.ts';
 import { errnoOf } from './files.ts';
 import type { Hop } from './redirect.ts';
 import { answerMs, flatHeaders } from './send.ts';
+import { unacknowledged } from './send-queue.ts';
 import type { Way } from './ways.ts';
 
 /**
@@ -39,6 +40,15 @@ const DUMPED = 128 * KIB;
 
 function broken(code: string, message: string, cause?: unknown): Error {
   return Object.assign(new Error(message, { cause }), { code });
+}
+
+function notTaken(request: ClientRequest, bytes: number): SealiftError {
+  const seconds = LIMITS.idleMs / 1000;
+  const message = `${request.getHeader('host')}: took no byte for ${seconds} s, and lacks the last ${bytes}`;
+  return new SealiftError('NETWORK_TIMEOUT', message, {
+    hint: 'check the network and proxies in between, then run the same command again',
+    side: 'destination',
+  });
 }
 
 /** An answer that is no HTTP has one code, whatever it was that the parser did not like. */
@@ -145,6 +155,7 @@ class Exchange {
   /** Wakes who waits for a chunk to leave. */
   #wake: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
+  #queueTimer: NodeJS.Timeout | undefined;
 
   constructor(request: ClientRequest, signal: AbortSignal) {
     this.request = request;
@@ -172,6 +183,7 @@ class Exchange {
   #end(): void {
     this.#isOver = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#queueTimer);
     this.#wake();
   }
 
@@ -198,9 +210,10 @@ class Exchange {
     const done = (): void => this.#signal.removeEventListener('abort', onAbort);
     try {
       const ms = answerMs(hop);
-      if (typeof hop.body === 'function')
+      if (typeof hop.body === 'function') {
         await this.#give(hop.body(), Number(hop.headers['content-length'] ?? 0));
-      else this.request.end(hop.body);
+        this.#watchQueue(Number.POSITIVE_INFINITY, performance.now());
+      } else this.request.end(hop.body);
       this.#wait(ms);
       const response = await this.#answered;
       response.once('close', () => {
@@ -234,6 +247,24 @@ class Exchange {
     }
     if (left !== 0) throw broken('UND_ERR_REQ_CONTENT_LENGTH_MISMATCH', `the body is not ${length} bytes`);
     this.request.end();
+  }
+
+  /**
+   * The last bytes of a body lie with the system when we have given them all. While some of them stay there, it is the
+   * other side that takes nothing, and not a server that commits what it has.
+   * @param before how many lay there when that was last looked at, and since when none has gone
+   */
+  #watchQueue(before: number, since: number): void {
+    if (this.#isOver) return;
+    this.#queueTimer = setTimeout(async () => {
+      const { socket } = this.request;
+      const queued = socket === null ? undefined : await unacknowledged(socket);
+      if (queued === undefined || queued === 0) return;
+      const now = performance.now();
+      if (queued >= before && now - since >= LIMITS.idleMs) {
+        this.#leave(notTaken(this.request, queued));
+      } else this.#watchQueue(queued, queued < before ? now : since);
+    }, LIMITS.idleMs / 4);
   }
 
   #write(chunk: Uint8Array): Promise<void> {

@@ -4,10 +4,10 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { failureOf } from '../io/server.ts';
 import { blobOf, client, manifestOf } from './bench.ts';
 
-/** Silence is over soon; the time for an answer is so long that a test that waits for it fails. */
+/** Silence is over soon; the time for the answer to a large blob is so long that a test that waits for it fails. */
 vi.mock('../../src/core/limits.ts', async (original) => {
   const real = await original<typeof import('../../src/core/limits.ts')>();
-  const limits = { idleMs: 250, headersMs: 600_000, answerBytesPerS: 1e9, tries: 2 };
+  const limits = { idleMs: 250, headersMs: 600_000, tries: 2 };
   return { ...real, LIMITS: { ...real.LIMITS, ...limits } };
 });
 
@@ -66,6 +66,32 @@ describe('a registry that stops reading', () => {
     expect(await failureOf(work)).toMatchObject({ code: 'NETWORK_TIMEOUT' });
     expect(bodies).toEqual(['PUT', 'PUT']);
     expect(context.events.filter((e) => e.type === 'retry')).toHaveLength(1);
+  });
+
+  it.runIf(process.platform === 'linux')(
+    '[1.3-idle] is left after the idle time: a blob whose end lies in the buffers of the system',
+    async () => {
+      const { host } = await registryThat(stall);
+      const blob = blobOf(Buffer.alloc(2_000_000, 'a'));
+      const work = client(host).registry.writeBlob('app', blob.descriptor, async function* () {
+        yield blob.bytes;
+      });
+      expect(await failureOf(work)).toMatchObject({
+        code: 'NETWORK_TIMEOUT',
+        message: expect.stringMatching(/took no byte for 0.25 s, and lacks the last \d+/),
+      });
+    },
+  );
+
+  it('[1.3-idle] is waited for where it took all and only commits', async () => {
+    const { host, bodies } = await registryThat((request, response) =>
+      request.resume().on('end', () => setTimeout(() => response.writeHead(201).end(), 700)),
+    );
+    const blob = blobOf(Buffer.alloc(2_000_000, 'a'));
+    await client(host).registry.writeBlob('app', blob.descriptor, async function* () {
+      yield blob.bytes;
+    });
+    expect(bodies).toEqual(['PUT']);
   });
 
   it('[1.3-idle] once is asked again, and gets the whole blob', async () => {

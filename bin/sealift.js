@@ -5,11 +5,14 @@ import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 
 // Left alone, V8 lets the heap grow to four times of what lives before it collects, and the space of young objects to 48 MB.
-// These are the collector's own settings for that, known to this engine (docs/decisions/008, 014); another engine keeps its
-// defaults. Neither bounds what may live.
+// These are V8's own settings, known to this engine (docs/decisions/008, 014); another engine keeps its
+// defaults. None bounds what may live.
 if (process.versions.v8.startsWith('11.3.')) {
   setFlagsFromString('--heap-growing-percent=30');
   setFlagsFromString('--semi-space-growth-factor=1');
+  // Most runs are over before optimized code pays for its making: in the first second only what is very hot is optimized.
+  setFlagsFromString('--interrupt-budget=700000');
+  setTimeout(() => setFlagsFromString('--interrupt-budget=67584'), 1000).unref();
 }
 
 const built = new URL('../dist/program/main.js', import.meta.url);

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { SealiftError } from '../core/errors.ts';
+import { createBlake3 } from '../io/blake3.ts';
 import { onDisk } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
@@ -25,7 +25,7 @@ export async function* passOn(
   const { file, what, length, position } = range;
   const fd = typeof file === 'string' ? onDisk(() => openSync(file, 'r'), what) : file;
   const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(most, length)));
-  const hasher = blake3 === undefined ? undefined : new Blake3Hasher();
+  const hasher = blake3 === undefined ? undefined : createBlake3();
   try {
     for (let done = 0; done < length; ) {
       throwIfAborted(signal);

@@ -8,8 +8,6 @@ import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
 import type { Release } from '../io/hold.ts';
 import { parseLock } from '../lock/read.ts';
 import type { ContentReader } from '../oci/content.ts';
-import { chartTreeTarget } from '../target/chart-tree.ts';
-import { containerdTargets } from '../target/containerd/target.ts';
 import { filesTarget } from '../target/files.ts';
 import {
   type Entry,
@@ -23,7 +21,7 @@ import {
 import { holdTargets } from './holds.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import { matchNames } from './names.ts';
-import { type RegistryPlace, registryTargetOf } from './registry-place.ts';
+import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
 
 export interface LoadOptions {
@@ -106,26 +104,35 @@ function bundleOfLock(text: Buffer): string | undefined {
   }
 }
 
-function targetsOf(
+/** The targets that are asked for. Each kind brings libraries of its own along: only what is asked for is imported. */
+async function targetsOf(
   options: LoadOptions,
   source: Source,
   tools: Parameters<typeof registryTargetOf>[1],
-): Target[] {
+): Promise<Target[]> {
+  const { registries = [], containerd = [], chartTrees = [], files = [] } = options;
   const force = options.force === true;
   const { lock } = source;
-  if (lock === undefined && (options.chartTrees ?? []).concat(options.files ?? []).length > 0) {
+  if (lock === undefined && chartTrees.length + files.length > 0) {
     throw new SealiftError('USAGE', `${source.path} holds images only: no --chart-tree and no --files`, {
       hint: 'load it into --registry or --containerd',
     });
   }
-  const targets = [
-    ...(options.registries ?? []).map((place) => registryTargetOf(place, tools)),
-    ...(options.containerd ?? []).flatMap((c) => containerdTargets({ ...c, pin: options.pin === true })),
-    ...(options.chartTrees ?? []).flatMap((dir) =>
-      lock === undefined ? [] : [chartTreeTarget({ dir: resolve(dir), force, lock, bundleOf: bundleOfLock })],
-    ),
-    ...(options.files ?? []).map((dir) => filesTarget({ dir: resolve(dir), force })),
-  ];
+  const targets: Target[] = [];
+  if (registries.length > 0) {
+    const { registryTargetOf } = await import('./registry-place.ts');
+    targets.push(...registries.map((place) => registryTargetOf(place, tools)));
+  }
+  if (containerd.length > 0) {
+    const { containerdTargets } = await import('../target/containerd/target.ts');
+    targets.push(...containerd.flatMap((c) => containerdTargets({ ...c, pin: options.pin === true })));
+  }
+  if (chartTrees.length > 0 && lock !== undefined) {
+    const { chartTreeTarget } = await import('../target/chart-tree.ts');
+    const how = { force, lock, bundleOf: bundleOfLock };
+    targets.push(...chartTrees.map((dir) => chartTreeTarget({ dir: resolve(dir), ...how })));
+  }
+  targets.push(...files.map((dir) => filesTarget({ dir: resolve(dir), force })));
   const twice = targets.find((t, i) => targets.findIndex((o) => o.name === t.name) !== i);
   if (twice !== undefined) throw new SealiftError('USAGE', `${twice.name} is given twice`);
   if (targets.length > 0) return targets;
@@ -231,7 +238,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       }
       if (options.verify === true) await refuseBad(source, context);
       const items = matchNames(source.items, options.only);
-      const targets = targetsOf(options, source, { http, context: linked });
+      const targets = await targetsOf(options, source, { http, context: linked });
       if (options.dryRun !== true) release = await holdTargets(targets);
       racers = targets.map((target) => ({ target }));
       context.emit({

@@ -63,9 +63,10 @@ function refuseIdleFlags(flags: LoadFlags): void {
 }
 
 async function placesOf(flags: LoadFlags): Promise<RegistryPlace[]> {
+  if (flags.registry === undefined) return [];
   const { parseRegistryUrl } = await import('../../ops/registry-place.ts');
   const { naming = 'drop-host', indexPolicy = 'auto', caFile, clientCert, clientKey } = flags;
-  return (flags.registry ?? []).map((text) => {
+  return flags.registry.map((text) => {
     const { config, ...place } = parseRegistryUrl(text);
     const tls = {
       ...(caFile === undefined ? {} : { caFile }),

@@ -1,6 +1,5 @@
 import { realpath } from 'node:fs/promises';
 import { dirname, join, posix, relative, sep } from 'node:path';
-import { glob } from 'tinyglobby';
 import { type Fault, fault, faultOf, type Position, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { parseReference, type Reference } from '../core/reference.ts';
@@ -112,6 +111,8 @@ export async function readImageLists(manifest: string, patterns: readonly ListPa
   const faults: Fault[] = [];
   const seen = new Set<string>();
   for (const pattern of patterns) {
+    // Most manifests have no patterns: only those that have some load what reads them.
+    const { glob } = await import('tinyglobby');
     const matches = await glob([posix.normalize(pattern.pattern)], {
       cwd: folder,
       expandDirectories: false,

@@ -186,7 +186,8 @@ export class Attachments {
 
   /**
    * Adds to the index of the fallback tag. Who adds at the same time overwrites it, so it is looked at again and what
-   * was lost is added to what is there now (registry.md 1.5).
+   * was lost is added to what is there now (registry.md 1.5). If-Match would not spare the look: distribution 2.8 and 3 give
+   * an ETag and take any If-Match.
    */
   async #addToTag(repository: string, tag: string, lacking: readonly Descriptor[]): Promise<void> {
     for (let tries = 0; tries < LIMITS.tries; tries += 1) {

@@ -46,8 +46,19 @@ function itemsOf(bundle: Bundle): Item[] {
       const own = of(`referrer ${referrerName(image, digest)}`);
       return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
     });
-    const sparse = isSparse(graph);
-    return { kind: 'image', name: image.ref, root, graph, reference, platforms, sparse, referrers };
+    const { replacedBy, recompressed } = image;
+    return {
+      kind: 'image',
+      name: image.ref,
+      root,
+      graph,
+      reference,
+      platforms,
+      sparse: isSparse(graph),
+      referrers,
+      ...(replacedBy === undefined ? {} : { replacedBy }),
+      ...(recompressed === undefined ? {} : { recompressed }),
+    };
   });
   const charts = lock.charts.map((chart): Item => {
     const name = chartName(chart);

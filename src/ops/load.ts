@@ -56,6 +56,9 @@ export interface LoadedEntry {
   readonly as: string;
   /** Of the bundle's manifest or index. */
   readonly digest: Digest;
+  /** The image whose bytes it carries under its own name, and why they are not what a registry had. */
+  readonly replacedBy: string | null;
+  readonly recompressed: string | null;
   /** What it is there when the target could not take the original. */
   readonly pushedDigest: Digest | null;
   readonly state: Entry['state'];
@@ -198,6 +201,8 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
     name: item.name,
     as: entry.as,
     digest: item.root.digest,
+    replacedBy: (item.kind === 'image' ? item.replacedBy : undefined) ?? null,
+    recompressed: (item.kind === 'image' ? item.recompressed : undefined) ?? null,
     pushedDigest: entry.pushedDigest ?? null,
     state: outOfRace && entry.state === 'write' ? 'failed' : entry.state,
     presentBytes: entry.presentBytes,

@@ -25,6 +25,9 @@ export interface Listed {
   readonly sparse: boolean;
   /** `usedBy` of the lock; where a file comes from. */
   readonly usedBy: readonly string[];
+  /** The image whose bytes it carries under its own name, and why they are not what a registry had. */
+  readonly replacedBy: string | null;
+  readonly recompressed: string | null;
 }
 
 export interface LsResult {
@@ -44,15 +47,20 @@ export interface LsResult {
   readonly artifacts: readonly Listed[];
 }
 
-function whyOf(lock: Lock, artifact: Artifact): readonly string[] {
-  if (artifact.kind === 'image') return lock.images.find((i) => i.ref === artifact.name)?.usedBy ?? [];
-  if (artifact.kind === 'chart') return lock.charts.find((c) => chartName(c) === artifact.name)?.usedBy ?? [];
-  return [];
-}
+type Facts = Pick<Listed, 'kind' | 'name' | 'platforms' | 'usedBy' | 'replacedBy' | 'recompressed'>;
 
-function platformsOf(lock: Lock, artifact: Artifact): string[] {
-  if (artifact.kind !== 'image') return [];
-  return Object.keys(lock.images.find((i) => i.ref === artifact.name)?.platforms ?? {});
+/** What the lock says of an artifact. */
+function factsOf(lock: Lock, { kind, name }: Artifact): Facts {
+  const image = kind === 'image' ? lock.images.find((i) => i.ref === name) : undefined;
+  const chart = kind === 'chart' ? lock.charts.find((c) => chartName(c) === name) : undefined;
+  return {
+    kind,
+    name,
+    platforms: Object.keys(image?.platforms ?? {}),
+    usedBy: (image ?? chart)?.usedBy ?? [],
+    replacedBy: image?.replacedBy ?? null,
+    recompressed: image?.recompressed ?? null,
+  };
 }
 
 interface Content {
@@ -63,9 +71,7 @@ interface Content {
 }
 
 /** Artifacts with the facts that their graphs tell. */
-function contentOf(
-  artifacts: readonly (Pick<Listed, 'kind' | 'name' | 'platforms' | 'usedBy'> & { readonly graph: Graph })[],
-): Content {
+function contentOf(artifacts: readonly (Facts & { readonly graph: Graph })[]): Content {
   const users = new Map<Digest, number>();
   const sizes = new Map<Digest, number>();
   for (const { graph } of artifacts) {
@@ -98,8 +104,8 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
       images.flatMap((image) => {
         const names = image.names.length === 0 ? [shownName(image)] : image.names;
         const { graph } = image;
-        const platforms = Object.keys(image.platforms);
-        return names.map((n) => ({ kind: 'image' as const, name: n, platforms, usedBy: [], graph }));
+        const facts = { platforms: Object.keys(image.platforms), replacedBy: null, recompressed: null };
+        return names.map((name) => ({ kind: 'image' as const, name, usedBy: [], graph, ...facts }));
       }),
     );
     const [format = 'oci-layout'] = kinds;
@@ -119,13 +125,7 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
   const bundle = await openBundle(resolve(path), { signal: context.signal });
   try {
     const content = contentOf(
-      bundle.artifacts.map((artifact) => ({
-        kind: artifact.kind,
-        name: artifact.name,
-        platforms: platformsOf(bundle.lock, artifact),
-        usedBy: whyOf(bundle.lock, artifact),
-        graph: artifact.graph,
-      })),
+      bundle.artifacts.map((artifact) => ({ ...factsOf(bundle.lock, artifact), graph: artifact.graph })),
     );
     const { name, version } = bundle.lock;
     const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };

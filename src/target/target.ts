@@ -34,6 +34,9 @@ export interface ImageItem extends ItemBase {
   readonly platforms: Readonly<Record<string, Digest>>;
   /** What travels with it; default nothing. */
   readonly referrers?: readonly ReferrerItem[];
+  /** The image whose bytes these are under another name, and why they are not what a registry had (`ImageLock`). */
+  readonly replacedBy?: string;
+  readonly recompressed?: string;
 }
 
 export interface ChartItem extends ItemBase {

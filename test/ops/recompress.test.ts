@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openBundle } from '../../src/bundle/reader.ts';
+import { lsOutcome } from '../../src/cli/commands/ls.ts';
 import { digestOf } from '../../src/io/verify.ts';
+import { load } from '../../src/ops/load.ts';
 import { checkLockFile, type LockOptions, lock } from '../../src/ops/lock.ts';
+import { ls } from '../../src/ops/ls.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { failureOf, gather } from '../io/server.ts';
 import { partsOfFiles, type SavedImage, savedFiles, tarOf } from '../support/archives.ts';
-import { makeSite, type Site, testContext } from '../support/bundles.ts';
+import { makeSite, placeOf, type Site, testContext } from '../support/bundles.ts';
 import { type FleetImage, makeImage } from '../support/fleet.ts';
 
 /** Images of a registry that nobody can reach, of which only what `docker save` wrote is left. */
@@ -76,6 +79,12 @@ describe('lock --recompress', () => {
     expect(await readFile(join(site.dir, 'versions.lock'), 'utf8')).toContain('recompressed: "docker save');
     const out = await packNow();
     expect((await verify({ bundle: out, deep: true }, testContext())).faults).toEqual([]);
+    const { recompressed = '' } = entry ?? {};
+    const listed = await ls(out, testContext());
+    expect(listed.artifacts).toMatchObject([{ recompressed, replacedBy: null }]);
+    expect(lsOutcome(listed, out).summary).toContain(`${ref} was made anew: ${recompressed}`);
+    const loaded = await load({ bundle: out, registries: [placeOf(site.source)] }, testContext());
+    expect(loaded.targets[0]?.entries).toMatchObject([{ recompressed, state: 'written' }]);
     expect(await readdir(temp)).toEqual([]);
     const other = await makeSite();
     try {

@@ -2,9 +2,11 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { lsOutcome } from '../../src/cli/commands/ls.ts';
 import { exitCodeOf, SealiftError } from '../../src/core/errors.ts';
 import { load } from '../../src/ops/load.ts';
 import { checkLockFile, type LockOptions, lock } from '../../src/ops/lock.ts';
+import { ls } from '../../src/ops/ls.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { startRegistry } from '../../src/serve/registry.ts';
 import { startServer } from '../io/server.ts';
@@ -190,6 +192,10 @@ describe('an image that is replaced', () => {
     try {
       const loaded = await load({ bundle: out, registries: [placeOf(target)] }, testContext());
       expect(loaded.failed).toBe(0);
+      expect(loaded.targets[0]?.entries).toMatchObject([{ replacedBy: place, recompressed: null }]);
+      const listed = await ls(out, testContext());
+      expect(listed.artifacts).toMatchObject([{ name: asked, replacedBy: place, recompressed: null }]);
+      expect(lsOutcome(listed, out).summary).toContain(`${asked} has the bytes of ${place}`);
       const url = `${target.url}/v2/public/pypi/manifests/latest`;
       const answer = await fetch(url, { headers: { accept: image.index.mediaType } });
       expect(answer.headers.get('docker-content-digest')).toBe(image.index.digest);

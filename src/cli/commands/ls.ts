@@ -2,7 +2,19 @@ import type { Command } from 'commander';
 import type { Listed, LsResult } from '../../ops/ls.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
-import { bytesText, contentText, count, exactBytes, harmless, shellWord, table } from '../words.ts';
+import {
+  bytesText,
+  contentText,
+  count,
+  exactBytes,
+  firstLines,
+  harmless,
+  shellWord,
+  table,
+} from '../words.ts';
+
+/** Of images with bytes of others; the JSON document has all. */
+const LINES_SHOWN = 20;
 
 interface LsFlags {
   readonly json?: boolean;
@@ -20,12 +32,21 @@ function rowOf(item: Listed): string[] {
   ];
 }
 
+/** Images that are not what their names promise at first sight. */
+function otherLines(artifacts: readonly Listed[]): string[] {
+  return artifacts.flatMap(({ name, replacedBy, recompressed }) => [
+    ...(replacedBy === null ? [] : [harmless(`${name} has the bytes of ${replacedBy}`)]),
+    ...(recompressed === null ? [] : [harmless(`${name} was made anew: ${recompressed}`)]),
+  ]);
+}
+
 function contentOf(artifacts: readonly Listed[]): Parameters<typeof contentText>[0] {
   const of = (kind: Listed['kind']): number => artifacts.filter((a) => a.kind === kind).length;
   return { images: of('image'), charts: of('chart'), files: of('file') };
 }
 
-function lsOutcome(result: LsResult, bundle: string): Outcome {
+/** What `ls` prints. */
+export function lsOutcome(result: LsResult, bundle: string): Outcome {
   const { name, version, size, blobs, blobBytes, sharedBytes, artifacts } = result;
   const heads = ['KIND', 'NAME', 'PLATFORMS', 'SIZE', 'SHARED', 'DIGEST'];
   const sparse = artifacts.some((a) => a.sparse)
@@ -38,6 +59,7 @@ function lsOutcome(result: LsResult, bundle: string): Outcome {
     data: table([heads, ...artifacts.map(rowOf)], [3, 4]),
     summary: [
       ...sparse,
+      ...firstLines(otherLines(artifacts), LINES_SHOWN),
       `${harmless([name, version].filter((t) => t !== null).join(' '))}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
     ],
     next: `sealift verify ${shellWord(bundle)}`,

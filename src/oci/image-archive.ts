@@ -1,8 +1,12 @@
 import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { isIndexType, MEDIA } from '../core/media.ts';
 import { type Archive, openArchive } from '../io/archive.ts';
+import { collect } from '../io/verify.ts';
 import { openDockerArchive } from './docker-archive.ts';
 import type { ImageStore } from './image-store.ts';
 import { openLayout } from './layout.ts';
+import { parseManifest } from './manifest.ts';
 
 type Options = { readonly signal: AbortSignal; readonly tempDir?: string };
 
@@ -14,10 +18,30 @@ export async function isImageArchive(archive: Archive): Promise<boolean> {
   );
 }
 
+/** Whether all images of a layout are of plain layers only, or of none. */
+async function isUnpacked(layout: ImageStore, { signal }: Options): Promise<boolean> {
+  for (const { root } of layout.images) {
+    if (isIndexType(root.mediaType) || (await layout.sizeOf(root.digest)) === undefined) return false;
+    const what = `${layout.name}: ${root.digest}`;
+    const bytes = await collect(layout.open(root, { signal }), { limit: LIMITS.manifest, what });
+    const parsed = parseManifest(bytes, root);
+    if (parsed.kind === 'index' || parsed.layers.some((l) => l.mediaType !== MEDIA.ociLayer)) return false;
+  }
+  return layout.images.length > 0;
+}
+
+/**
+ * Docker 25 and later save both kinds in one. With containerd's store the manifests of its layout are those of the
+ * registry. With docker's own they are made while it saves, of unpacked layers (moby image/tarexport/save.go; at one time
+ * of none at all): then the archive is what older ones are.
+ */
 async function openStore(archive: Archive, options: Options): Promise<ImageStore> {
-  // Newer dockers write both: the layout has manifests and digests, manifest.json only names files.
-  if ((await archive.sizeOf('index.json')) !== undefined) return openLayout(archive);
-  if ((await archive.sizeOf('manifest.json')) !== undefined) return openDockerArchive(archive, options);
+  const isSaved = (await archive.sizeOf('manifest.json')) !== undefined;
+  if ((await archive.sizeOf('index.json')) !== undefined) {
+    const layout = await openLayout(archive);
+    if (!isSaved || !(await isUnpacked(layout, options))) return layout;
+  }
+  if (isSaved) return openDockerArchive(archive, options);
   throw new SealiftError(
     'ARCHIVE_INVALID',
     `${archive.path}: neither an OCI layout nor an archive of docker save`,

@@ -12,6 +12,7 @@ import {
   type Naming,
   partsOfFiles,
   savedFiles,
+  savedLayout,
   tarOf,
   writeFolder,
 } from '../support/archives.ts';
@@ -228,6 +229,23 @@ describe('an archive of docker save', () => {
     expect(await digestThere('mine/app', 'latest')).toBe(result.targets[0]?.entries[0]?.digest);
     expect((await verify({ bundle: join(site.dir, 'saved.tar.gz') }, testContext())).faults).toEqual([]);
   });
+
+  it.each([true, false])(
+    'of docker 25 and its own store is loaded whole and says the same (layers in its manifest: %s)',
+    async (layers) => {
+      const name = 'registry.example/mine/app:1';
+      const { files, configDigest, diffIds } = savedLayout(images[0] as FleetImage, { name, layers });
+      await putTar('saved.tar', files);
+      const result = await loadInto('saved.tar');
+      expect(result).toMatchObject({ failed: 0, bundle: { format: 'docker-archive' } });
+      expect(warnings().join('\n')).toContain('docker save keeps no manifests');
+      const answer = await fetch(`${target.url}/v2/mine/app/manifests/1`, { headers: { accept: '*/*' } });
+      expect(await answer.json()).toMatchObject({
+        config: { digest: configDigest },
+        layers: diffIds.map((digest) => ({ digest })),
+      });
+    },
+  );
 
   it('gives the same digests every time', async () => {
     const { files } = savedFiles(images[0] as FleetImage, ['a:1']);

@@ -12,7 +12,7 @@ import { ls } from '../../src/ops/ls.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { failureOf, gather } from '../io/server.ts';
-import { partsOfFiles, type SavedImage, savedFiles, tarOf } from '../support/archives.ts';
+import { partsOfFiles, type SavedImage, savedFiles, savedLayout, tarOf } from '../support/archives.ts';
 import { makeSite, placeOf, type Site, testContext } from '../support/bundles.ts';
 import { type FleetImage, makeImage } from '../support/fleet.ts';
 
@@ -97,6 +97,20 @@ describe('lock --recompress', () => {
     }
     expect((await checkLockFile({ manifestPath, online: true }, testContext())).faults).toEqual([]);
   });
+
+  it.each([true, false])(
+    'takes what docker 25 saves out of its own store as older archives, with the same result (layers in its manifest: %s)',
+    async (layers) => {
+      const old = await lockNow();
+      await rm(join(site.dir, 'versions.lock'));
+      await site.put('saved.tar', tarOf(partsOfFiles(savedLayout(image, { name: ref, layers }).files)));
+      expect(await failureOf(lockNow({ recompress: false }))).toMatchObject({
+        hint: expect.stringContaining('sealift lock --recompress'),
+      });
+      expect(await lockNow()).toEqual(old);
+      expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
+    },
+  );
 
   it('carries the config as it was, and layers that unpack to what it names', async () => {
     const entry = await lockNow();

@@ -80,6 +80,44 @@ export interface SavedImage {
   readonly diffIds: readonly string[];
 }
 
+/**
+ * What `docker save` since version 25 writes of an image in docker's own store: the same, as blobs of an OCI layout, whose
+ * manifest it makes itself (at one time without any layer).
+ */
+export function savedLayout(
+  image: FleetImage,
+  options: { readonly name: string; readonly layers: boolean },
+): SavedImage {
+  const saved = savedFiles(image, [options.name]);
+  const { config, diffIds } = saved;
+  const plain = [...saved.files].flatMap(([name, bytes]) => (name.endsWith('layer.tar') ? [bytes] : []));
+  const files = new Map<string, Buffer>([['oci-layout', Buffer.from('{"imageLayoutVersion":"1.0.0"}')]]);
+  const put = (mediaType: string, bytes: Buffer) => {
+    const digest = digestOf(bytes);
+    files.set(blobFile(digest), bytes);
+    return { mediaType, digest, size: bytes.length };
+  };
+  const type = (what: string): string => `application/vnd.oci.image.${what}`;
+  const layers = plain.map((bytes) => put(type('layer.v1.tar'), bytes));
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: type('manifest.v1+json'),
+    config: put(type('config.v1+json'), config),
+    layers: options.layers ? layers : [],
+  };
+  const root = put(manifest.mediaType, Buffer.from(JSON.stringify(manifest)));
+  const annotations = { 'io.containerd.image.name': options.name };
+  const index = { schemaVersion: 2, manifests: [{ ...root, annotations }] };
+  files.set('index.json', Buffer.from(JSON.stringify(index)));
+  const item = {
+    Config: blobFile(saved.configDigest),
+    RepoTags: [options.name],
+    Layers: diffIds.map(blobFile),
+  };
+  files.set('manifest.json', Buffer.from(JSON.stringify([item])));
+  return { ...saved, files };
+}
+
 /** What `docker save` before version 25 writes for the first platform of an image: uncompressed layers, no manifest. */
 export function savedFiles(image: FleetImage, tags: readonly string[] | null): SavedImage {
   const first = image.manifests[0] ?? image.index;

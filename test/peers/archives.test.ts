@@ -31,6 +31,11 @@ const at = (path: string): string => join(dir, path);
 const ref = (i: FleetImage): string => `${source.url}/${i.name}:${i.tag}`;
 const INSECURE = '--src-tls-verify=false';
 
+/** Has skopeo copy an image out of the source. @param flags for example `--all` */
+async function copyTo(i: FleetImage, to: string, ...flags: string[]): Promise<void> {
+  await run('skopeo', ['copy', ...flags, INSECURE, `docker://${ref(i)}`, to]);
+}
+
 function loadInto(path: string, more: Partial<LoadOptions> = {}): Promise<LoadResult> {
   const place = { ...parseRegistryUrl(target.url), naming: 'drop-host', indexPolicy: 'auto' } as const;
   return load({ bundle: at(path), registries: [place], verify: true, ...more }, context);
@@ -119,12 +124,7 @@ describe('an image that another tool saved', () => {
 
   it('by skopeo into docker-archive: is loaded under its tag, into containerd too, where it can be exported again', async () => {
     const tag = 'x.example/a/saved:1';
-    await run('skopeo', [
-      'copy',
-      INSECURE,
-      `docker://${ref(image)}`,
-      `docker-archive:${at('saved.tar')}:${tag}`,
-    ]);
+    await copyTo(image, `docker-archive:${at('saved.tar')}:${tag}`);
     const result = await loadInto('saved.tar', {
       containerd: [{ socket: containerd.socket, namespaces: ['default'] }],
     });
@@ -171,12 +171,7 @@ describe('an image that another tool saved', () => {
     await mkdir(at('images'), { recursive: true });
     for (const [i, one] of [image, docker].entries()) {
       const to = at(`images/${i}.tar`);
-      await run('skopeo', [
-        'copy',
-        INSECURE,
-        `docker://${ref(one)}`,
-        `docker-archive:${to}:x.example/k/${i}:1`,
-      ]);
+      await copyTo(one, `docker-archive:${to}:x.example/k/${i}:1`);
       await run('gzip', [to]);
     }
     expect((await loadInto('images')).failed).toBe(0);
@@ -186,13 +181,7 @@ describe('an image that another tool saved', () => {
   it('is packed out of the layout that skopeo wrote when its registry is gone', async () => {
     const host = '127.0.0.1:1';
     const name = `${host}/${image.name}:${image.tag}`;
-    await run('skopeo', [
-      'copy',
-      '--all',
-      INSECURE,
-      `docker://${ref(image)}`,
-      `oci-archive:${at('mirror.tar')}:${name}`,
-    ]);
+    await copyTo(image, `oci-archive:${at('mirror.tar')}:${name}`, '--all');
     const manifestPath = at('sealift.yaml');
     await writeFile(
       manifestPath,
@@ -206,12 +195,7 @@ describe('an image that another tool saved', () => {
 
   it('as docker saves it is packed with layers compressed anew when its registry is gone, and other tools find it valid', async () => {
     const name = '127.0.0.1:1/a/anew:1';
-    await run('skopeo', [
-      'copy',
-      INSECURE,
-      `docker://${ref(image)}`,
-      `docker-archive:${at('anew.tar')}:${name}`,
-    ]);
+    await copyTo(image, `docker-archive:${at('anew.tar')}:${name}`);
     await mkdir(at('anew'), { recursive: true });
     const manifestPath = at('anew/sealift.yaml');
     await writeFile(

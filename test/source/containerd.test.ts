@@ -2,12 +2,10 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type LockResult, lock } from '../../src/ops/lock.ts';
-import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { failureOf } from '../io/server.ts';
 import { layoutFiles, writeFolder } from '../support/archives.ts';
-import { makeSite, type Site, testContext } from '../support/bundles.ts';
+import { makeRuns, makeSite, type Runs, type Site, testContext } from '../support/bundles.ts';
 import { type FleetImage, makeImage } from '../support/fleet.ts';
 import { build, type Fake, startFake } from '../target/containerd-fake.ts';
 
@@ -19,7 +17,7 @@ let fake: Fake;
 let image: FleetImage;
 let ref: string;
 let manifestPath: string;
-let context: ReturnType<typeof testContext>;
+let runs: Runs;
 
 const mirror = (namespace = 'k8s.io'): string => `containerd://${fake.socket}?namespace=${namespace}`;
 
@@ -29,22 +27,6 @@ async function manifest(mirrors: readonly string[], platforms = 'all'): Promise<
     `apiVersion: sealift/v1\nname: a\nversion: "1"\nplatforms: ${platforms}\nimages: ["${ref}"]\n` +
       `registries: {"${HOST}": {mirrors: ${JSON.stringify(mirrors)}}}\n`,
   );
-}
-
-async function lockNow(updateAll = false): Promise<LockResult['lock']['images'][number] | undefined> {
-  context = testContext();
-  return (await lock({ manifestPath, updateAll }, context)).lock.images[0];
-}
-
-async function packNow(): Promise<string> {
-  context = testContext();
-  const out = join(site.dir, 'out.tar');
-  await pack({ manifestPath, out }, context);
-  return out;
-}
-
-function notes(): string[] {
-  return context.events.flatMap((e) => (e.type === 'note' ? [e.message] : []));
 }
 
 /** What the fake has of an image: everything, under its name. */
@@ -72,6 +54,7 @@ async function archive(): Promise<string> {
 
 beforeEach(async () => {
   [site, fake] = await Promise.all([makeSite(), startFake()]);
+  runs = makeRuns(site);
   image = makeImage({ prefix: 'fleet/', platforms: ['linux/amd64', 'linux/arm64'] });
   ref = `${HOST}/${image.name}:${image.tag}`;
   hold(image);
@@ -84,8 +67,11 @@ afterEach(async () => {
 describe('an image that a containerd has', () => {
   it('is locked and packed from it, and nothing there is changed', async () => {
     await manifest([mirror()]);
-    expect(await lockNow()).toMatchObject({ ref, digest: image.index.digest });
-    const { faults, images } = await verify({ bundle: await packNow(), deep: true }, testContext());
+    expect(await runs.lock(manifestPath))?.toMatchObject({ ref, digest: image.index.digest });
+    const { faults, images } = await verify(
+      { bundle: await runs.pack(manifestPath), deep: true },
+      testContext(),
+    );
     expect([faults, images]).toEqual([[], 1]);
     expect(fake.writes()).toEqual([]);
     expect(new Set(fake.calls.map((c) => c.namespace))).toEqual(new Set(['k8s.io']));
@@ -106,66 +92,74 @@ describe('an image that a containerd has', () => {
     }
     fake.images.set('no.test/digest:1', { ...wrong, digest: 'sha256:none' });
     await manifest([mirror()]);
-    expect((await lockNow())?.digest).toBe(image.index.digest);
+    expect((await runs.lock(manifestPath))?.digest).toBe(image.index.digest);
     fake.images.delete(ref);
-    expect(await failureOf(lockNow(true))).toMatchObject({ message: expect.stringContaining(`no ${ref}`) });
+    expect(await failureOf(runs.lock(manifestPath, { updateAll: true }))).toMatchObject({
+      message: expect.stringContaining(`no ${ref}`),
+    });
   });
 
   it('of which a layer lacks is named, and its bytes come from the next mirror', async () => {
     await manifest([mirror()]);
-    await lockNow();
+    await runs.lock(manifestPath);
     const layer = layerOf();
     fake.blobs.delete(layer);
-    expect(await failureOf(packNow())).toMatchObject({
+    expect(await failureOf(runs.pack(manifestPath))).toMatchObject({
       message: expect.stringContaining(`containerd ${fake.socket} k8s.io: no ${layer}`),
       hint: expect.stringContaining('content fetch --all-platforms'),
     });
     await manifest([mirror(), await archive()]);
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
-    expect(notes().join()).toContain(`no ${layer}`);
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
+    expect(runs.notes().join()).toContain(`no ${layer}`);
   });
 
   it('of which a platform lacks is locked for the platforms that are there', async () => {
     const [amd64 = '', arm64 = ''] = ['linux/amd64', 'linux/arm64'].map((p) => image.platforms[p] ?? '');
     fake.blobs.delete(arm64);
     await manifest([mirror()], '[linux/amd64]');
-    expect((await lockNow())?.platforms).toEqual({ 'linux/amd64': amd64 });
-    expect((await verify({ bundle: await packNow() }, testContext())).faults).toEqual([]);
+    expect((await runs.lock(manifestPath))?.platforms).toEqual({ 'linux/amd64': amd64 });
+    expect((await verify({ bundle: await runs.pack(manifestPath) }, testContext())).faults).toEqual([]);
   });
 });
 
 describe('a containerd that cannot be used as a mirror', () => {
   it('because its bytes are wrong is named and not asked again', async () => {
     await manifest([mirror()]);
-    await lockNow();
+    await runs.lock(manifestPath);
     const layer = layerOf();
     const bytes = Buffer.from(fake.blobs.get(layer)?.bytes ?? []);
     bytes.writeUInt8(bytes.readUInt8(10) ^ 1, 10);
     fake.blobs.set(layer, { bytes, labels: new Map() });
     await manifest([mirror(), await archive()]);
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
-    expect(notes().join()).toMatch(/expected sha256:.*it is not asked again/);
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
+    expect(runs.notes().join()).toMatch(/expected sha256:.*it is not asked again/);
   });
 
   it('because a blob of it never ends is stopped at its size', async () => {
     await manifest([mirror()]);
-    await lockNow();
+    await runs.lock(manifestPath);
     let sent = 0;
     fake.read = function* (bytes) {
       yield bytes;
       for (; sent < 100_000; sent += 1) yield Buffer.alloc(65_536);
     };
     await manifest([mirror(), await archive()]);
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
     expect(sent).toBeLessThan(100_000);
-    expect(notes().join()).toContain('it is not asked again');
+    expect(runs.notes().join()).toContain('it is not asked again');
   });
 
   it.each(['ends', 'breaks off'])(
     'because a blob of it %s in the middle is helped out by the next one',
     async (how) => {
       await manifest([mirror()]);
-      await lockNow();
+      await runs.lock(manifestPath);
       const begun = new Set<Buffer>();
       fake.read = function* (bytes) {
         begun.add(bytes);
@@ -173,8 +167,10 @@ describe('a containerd that cannot be used as a mirror', () => {
         if (how === 'breaks off') throw Object.assign(new Error('gone'), { code: status.UNAVAILABLE });
       };
       await manifest([mirror(), await archive()]);
-      expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
-      expect(notes().filter((n) => n.endsWith('it is not asked again'))).toHaveLength(1);
+      expect(
+        (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+      ).toEqual([]);
+      expect(runs.notes().filter((n) => n.endsWith('it is not asked again'))).toHaveLength(1);
       // Manifests and blobs that were asked for at the same time.
       expect(begun.size).toBeLessThan(image.blobs.size);
     },
@@ -187,8 +183,8 @@ describe('a containerd that cannot be used as a mirror', () => {
   ])('because its list %s is left for the next one', async (_, list) => {
     fake.list = list;
     await manifest([mirror(), await archive()]);
-    expect((await lockNow())?.digest).toBe(image.index.digest);
-    expect(notes().join()).toContain('Images/List: the answer cannot be read');
+    expect((await runs.lock(manifestPath))?.digest).toBe(image.index.digest);
+    expect(runs.notes().join()).toContain('Images/List: the answer cannot be read');
   });
 
   it.each([
@@ -200,10 +196,10 @@ describe('a containerd that cannot be used as a mirror', () => {
     else if (what === 'there is no socket') await rm(fake.socket);
     else fake.images.clear();
     await manifest([mirror()]);
-    const failure = await failureOf(lockNow());
+    const failure = await failureOf(runs.lock(manifestPath));
     expect(failure).toMatchObject({ message: expect.stringContaining(message) });
     await manifest([mirror(), await archive()]);
-    await lockNow();
-    expect(notes().filter((n) => n.includes(message))).toHaveLength(1);
+    await runs.lock(manifestPath);
+    expect(runs.notes().filter((n) => n.includes(message))).toHaveLength(1);
   });
 });

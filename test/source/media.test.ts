@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseMirror } from '../../src/core/mirror.ts';
-import { type LockResult, lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { failureOf } from '../io/server.ts';
@@ -15,7 +14,7 @@ import {
   tarOf,
   writeFolder,
 } from '../support/archives.ts';
-import { makeSite, type Site, testContext } from '../support/bundles.ts';
+import { makeRuns, makeSite, type Runs, type Site, testContext } from '../support/bundles.ts';
 import { type FleetImage, makeImage } from '../support/fleet.ts';
 
 /** Images of a registry that nobody can reach any more, from places that still have them. */
@@ -25,7 +24,7 @@ const NAME = 'fleet/web';
 let site: Site;
 let image: FleetImage;
 let manifestPath: string;
-let context: ReturnType<typeof testContext>;
+let runs: Runs;
 
 const full = (i: FleetImage): Record<string, string> => ({
   'io.containerd.image.name': `${HOST}/${i.name}:${i.tag}`,
@@ -44,25 +43,6 @@ async function manifest(
   );
 }
 
-async function lockNow(): Promise<LockResult['lock']['images'][number]> {
-  context = testContext();
-  const { lock: locked } = await lock({ manifestPath }, context);
-  const [entry] = locked.images;
-  if (entry === undefined) throw new Error('no image');
-  return entry;
-}
-
-async function packNow(): Promise<string> {
-  context = testContext();
-  const out = join(site.dir, 'out.tar');
-  await pack({ manifestPath, out }, context);
-  return out;
-}
-
-function notes(): string[] {
-  return context.events.flatMap((e) => (e.type === 'note' ? [e.message] : []));
-}
-
 async function putTar(name: string, files: Files, pressed = false): Promise<void> {
   const bytes = tarOf(partsOfFiles(files));
   await site.put(name, pressed ? gzipSync(bytes) : bytes);
@@ -70,6 +50,7 @@ async function putTar(name: string, files: Files, pressed = false): Promise<void
 
 beforeEach(async () => {
   site = await makeSite();
+  runs = makeRuns(site);
   image = makeImage({ prefix: 'fleet/' });
 });
 
@@ -90,22 +71,25 @@ describe('an image of a registry out of reach', () => {
     await putTar('media/layout.tar', files);
     await putTar('media/layout.tar.gz', files, true);
     await manifest([mirror]);
-    expect((await lockNow()).digest).toBe(image.index.digest);
-    const { faults, images } = await verify({ bundle: await packNow(), deep: true }, testContext());
+    expect((await runs.lock(manifestPath))?.digest).toBe(image.index.digest);
+    const { faults, images } = await verify(
+      { bundle: await runs.pack(manifestPath), deep: true },
+      testContext(),
+    );
     expect([faults, images]).toEqual([[], 1]);
   });
 
   it.each(['bundle.tar', 'bundle/'])('is locked and packed out of another bundle (%s)', async (form) => {
     await site.addImage(image);
     await manifest([], { host: site.source.host });
-    const digest = (await lockNow()).digest;
+    const digest = (await runs.lock(manifestPath))?.digest;
     const other = join(site.dir, 'other', form);
     await site.put('other/keep', '');
     await pack({ manifestPath, out: other }, testContext());
     const asked = site.source.requests.length;
     await manifest([`bundle:other/${form}`], { host: site.source.host });
-    expect((await lockNow()).digest).toBe(digest);
-    const out = await packNow();
+    expect((await runs.lock(manifestPath))?.digest).toBe(digest);
+    const out = await runs.pack(manifestPath);
     expect(site.source.requests.length).toBe(asked);
     expect((await verify({ bundle: out, deep: true }, testContext())).faults).toEqual([]);
   });
@@ -113,10 +97,10 @@ describe('an image of a registry out of reach', () => {
   it('is found by its digest in a layout that names no repository, and not by a bare tag', async () => {
     await writeFolder(join(site.dir, 'layout'), layoutFiles([image], bare));
     await manifest(['oci:layout']);
-    const failure = await failureOf(lockNow());
+    const failure = await failureOf(runs.lock(manifestPath));
     expect(failure).toMatchObject({ message: expect.stringContaining(`layout: no ${HOST}/${NAME}:`) });
     await manifest(['oci:layout'], { ref: `${HOST}/${NAME}@${image.index.digest}` });
-    expect((await lockNow()).digest).toBe(image.index.digest);
+    expect((await runs.lock(manifestPath))?.digest).toBe(image.index.digest);
   });
 
   it('is not taken from a layout in which two images have its name', async () => {
@@ -126,7 +110,7 @@ describe('an image of a registry out of reach', () => {
       layoutFiles([image, two], () => full(image)),
     );
     await manifest(['oci:layout']);
-    expect(await failureOf(lockNow())).toMatchObject({
+    expect(await failureOf(runs.lock(manifestPath))).toMatchObject({
       message: expect.stringContaining('2 images are called'),
     });
   });
@@ -136,7 +120,7 @@ describe('a wrong archive as a mirror', () => {
   async function locked(): Promise<void> {
     await site.addImage(image);
     await manifest([], { host: site.source.host });
-    await lockNow();
+    await runs.lock(manifestPath);
   }
 
   it('is detected by its bytes, named, and not asked again; the original has the last word', async () => {
@@ -150,8 +134,10 @@ describe('a wrong archive as a mirror', () => {
     }
     await putTar('bad.tar', files);
     await manifest(['oci-archive:bad.tar'], { host: site.source.host });
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
-    const said = notes().filter((n) => n.includes('bad.tar'));
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
+    const said = runs.notes().filter((n) => n.includes('bad.tar'));
     expect(said).toHaveLength(1);
     expect(said[0]).toMatch(/^mirror oci-archive:.*bad\.tar: .*expected sha256.*it is not asked again$/);
   });
@@ -174,9 +160,13 @@ describe('a wrong archive as a mirror', () => {
     spoil(files);
     await putTar('bad.tar', files);
     await manifest(['oci-archive:absent.tar', 'oci-archive:bad.tar'], { host: site.source.host });
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
-    expect(notes().some((n) => n.includes('absent.tar') && n.endsWith('it is not asked again'))).toBe(true);
-    expect(notes().some((n) => n.includes('bad.tar'))).toBe(true);
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
+    expect(runs.notes().some((n) => n.includes('absent.tar') && n.endsWith('it is not asked again'))).toBe(
+      true,
+    );
+    expect(runs.notes().some((n) => n.includes('bad.tar'))).toBe(true);
   });
 });
 
@@ -185,7 +175,7 @@ describe('an archive of docker save as a mirror', () => {
     const { files, configDigest } = savedFiles(image, [`${HOST}/${NAME}:${image.tag}`]);
     await putTar('saved.tar', files);
     await manifest(['docker-archive:saved.tar'], { platforms: '[linux/amd64]' });
-    const failure = await failureOf(lockNow());
+    const failure = await failureOf(runs.lock(manifestPath));
     expect(failure).toMatchObject({
       message: expect.stringContaining(`config ${configDigest}`),
       hint: expect.stringContaining('oci-archive'),
@@ -196,13 +186,13 @@ describe('an archive of docker save as a mirror', () => {
     await site.addImage(image);
     const { host } = site.source;
     await manifest([], { host, platforms: '[linux/amd64]' });
-    await lockNow();
+    await runs.lock(manifestPath);
     const tag = `${host}/${NAME}:${image.tag}`;
     const { files, configDigest, diffIds } = savedFiles(image, [tag]);
     await putTar('saved.tar', files);
     await manifest(['docker-archive:saved.tar'], { host, platforms: '[linux/amd64]' });
     await site.source.close();
-    const failure = await failureOf(packNow());
+    const failure = await failureOf(runs.pack(manifestPath));
     expect(failure).toMatchObject({ code: 'NETWORK_FAILED' });
     for (const text of [tag, configDigest, diffIds[0] ?? '', image.index.digest])
       expect((failure as Error).message).toContain(text);
@@ -214,7 +204,7 @@ describe('an archive of docker save as a mirror', () => {
     await site.addImage(single);
     const { host } = site.source;
     await manifest([], { host });
-    await lockNow();
+    await runs.lock(manifestPath);
     const { files } = savedFiles(single, [`${host}/${NAME}:${single.tag}`]);
     const [entry] = JSON.parse(String(files.get('manifest.json')));
     for (const [i, name] of entry.Layers.entries()) {
@@ -224,7 +214,9 @@ describe('an archive of docker save as a mirror', () => {
     await putTar('saved.tar', files);
     await manifest(['docker-archive:saved.tar'], { host });
     const before = site.source.requests.length;
-    expect((await verify({ bundle: await packNow(), deep: true }, testContext())).faults).toEqual([]);
+    expect(
+      (await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext())).faults,
+    ).toEqual([]);
     const asked = site.source.requests.slice(before).map((r) => r.path);
     expect(asked.filter((p) => p.includes('/blobs/'))).toEqual([]);
     expect(asked.filter((p) => p.includes('/manifests/'))).not.toEqual([]);
@@ -244,7 +236,7 @@ describe('an archive of docker save as a mirror', () => {
     files.set('manifest.json', Buffer.from(JSON.stringify(bad)));
     await putTar('saved.tar', files);
     await manifest(['docker-archive:saved.tar']);
-    expect(await failureOf(lockNow())).toMatchObject({
+    expect(await failureOf(runs.lock(manifestPath))).toMatchObject({
       message: expect.stringMatching(json === 'tags' ? /saved.tar: no 127/ : /mirrors: .*saved\.tar: /),
     });
   });
@@ -274,10 +266,10 @@ describe('the words of a mirror', () => {
   it('may hold an absolute path and one beside the manifest, and no control characters', async () => {
     await writeFolder(join(site.dir, 'layout'), layoutFiles([image], full));
     await manifest([`oci:${join(site.dir, 'layout')}`]);
-    expect((await lockNow()).digest).toBe(image.index.digest);
+    expect((await runs.lock(manifestPath))?.digest).toBe(image.index.digest);
     expect(await readFile(join(site.dir, 'versions.lock'), 'utf8')).not.toContain(site.dir);
     await manifest(['oci:a\u0007']);
-    expect(await failureOf(lockNow())).toMatchObject({ code: 'MANIFEST_INVALID' });
+    expect(await failureOf(runs.lock(manifestPath))).toMatchObject({ code: 'MANIFEST_INVALID' });
     await writeFile(manifestPath, '');
   });
 });

@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Context, Event } from '../../src/core/events.ts';
+import type { ImageLock } from '../../src/lock/schema.ts';
 import type { LoadOptions } from '../../src/ops/load.ts';
-import { lock } from '../../src/ops/lock.ts';
+import { type LockOptions, lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { parseRegistryUrl } from '../../src/ops/registry-place.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
@@ -71,6 +72,33 @@ export async function makeSite(): Promise<Site> {
       await source.close();
       await rm(dir, { recursive: true, force: true });
     },
+  };
+}
+
+/** Locks and packs manifests of one site, and keeps what the last run told. */
+export interface Runs {
+  /** @returns the first image of the lock */
+  lock(manifestPath: string, options?: Partial<LockOptions>): Promise<ImageLock | undefined>;
+  /** @returns the path of the bundle */
+  pack(manifestPath: string): Promise<string>;
+  /** The notes of the last run. */
+  notes(): string[];
+}
+
+export function makeRuns(site: Site): Runs {
+  let context = testContext();
+  return {
+    lock: async (manifestPath, options = {}) => {
+      context = testContext();
+      return (await lock({ manifestPath, ...options }, context)).lock.images[0];
+    },
+    pack: async (manifestPath) => {
+      context = testContext();
+      const out = join(site.dir, 'out.tar');
+      await pack({ manifestPath, out }, context);
+      return out;
+    },
+    notes: () => context.events.flatMap((e) => (e.type === 'note' ? [e.message] : [])),
   };
 }
 

@@ -14,9 +14,9 @@ export interface Ahead {
 
 /** Begins to hash every entry, in the order of the entries, on as many threads as that is worth. */
 export function sweepMedium(medium: Medium, options: { readonly sha256: boolean }): Sweep {
-  const bytes = medium.entries.reduce((sum, e) => sum + e.size, 0);
-  const ranges = medium.entries.map((e) => medium.range(e));
-  return startSweep(ranges, { ...options, blake3: true, threads: threadsFor(bytes) });
+  const { entries } = medium;
+  const ranges = { length: entries.length, at: (index: number) => medium.range(entries.at(index)) };
+  return startSweep(ranges, { ...options, blake3: true, threads: threadsFor(entries.bytes()) });
 }
 
 /** Whether there is a bundle in one file for which threads are worth their start. */

@@ -154,18 +154,26 @@ export function fileArtifactOf(file: FileLock): { readonly artifact: Artifact; r
 /** One artifact that is still to be read. */
 export interface ArtifactJob {
   readonly name: string;
+  /** What it is of, where bytes of it may come from a registry; a referrer is of its image. */
+  readonly image?: ImageLock;
+  readonly chart?: ChartLock;
   readonly read: () => Promise<Artifact>;
 }
 
 /** Every artifact that a lock names, in the lock's order, each to be read by itself. */
 export function artifactJobs(lock: Lock, read: ReadManifest): ArtifactJob[] {
   return [
-    ...lock.images.map((image) => ({ name: image.ref, read: () => imageArtifact(image, read) })),
-    ...lock.charts.map((chart) => ({ name: chartName(chart), read: () => chartArtifactOf(chart, read) })),
+    ...lock.images.map((image) => ({ name: image.ref, image, read: () => imageArtifact(image, read) })),
+    ...lock.charts.map((chart) => ({
+      name: chartName(chart),
+      chart,
+      read: () => chartArtifactOf(chart, read),
+    })),
     ...lock.files.map((file) => ({ name: file.name, read: async () => fileArtifactOf(file).artifact })),
     ...lock.images.flatMap((image) =>
       referrersOf(image).map((referrer) => ({
         name: referrerName(image, referrer.digest),
+        image,
         read: () => referrerArtifact(image, referrer, read),
       })),
     ),

@@ -1,14 +1,14 @@
-import { type Digest, hexOf } from '../core/digest.ts';
+import { hexOf } from '../core/digest.ts';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { throwIfAborted } from '../io/pool.ts';
-import { collect, digestOf } from '../io/verify.ts';
 import { sweepMedium } from './ahead.ts';
-import { digestOfName, parseSums } from './documents.ts';
+import { openDocument } from './compare.ts';
+import { readSums } from './documents.ts';
+import { digestOfName, type FoundEntry } from './entries.ts';
 import { type HashResult, hashRange } from './hash.ts';
-import type { FoundEntry } from './medium.ts';
-import { B3SUMS } from './plan.ts';
+import { B3SUMS, DOCUMENTS } from './plan.ts';
 import type { Bundle } from './reader.ts';
 import type { Sweep, SweptHashes } from './sweep.ts';
 
@@ -26,6 +26,7 @@ interface Judging {
   readonly bundle: Bundle;
   readonly sha256: boolean;
   readonly context: Context;
+  /** SHA-256 of the documents by name, as 64 hex digits. */
   readonly shaOf: ReadonlyMap<string, string>;
 }
 
@@ -53,12 +54,13 @@ function damaged(
 
 /** What one entry's hashes say. When one is wrong, the other tells whether the entry or the list is damaged. */
 async function judgeEntry(
-  entry: FoundEntry,
+  index: number,
   swept: SweptHashes | undefined,
   judging: Judging,
 ): Promise<Fault | undefined> {
   const { bundle, shaOf } = judging;
-  const expectedB3 = bundle.b3.get(entry.name);
+  const entry = bundle.medium.entries.at(index);
+  const expectedB3 = bundle.b3.at(index);
   // Where a damaged B3SUMS says nothing, the entry is judged by its SHA-256.
   const sha256 = judging.sha256 || expectedB3 === undefined;
   const isKnown = swept !== undefined && (swept.sha256 !== '' || !sha256);
@@ -94,7 +96,7 @@ function wrongLine(
   list: string,
   sums: { expected: string; found: string },
 ): Fault {
-  const offset = bundle.medium.entries.find((e) => e.name === list)?.offset ?? 0;
+  const offset = bundle.medium.entries.find(list)?.offset ?? 0;
   const other = list === B3SUMS ? 'SHA-256' : 'BLAKE3';
   return fault(
     'BUNDLE_CHECKSUM_MISMATCH',
@@ -134,7 +136,7 @@ export async function checkBytes(
 ): Promise<HashReport> {
   const { medium } = bundle;
   const { sha256, context } = options;
-  const bytes = medium.entries.reduce((sum, e) => sum + e.size, 0);
+  const bytes = medium.entries.bytes();
   context.emit({ type: 'total', bytes, items: medium.entries.length });
   context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
   const sweep = options.sweep ?? sweepMedium(medium, { sha256 });
@@ -160,12 +162,13 @@ async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
   const { medium } = judging.bundle;
   const faults: Fault[] = [];
   let isPaddingZero = sweep.isPaddingZero();
-  for (const [i, entry] of medium.entries.entries()) {
+  for (let i = 0; i < medium.entries.length; i += 1) {
+    const entry = medium.entries.at(i);
     const hashes = sweep.hashesOf(i);
     if (hashes === undefined) isPaddingZero = false;
     if (entry.name === B3SUMS) continue;
     throwIfAborted(judging.context.signal);
-    const found = await orUnreadable(entry, () => judgeEntry(entry, hashes, judging));
+    const found = await orUnreadable(entry, () => judgeEntry(i, hashes, judging));
     if (found !== undefined) faults.push(found);
   }
   // Only what was seen to be wrong, or not seen at all, is looked at again, to say where.
@@ -177,36 +180,15 @@ async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
  * found when the bundle was opened.
  */
 async function documentSums({ plan, medium }: Bundle): Promise<ReadonlyMap<string, string>> {
+  const sums = new Map<string, string>();
   if (plan !== undefined) {
-    return new Map(
-      plan.entries.flatMap((e) =>
-        e.bytes === undefined ? [] : [[e.name, hexOf(digestOf(e.bytes))] as const],
-      ),
-    );
+    for (const { name, text } of plan.entries) if (text !== undefined) sums.set(name, hexOf(text.digest));
+    return sums;
   }
-  const entry = medium.entries.find((e) => e.name === 'SHA256SUMS');
-  if (entry === undefined || entry.size > LIMITS.bundleDocument) return new Map();
-  const bytes = await collect(medium.read(entry), { limit: LIMITS.bundleDocument, what: entry.name });
-  const { lines } = parseSums(bytes.toString('latin1'), 'SHA256SUMS');
-  return new Map(lines.map((l) => [l.name, l.hex]));
-}
-
-/** Every image and artifact whose graph is not wholly there: what it misses. */
-export function checkGraphs(bundle: Bundle): Fault[] {
-  const faults: Fault[] = [];
-  for (const { name, graph } of bundle.artifacts) {
-    const missing: Digest[] = [...graph.nodes.keys()].filter((d) => !bundle.has(d));
-    if (missing.length > 0) {
-      faults.push(
-        fault(
-          'BUNDLE_GRAPH_INCOMPLETE',
-          `${name}: ${missing.length} of its blobs are missing, first ${missing[0]}`,
-          {
-            details: { name, missing },
-          },
-        ),
-      );
-    }
-  }
-  return faults;
+  const entry = medium.entries.find('SHA256SUMS');
+  if (entry === undefined || entry.size > LIMITS.bundleDocument) return sums;
+  await readSums(openDocument(medium, entry.name), entry.name, ({ hex, name }) => {
+    if (DOCUMENTS.includes(name)) sums.set(name, hex);
+  });
+  return sums;
 }

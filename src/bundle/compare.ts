@@ -1,40 +1,48 @@
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { collect } from '../io/verify.ts';
-import { parseB3Sums } from './documents.ts';
-import type { FoundEntry, Medium } from './medium.ts';
+import { collect, digestStream } from '../io/verify.ts';
+import { readSums } from './documents.ts';
+import { type EntryList, type FoundEntry, HashList } from './entries.ts';
+import type { Medium } from './medium.ts';
 import { B3SUMS, type BundlePlan, type PlannedEntry } from './plan.ts';
 
 /**
- * The bytes of a document of a bundle, unverified.
+ * The bytes of a document of a bundle as a stream, unverified.
  * @throws BUNDLE_ENTRY_MISSING, CONTENT_TOO_LARGE, FILE_UNREADABLE
  */
-export async function readDocument(medium: Medium, name: string): Promise<Buffer> {
-  const entry = medium.entries.find((e) => e.name === name);
+export function openDocument(medium: Medium, name: string): AsyncIterable<Buffer> {
+  const entry = medium.entries.find(name);
   if (entry === undefined) {
     throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${name}`, {
       hint: 'this is not a bundle of sealift, or its beginning is damaged',
       details: { entry: name },
     });
   }
-  return collect(medium.read(entry), { limit: LIMITS.bundleDocument, what: `${medium.path}: ${name}` });
+  if (entry.size <= LIMITS.bundleDocument) return medium.read(entry);
+  const message = `${medium.path}: ${name}: more than ${LIMITS.bundleDocument} bytes`;
+  throw new SealiftError('CONTENT_TOO_LARGE', message);
+}
+
+/** The same, gathered: for those that are short. */
+export async function readDocument(medium: Medium, name: string): Promise<Buffer> {
+  const source = openDocument(medium, name);
+  return collect(source, { limit: LIMITS.bundleDocument, what: `${medium.path}: ${name}` });
 }
 
 /** Entries that the lock does not imply, and those that are there twice. */
 function surplus(medium: Medium, plan: BundlePlan): Fault[] {
   const faults: Fault[] = [];
-  const planned = new Set(plan.entries.map((e) => e.name));
-  const seen = new Set<string>();
+  let index = 0;
   for (const { name, offset } of medium.entries) {
     const details = { entry: name, offset };
-    if (seen.has(name)) {
+    if (medium.entries.indexOf(name) !== index) {
       const message = `${medium.path}: ${name} is there twice, again at byte ${offset}`;
       faults.push(fault('BUNDLE_NOT_CANONICAL', message, { details }));
-    } else if (!planned.has(name)) {
+    } else if (plan.entries.indexOf(name) < 0) {
       const message = `${medium.path}: ${name} at byte ${offset} is not in the lock`;
       faults.push(fault('BUNDLE_ENTRY_EXTRA', message, { details }));
     }
-    seen.add(name);
+    index += 1;
   }
   return faults;
 }
@@ -45,7 +53,7 @@ async function compareEntry(
   planned: PlannedEntry,
   found: FoundEntry | undefined,
 ): Promise<Fault | undefined> {
-  const { name, size, bytes } = planned;
+  const { name, size, text } = planned;
   if (found === undefined) {
     const at = medium.kind === 'tar' ? ` from byte ${planned.offset}` : '';
     return fault('BUNDLE_ENTRY_MISSING', `${medium.path}: ${name} (${size} bytes${at}) is missing`, {
@@ -59,42 +67,61 @@ async function compareEntry(
       details: { ...details, expected: size, found: found.size },
     });
   }
-  if (bytes === undefined || (await readDocument(medium, name)).equals(bytes)) return undefined;
+  if (text === undefined || (await digestStream(openDocument(medium, name))).digest === text.digest)
+    return undefined;
   const message = `${medium.path}: ${name} at byte ${found.offset} is not what the lock implies`;
   return fault('BUNDLE_CHECKSUM_MISMATCH', message, { details });
+}
+
+/** The first place where two lists of entries have different names; -1 where there is none. */
+function firstDifference(a: EntryList, b: EntryList): number {
+  for (let i = 0; i < Math.max(a.length, b.length); i += 1) {
+    if (i >= a.length || i >= b.length || a.at(i).name !== b.at(i).name) return i;
+  }
+  return -1;
 }
 
 /** Compares what was found with the plan: names, sizes, the bytes of the documents, and the order. */
 export async function compareWithPlan(medium: Medium, plan: BundlePlan): Promise<Fault[]> {
   const faults = surplus(medium, plan);
-  const found = new Map(medium.entries.map((e) => [e.name, e]));
   for (const planned of plan.entries) {
-    const bad = await compareEntry(medium, planned, found.get(planned.name));
+    const bad = await compareEntry(medium, planned, medium.entries.find(planned.name));
     if (bad !== undefined) faults.push(bad);
   }
   if (medium.kind === 'folder' || faults.length > 0) return faults;
-  const at = plan.entries.findIndex((p, i) => medium.entries[i]?.name !== p.name);
-  const entry = medium.entries[at];
-  if (entry === undefined) return faults;
+  const at = firstDifference(plan.entries, medium.entries);
+  if (at < 0 || at >= medium.entries.length) return faults;
+  const entry = medium.entries.at(at);
   const message = `${medium.path}: ${entry.name} at byte ${entry.offset} is out of order`;
   return [fault('BUNDLE_NOT_CANONICAL', message, { details: { entry: entry.name, offset: entry.offset } })];
 }
 
-/** BLAKE3 by entry name. B3SUMS must list exactly the entries, in order. */
+/** BLAKE3 of the entries of a medium. B3SUMS must list exactly the entries, in order. */
 export async function readB3Sums(
   medium: Medium,
   plan: BundlePlan | undefined,
-): Promise<{ readonly hashes: ReadonlyMap<string, string>; readonly faults: readonly Fault[] }> {
-  const entry = medium.entries.find((e) => e.name === B3SUMS);
-  if (entry === undefined) return { hashes: new Map(), faults: [] };
-  const { hashes, faults } = parseB3Sums(await readDocument(medium, B3SUMS));
+): Promise<{ readonly hashes: HashList; readonly faults: readonly Fault[] }> {
+  const hashes = new HashList(medium.entries.length);
+  const entry = medium.entries.find(B3SUMS);
+  if (entry === undefined) return { hashes, faults: [] };
+  const expected: EntryList = plan?.entries ?? medium.entries;
+  let isInOrder = true;
+  let next = 0;
+  /** The next entry that must be listed: all but B3SUMS itself. */
+  const following = (): string | undefined => {
+    if (next < expected.length && expected.at(next).name === B3SUMS) next += 1;
+    return next < expected.length ? expected.at(next++).name : undefined;
+  };
+  const faults = await readSums(openDocument(medium, B3SUMS), B3SUMS, ({ hex, name }) => {
+    const index = medium.entries.indexOf(name);
+    if (index >= 0) hashes.set(index, hex);
+    if (isInOrder) isInOrder = name === following();
+  });
   const details = { entry: B3SUMS, offset: entry.offset };
   if (faults.length > 0) {
     return { hashes, faults: faults.map((f) => fault(f.code, `${medium.path}: ${f.message}`, { details })) };
   }
-  const expected = (plan?.entries ?? medium.entries).map((e) => e.name).filter((n) => n !== B3SUMS);
-  const names = [...hashes.keys()];
-  if (expected.length === names.length && expected.every((n, i) => n === names[i])) return { hashes, faults };
+  if (isInOrder && following() === undefined) return { hashes, faults };
   const message = `${medium.path}: B3SUMS does not list exactly the entries, in order`;
   return { hashes, faults: [fault('BUNDLE_NOT_CANONICAL', message, { details })] };
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { type Digest, digestOfHex, isDigest } from '../core/digest.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
-import { B3SUMS, FORMAT_VERSION } from './plan.ts';
+import { FORMAT_VERSION } from './plan.ts';
 
 /** `sealift.json`: what the bundle says about itself. */
 export interface BundleInfo {
@@ -67,41 +67,31 @@ export interface SumLine {
   readonly name: string;
 }
 
-/** Reads `<64 hex>  <name>\n` lines; anything else is a fault and ends the reading. */
-export function parseSums(
-  text: string,
+const SUM_LINE = /([0-9a-f]{64}) {2}([\x21-\x7e]{1,100})\n/y;
+/** Characters of the longest line. */
+const LONGEST = 64 + 2 + 100 + 1;
+
+/** Reads `<64 hex>  <name>\n` lines as they come, and tells each; anything else is a fault and ends the reading. */
+export async function readSums(
+  source: AsyncIterable<Uint8Array>,
   file: string,
-): { readonly lines: SumLine[]; readonly faults: Fault[] } {
-  const lines: SumLine[] = [];
-  const re = /([0-9a-f]{64}) {2}([\x21-\x7e]{1,100})\n/y;
-  let at = 0;
-  while (at < text.length) {
-    re.lastIndex = at;
-    const m = re.exec(text);
-    if (m === null) {
-      const line = lines.length + 1;
-      return {
-        lines,
-        faults: [fault('BUNDLE_NOT_CANONICAL', `${file}: line ${line} is not "<hex>  <name>"`)],
-      };
+  tell: (line: SumLine) => void,
+): Promise<Fault[]> {
+  let [text, line] = ['', 1];
+  const bad = (): Fault[] => [fault('BUNDLE_NOT_CANONICAL', `${file}: line ${line} is not "<hex>  <name>"`)];
+  for await (const chunk of source) {
+    text += Buffer.from(chunk).toString('latin1');
+    let at = 0;
+    for (;;) {
+      SUM_LINE.lastIndex = at;
+      const m = SUM_LINE.exec(text);
+      if (m === null) break;
+      tell({ hex: m[1] ?? '', name: m[2] ?? '' });
+      at += m[0].length;
+      line += 1;
     }
-    lines.push({ hex: m[1] ?? '', name: m[2] ?? '' });
-    at = re.lastIndex;
+    text = text.slice(at);
+    if (text.length >= LONGEST) return bad();
   }
-  return { lines, faults: [] };
-}
-
-/** The digest that an entry's name promises; undefined for documents. */
-export function digestOfName(name: string): Digest | undefined {
-  const hex = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name)?.[1];
-  return hex === undefined ? undefined : digestOfHex(hex);
-}
-
-/** BLAKE3 by entry name, from the text of `B3SUMS`. */
-export function parseB3Sums(bytes: Buffer): {
-  readonly hashes: Map<string, string>;
-  readonly faults: Fault[];
-} {
-  const { lines, faults } = parseSums(bytes.toString('latin1'), B3SUMS);
-  return { hashes: new Map(lines.map((l) => [l.name, l.hex])), faults };
+  return text === '' ? [] : bad();
 }

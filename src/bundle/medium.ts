@@ -6,23 +6,17 @@ import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
 import { diskError, errnoOf, kindOf, readNow, readRange } from '../io/files.ts';
 import { tarPadding } from '../io/tar.ts';
+import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
-
-/** An entry as it was found. Offset and size in bytes; in a folder every offset is 0. */
-export interface FoundEntry {
-  readonly name: string;
-  readonly size: number;
-  readonly offset: number;
-}
 
 /** Where a bundle's bytes lie: one tar, or a folder of the same shape. Holds open files until `close`. */
 export interface Medium {
   readonly kind: 'tar' | 'folder';
   readonly path: string;
   /** In the order of the archive; a folder's in the order that the format prescribes for documents, then by name. */
-  readonly entries: readonly FoundEntry[];
+  readonly entries: EntryList;
   /** What is wrong with the structure itself. */
   readonly faults: readonly Fault[];
   /** Bytes of the file, or of all entries together. */
@@ -121,7 +115,7 @@ async function tarMedium(path: string): Promise<Medium> {
   }
 }
 
-async function scanFolder(path: string): Promise<{ entries: FoundEntry[]; faults: Fault[] }> {
+async function scanFolder(path: string): Promise<{ entries: EntryList; faults: Fault[] }> {
   const entries: FoundEntry[] = [];
   const faults: Fault[] = [];
   const walk = async (under: string): Promise<void> => {
@@ -151,7 +145,7 @@ async function scanFolder(path: string): Promise<{ entries: FoundEntry[]; faults
     return at >= 0 ? at : e.name === B3SUMS ? 1e9 : DOCUMENTS.length;
   };
   entries.sort((a, b) => rank(a) - rank(b));
-  return { entries, faults };
+  return { entries: foundEntries(entries), faults };
 }
 
 /** The bytes of one file of a folder, opened only while they are read. */
@@ -169,7 +163,7 @@ async function folderMedium(path: string): Promise<Medium> {
   return {
     kind: 'folder',
     path,
-    size: entries.reduce((sum, e) => sum + e.size, 0),
+    size: entries.bytes(),
     entries,
     faults,
     read: (entry, from = 0) =>

@@ -1,10 +1,14 @@
+import { createHash } from 'node:crypto';
 import { ANNOTATION, type Descriptor } from '../core/descriptor.ts';
-import { type Digest, hexOf } from '../core/digest.ts';
+import { type Digest, digestOfHex, EMPTY_DIGEST, hexOf } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
 import { SealiftError } from '../core/errors.ts';
+import { KIB } from '../core/limits.ts';
 import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
 import type { Graph, NodeKind } from '../oci/graph.ts';
+import { blobName, EntryList, type FoundEntry, type HashList } from './entries.ts';
 
 /** Format that this program writes, and the lowest that reads it. */
 export const FORMAT_VERSION = 1;
@@ -35,105 +39,145 @@ export interface Artifact {
 
 export type EntryKind = 'document' | 'manifest' | 'config' | 'blob' | 'sums';
 
-/** One entry of the archive and where its content lies. Offsets and sizes in bytes. */
-export interface PlannedEntry {
-  readonly name: string;
+/** What stands in a document: known before anything is downloaded, and made anew each time that it is read. */
+export interface DocumentText {
+  readonly digest: Digest;
+  pieces(): Iterable<Buffer>;
+}
+
+/** One entry of the archive and where its content lies: in the tar the header lies before it. */
+export interface PlannedEntry extends FoundEntry {
   readonly kind: EntryKind;
-  readonly size: number;
-  /** Of the content in the tar; the header lies before it. */
-  readonly offset: number;
+  /** Its place in the order of the archive. */
+  readonly index: number;
   /** Of blobs. */
   readonly digest?: Digest;
-  /** Of documents: known before anything is downloaded. */
-  readonly bytes?: Buffer;
+  /** Of documents. */
+  readonly text?: DocumentText;
 }
 
 /** The whole shape of a bundle, computed from the lock and the manifests that it names. */
 export interface BundlePlan {
-  readonly entries: readonly PlannedEntry[];
-  readonly blobs: ReadonlyMap<Digest, PlannedEntry>;
+  readonly entries: EntryList<PlannedEntry>;
+  /** Number of the blobs among the entries. */
+  readonly blobs: number;
+  /** Where the manifests and indexes end, which are the first of them. */
+  readonly manifestsEnd: number;
   /** Bytes of the unsigned tar. */
   readonly size: number;
   /** Changes when anything in the plan does. */
   readonly id: Digest;
 }
 
-/** The entry name of a blob. */
-export function blobName(digest: Digest): string {
-  return `blobs/sha256/${hexOf(digest)}`;
-}
-
 const RANK: Readonly<Record<NodeKind, number>> = { index: 0, manifest: 0, config: 1, blob: 2 };
 
-/** Every blob once, in tar order: manifests and indexes, configs, all others, each by hex. */
-function orderedBlobs(
-  artifacts: readonly Artifact[],
-): { readonly descriptor: Descriptor; readonly rank: number }[] {
-  const blobs = new Map<Digest, { descriptor: Descriptor; rank: number }>();
-  for (const { graph } of artifacts) {
-    for (const { descriptor, kind } of graph.nodes.values()) {
-      const known = blobs.get(descriptor.digest);
-      const rank = RANK[kind];
-      if (known === undefined) blobs.set(descriptor.digest, { descriptor, rank });
-      else {
-        if (known.descriptor.size !== descriptor.size) {
-          throw new SealiftError(
-            'OCI_MANIFEST_INVALID',
-            `${descriptor.digest} is said to have ${known.descriptor.size} and ${descriptor.size} bytes`,
-          );
-        }
-        known.rank = Math.min(known.rank, rank);
-      }
-    }
+/** What the artifacts of a bundle say about its shape, gathered one by one: they themselves need not be kept. */
+export class Contents {
+  /** Every blob once. */
+  readonly digests = new DigestTable();
+  readonly #sizes: number[] = [];
+  readonly #ranks: number[] = [];
+  readonly #roots: (Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor })[] = [];
+  /** Blobs about whose size two manifests disagree, as a message. */
+  readonly #disputes: string[] = [];
+
+  add({ kind, name, root, graph }: Artifact): void {
+    const { mediaType, digest, size } = root;
+    this.#roots.push({ kind, name, root: { mediaType, digest, size } });
+    for (const node of graph.nodes.values()) this.#addBlob(node.descriptor, RANK[node.kind]);
   }
-  return [...blobs.values()].sort(
-    (a, b) => a.rank - b.rank || (a.descriptor.digest < b.descriptor.digest ? -1 : 1),
-  );
+
+  #addBlob({ digest, size }: Descriptor, rank: number): void {
+    const known = this.digests.size;
+    const id = this.digests.add(digest);
+    if (id === known) {
+      this.#sizes.push(size);
+      this.#ranks.push(rank);
+      return;
+    }
+    const other = this.#sizes[id] ?? 0;
+    if (other !== size) {
+      const [less, more] = [Math.min(other, size), Math.max(other, size)];
+      this.#disputes.push(`${digest} is said to have ${less} and ${more} bytes`);
+    }
+    this.#ranks[id] = Math.min(this.#ranks[id] ?? rank, rank);
+  }
+
+  /** What `index.json` names, in bundle order: images, charts, files, referrers, each by name. */
+  roots(): readonly (Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor })[] {
+    return sortArtifacts(this.#roots);
+  }
+
+  /**
+   * The numbers of every blob in tar order: manifests and indexes, configs, all others, each by hex; and how many of them
+   * are of the first kind, and of the first two.
+   * @throws OCI_MANIFEST_INVALID when two manifests disagree about a blob's size
+   */
+  order(): { readonly ids: Uint32Array; readonly manifests: number; readonly documents: number } {
+    const [dispute] = this.#disputes.sort();
+    if (dispute !== undefined) throw new SealiftError('OCI_MANIFEST_INVALID', dispute);
+    const ranks = this.#ranks;
+    const ids = new Uint32Array(this.digests.size).map((_, id) => id);
+    ids.sort((a, b) => (ranks[a] ?? 0) - (ranks[b] ?? 0) || this.digests.compare(a, b));
+    const below = (rank: number): number => ranks.reduce((sum, r) => sum + (r < rank ? 1 : 0), 0);
+    return { ids, manifests: below(RANK.config), documents: below(RANK.blob) };
+  }
+
+  sizeOf(id: number): number {
+    return this.#sizes[id] ?? 0;
+  }
+}
+
+/** What artifacts that are all there say. */
+export function contentsOf(artifacts: Iterable<Artifact>): Contents {
+  const contents = new Contents();
+  for (const artifact of artifacts) contents.add(artifact);
+  return contents;
+}
+
+/** Bytes that are made at once of a text that may be long. */
+const PIECE = 64 * KIB;
+
+/** A text in pieces that are worth a call each. */
+function* inPieces(parts: Iterable<string>): Generator<Buffer> {
+  let text = '';
+  for (const part of parts) {
+    text += part;
+    if (text.length < PIECE) continue;
+    yield Buffer.from(text);
+    text = '';
+  }
+  if (text !== '') yield Buffer.from(text);
 }
 
 /** `index.json`: images under their full name (so that skopeo and ctr find them), everything else under `dev.sealift.name`. */
-function indexJson(artifacts: readonly Artifact[]): Buffer {
-  const manifests = artifacts.map(({ kind, name, root }) => ({
-    mediaType: root.mediaType,
-    digest: root.digest,
-    size: root.size,
-    annotations:
+function* indexJson(roots: ReturnType<Contents['roots']>): Generator<string> {
+  yield '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[';
+  for (const [i, { kind, name, root }] of roots.entries()) {
+    const annotations =
       kind === 'image'
         ? { [ANNOTATION.containerdName]: name, [ANNOTATION.refName]: name }
-        : { [ANNOTATION.sealiftName]: name },
-  }));
-  return Buffer.from(
-    `${JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests })}\n`,
-  );
+        : { [ANNOTATION.sealiftName]: name };
+    yield `${i === 0 ? '' : ','}${JSON.stringify({ ...root, annotations })}`;
+  }
+  yield ']}\n';
 }
 
-interface Sized {
+/** A document before it has its place. */
+interface Document {
   readonly name: string;
-  readonly kind: EntryKind;
   readonly size: number;
-  readonly digest?: Digest;
-  readonly bytes?: Buffer;
+  readonly text: DocumentText;
 }
 
-function place(sized: readonly Sized[]): { readonly entries: PlannedEntry[]; readonly size: number } {
-  let at = 0;
-  const entries = sized.map(({ name, kind, size, digest, bytes }): PlannedEntry => {
-    const offset = at + tarHeaderLength(size);
-    at = offset + size + tarPadding(size);
-    // Written out, not spread: of a spread V8 makes a hidden class for each object, 250 bytes an entry.
-    if (digest !== undefined) return { name, kind, size, offset, digest };
-    return bytes === undefined ? { name, kind, size, offset } : { name, kind, size, offset, bytes };
-  });
-  return { entries, size: at + TAR_END };
-}
-
-function document(name: string, bytes: Buffer): Sized & { readonly bytes: Buffer } {
-  return { name, kind: 'document', size: bytes.length, bytes };
-}
-
-/** Bytes of a list of these names, `B3SUMS` or `SHA256SUMS`: 64 hex digits, two spaces, the name, a line feed. */
-function listSize(entries: readonly Sized[]): number {
-  return entries.reduce((sum, e) => sum + 64 + 2 + e.name.length + 1, 0);
+function document(name: string, pieces: () => Iterable<Buffer>): Document {
+  const hash = createHash('sha256');
+  let size = 0;
+  for (const piece of pieces()) {
+    hash.update(piece);
+    size += piece.length;
+  }
+  return { name, size, text: { digest: digestOfHex(hash.digest('hex')), pieces } };
 }
 
 /** `sealift.json`, fixed keys and widths: `size` has 16 digits, so that it can state the length of the file that it is in. */
@@ -152,11 +196,76 @@ function sealiftJson(lock: Lock, facts: { lock: Digest; size: number; entries: n
 }
 
 /** The artifacts in bundle order: images, charts, files, referrers, each by name. */
-export function sortArtifacts(artifacts: readonly Artifact[]): Artifact[] {
+function sortArtifacts<T extends Pick<Artifact, 'kind' | 'name'>>(artifacts: readonly T[]): T[] {
   const rank = { image: 0, chart: 1, file: 2, referrer: 3 };
   return [...artifacts].sort(
     (a, b) => rank[a.kind] - rank[b.kind] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );
+}
+
+/** A line of `B3SUMS` or `SHA256SUMS`: 64 hex digits, two spaces, the name, a line feed. */
+function sumLine(hex: string, name: string): string {
+  return `${hex}  ${name}\n`;
+}
+
+const BLOB_LINE = sumLine(hexOf(EMPTY_DIGEST), blobName(EMPTY_DIGEST)).length;
+
+/** Bytes of a list of the documents of these names and so many blobs. */
+function listSize(names: readonly string[], blobs: number): number {
+  return names.reduce((sum, name) => sum + sumLine('', name).length + 64, blobs * BLOB_LINE);
+}
+
+/** Bytes of an entry in the tar. */
+function span(size: number): number {
+  return tarHeaderLength(size) + size + tarPadding(size);
+}
+
+/** The documents but SHA256SUMS, which lists them; and how long both lists and the whole are. */
+function documentsOf(
+  lock: { readonly value: Lock; readonly bytes: Buffer },
+  contents: Contents,
+  ids: Uint32Array,
+): {
+  readonly listed: readonly Document[];
+  readonly sums: number;
+  readonly b3sums: number;
+  readonly size: number;
+} {
+  const roots = contents.roots();
+  const first = [
+    document('oci-layout', () => [OCI_LAYOUT]),
+    document('index.json', () => inPieces(indexJson(roots))),
+    document('versions.lock', () => [lock.bytes]),
+  ];
+  const facts = { lock: digestOf(lock.bytes), entries: DOCUMENTS.length + ids.length + 1 };
+  const about = (size: number): Document =>
+    document('sealift.json', () => [sealiftJson(lock.value, { ...facts, size })]);
+  // What has a fixed width has its length before its content is known.
+  const unknown = about(0);
+  const sums = listSize(DOCUMENTS.slice(0, -1), ids.length);
+  const b3sums = listSize(DOCUMENTS, ids.length);
+  const sizes = [...first.map((d) => d.size), unknown.size, sums, b3sums];
+  let size = sizes.reduce((sum, each) => sum + span(each), TAR_END);
+  for (const id of ids) size += span(contents.sizeOf(id));
+  return { listed: [...first, about(size)], sums, b3sums, size };
+}
+
+/** Makes planned entries of what the list keeps. */
+function planned(
+  order: ReturnType<Contents['order']>,
+  texts: readonly DocumentText[],
+): EntryList<PlannedEntry> {
+  const kindAt = (blob: number): EntryKind =>
+    blob < order.manifests ? 'manifest' : blob < order.documents ? 'config' : 'blob';
+  return new EntryList(({ name, size, offset }, index, digest) => {
+    if (digest !== undefined) {
+      return { name, kind: kindAt(index - DOCUMENTS.length), size, offset, index, digest };
+    }
+    const text = texts[index];
+    return text === undefined
+      ? { name, kind: 'sums', size, offset, index }
+      : { name, kind: 'document', size, offset, index, text };
+  });
 }
 
 /**
@@ -166,54 +275,49 @@ export function sortArtifacts(artifacts: readonly Artifact[]): Artifact[] {
  */
 export function planBundle(
   lock: { readonly value: Lock; readonly bytes: Buffer },
-  artifacts: readonly Artifact[],
+  contents: Contents,
 ): BundlePlan {
-  const sorted = sortArtifacts(artifacts);
-  const blobs: Sized[] = orderedBlobs(sorted).map(({ descriptor, rank }) => ({
-    name: blobName(descriptor.digest),
-    kind: rank === 0 ? 'manifest' : rank === 1 ? 'config' : 'blob',
-    size: descriptor.size,
-    digest: descriptor.digest,
-  }));
-  const facts = { lock: digestOf(lock.bytes), entries: DOCUMENTS.length + blobs.length + 1 };
-  const first = [
-    document('oci-layout', OCI_LAYOUT),
-    document('index.json', indexJson(sorted)),
-    document('versions.lock', lock.bytes),
-  ];
-  const about = (size: number): Sized & { readonly bytes: Buffer } =>
-    document('sealift.json', sealiftJson(lock.value, { ...facts, size }));
-  const assemble = (info: Sized, sums: Sized): ReturnType<typeof place> => {
-    const listed = [...first, info, sums, ...blobs];
-    return place([...listed, { name: B3SUMS, kind: 'sums', size: listSize(listed) }]);
+  const order = contents.order();
+  const { ids } = order;
+  const { listed, sums, b3sums, size } = documentsOf(lock, contents, ids);
+  const texts = listed.map((d) => d.text);
+  const entries = planned(order, texts);
+  let at = 0;
+  const place = (name: string, bytes: number): void => {
+    entries.push({ name, size: bytes, offset: at + tarHeaderLength(bytes) });
+    at += span(bytes);
   };
-  // What has a fixed width has its length before its content is known.
-  const unknown = about(0);
-  const sumsSize = listSize([...first, unknown, ...blobs]);
-  const { size } = assemble(unknown, { name: 'SHA256SUMS', kind: 'document', size: sumsSize });
-  const info = about(size);
-  const sums = [
-    ...[...first, info].map((d) => `${hexOf(digestOf(d.bytes))}  ${d.name}\n`),
-    ...blobs.map((b) => `${b.digest === undefined ? '' : hexOf(b.digest)}  ${b.name}\n`),
-  ];
-  const { entries } = assemble(info, document('SHA256SUMS', Buffer.from(sums.join(''))));
-  const identity = entries.map((e) => `${e.bytes === undefined ? e.size : digestOf(e.bytes)} ${e.name}\n`);
-  return {
-    entries,
-    size,
-    id: digestOf(identity.join('')),
-    blobs: new Map(entries.flatMap((e) => (e.digest === undefined ? [] : [[e.digest, e]]))),
+  for (const d of listed) place(d.name, d.size);
+  place('SHA256SUMS', sums);
+  for (const id of ids) place(blobName(contents.digests.at(id)), contents.sizeOf(id));
+  place(B3SUMS, b3sums);
+  const lines = function* (): Generator<string> {
+    for (const { name, text, digest } of entries) {
+      const listedBy = text?.digest ?? digest;
+      if (name !== 'SHA256SUMS' && listedBy !== undefined) yield sumLine(hexOf(listedBy), name);
+    }
   };
+  texts.push(document('SHA256SUMS', () => inPieces(lines())).text);
+  const manifestsEnd = DOCUMENTS.length + order.manifests;
+  return { entries, blobs: ids.length, manifestsEnd, size, id: identityOf(entries) };
 }
 
-/** The text of `B3SUMS` for a plan whose hashes (64 hex digits by entry name) are all known. */
-export function b3sumsText(plan: BundlePlan, hashes: ReadonlyMap<string, string>): Buffer {
-  const lines = plan.entries
-    .filter((e) => e.name !== B3SUMS)
-    .map((e) => {
-      const hash = hashes.get(e.name);
-      if (hash === undefined) throw new SealiftError('INTERNAL', `no BLAKE3 of ${e.name}`);
-      return `${hash}  ${e.name}\n`;
-    });
-  return Buffer.from(lines.join(''));
+function identityOf(entries: EntryList<PlannedEntry>): Digest {
+  const lines = function* (): Generator<string> {
+    for (const { text, size, name } of entries) yield `${text?.digest ?? size} ${name}\n`;
+  };
+  return document('', () => inPieces(lines())).text.digest;
+}
+
+/** The text of `B3SUMS` for a plan whose hashes are all known. @throws INTERNAL where one is not */
+export function b3sumsText(plan: BundlePlan, hashes: HashList): Iterable<Buffer> {
+  const lines = function* (): Generator<string> {
+    for (const { name, index } of plan.entries) {
+      if (name === B3SUMS) continue;
+      const hash = hashes.at(index);
+      if (hash === undefined) throw new SealiftError('INTERNAL', `no BLAKE3 of ${name}`);
+      yield sumLine(hash, name);
+    }
+  };
+  return inPieces(lines());
 }

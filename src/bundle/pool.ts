@@ -2,10 +2,10 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { kindOf } from '../io/files.ts';
+import { blobName } from './entries.ts';
 import type { FileRange } from './hash.ts';
 import type { JournalState } from './journal.ts';
 import { openMedium } from './medium.ts';
-import { blobName } from './plan.ts';
 
 /** Blobs that are on this disk already: an older bundle, or an interrupted pack of another lock. Bytes are unverified. */
 export interface BlobPool {
@@ -19,11 +19,10 @@ export interface BlobPool {
 export async function bundlePool(path: string): Promise<BlobPool | undefined> {
   if ((await kindOf(path)) === undefined) return undefined;
   const medium = await openMedium(path);
-  const byName = new Map(medium.entries.map((e) => [e.name, e]));
   return {
     what: path,
     range: (digest) => {
-      const entry = byName.get(blobName(digest));
+      const entry = medium.entries.findBlob(digest);
       return entry === undefined ? undefined : medium.range(entry);
     },
     close: () => medium.close(),

@@ -7,11 +7,12 @@ import { parseLock } from '../lock/read.ts';
 import type { Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { artifactJobs } from './artifacts.ts';
-import { compareWithPlan, readB3Sums, readDocument } from './compare.ts';
-import { type BundleInfo, parseInfo, parseSums } from './documents.ts';
-import { type FoundEntry, type Medium, openMedium } from './medium.ts';
+import { compareWithPlan, openDocument, readB3Sums, readDocument } from './compare.ts';
+import { type BundleInfo, parseInfo, readSums } from './documents.ts';
+import { blobName, type FoundEntry, HashList } from './entries.ts';
+import { type Medium, openMedium } from './medium.ts';
 import { passOn } from './pass-on.ts';
-import { type Artifact, type BundlePlan, blobName, planBundle } from './plan.ts';
+import { type Artifact, type BundlePlan, Contents, planBundle } from './plan.ts';
 
 /** An opened bundle: its documents read, its structure compared with what its lock implies. Blobs are not read yet. */
 export interface Bundle extends ContentReader {
@@ -21,38 +22,37 @@ export interface Bundle extends ContentReader {
   readonly lockBytes: Buffer;
   /** undefined when a manifest is damaged or missing; `faults` says which. */
   readonly plan: BundlePlan | undefined;
-  /** Those whose manifests could all be read. */
-  readonly artifacts: readonly Artifact[];
-  /** BLAKE3 (64 hex digits) by entry name, as B3SUMS states. */
-  readonly b3: ReadonlyMap<string, string>;
+  /** BLAKE3 of the medium's entries, as B3SUMS states. */
+  readonly b3: HashList;
   /** Everything wrong so far; empty means documents, headers and graphs are as they must be. */
   readonly faults: readonly Fault[];
+  /** Every image and artifact whose graph is not wholly there: what it misses. */
+  readonly incomplete: readonly Fault[];
   has(digest: Digest): boolean;
   close(): Promise<void>;
 }
 
 /** Opens content by digest out of a medium. */
 function contentOf(medium: Medium): ContentReader & {
-  find(digest: Digest): FoundEntry | undefined;
+  has(digest: Digest): boolean;
   /** The BLAKE3 of entries, once they are known. */
-  trust(hashes: ReadonlyMap<string, string>): void;
+  trust(hashes: HashList): void;
 } {
-  let b3: ReadonlyMap<string, string> = new Map();
-  const byName = new Map(medium.entries.map((e) => [e.name, e]));
-  const find = (digest: Digest): FoundEntry | undefined => byName.get(blobName(digest));
+  let b3 = new HashList(0);
   return {
-    find,
+    has: (digest) => medium.entries.indexOfBlob(digest) >= 0,
     trust: (hashes) => {
       b3 = hashes;
     },
     open(descriptor, { signal, offset = 0, passOn: chunk }) {
-      const entry = find(descriptor.digest);
-      if (entry === undefined) {
+      const index = medium.entries.indexOfBlob(descriptor.digest);
+      if (index < 0) {
         throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${blobName(descriptor.digest)}`, {
           side: 'source',
         });
       }
-      const blake3 = b3.get(entry.name);
+      const entry = medium.entries.at(index);
+      const blake3 = b3.at(index);
       if (chunk !== undefined && blake3 !== undefined && entry.size === descriptor.size) {
         const range = medium.range(entry);
         const rest = { ...range, position: range.position + offset, length: range.length - offset };
@@ -91,14 +91,30 @@ async function* asBundleFault(
   }
 }
 
+/** What the manifests of a bundle say. */
+interface ReadContents {
+  readonly contents: Contents;
+  /** Manifests that are damaged or missing. */
+  readonly faults: readonly Fault[];
+  readonly incomplete: readonly Fault[];
+}
+
+function missingBlobs({ name, graph }: Artifact, has: (digest: Digest) => boolean): Fault[] {
+  const missing = [...graph.nodes.keys()].filter((d) => !has(d));
+  if (missing.length === 0) return [];
+  const message = `${name}: ${missing.length} of its blobs are missing, first ${missing[0]}`;
+  return [fault('BUNDLE_GRAPH_INCOMPLETE', message, { details: { name, missing } })];
+}
+
 /** Reads every artifact that it can; a damaged or missing manifest is a fault, the others go on. */
-async function readArtifacts(
+async function readContents(
   lock: Lock,
-  content: ContentReader,
-  about: { readonly signal: AbortSignal; readonly path: string },
-): Promise<{ artifacts: Artifact[]; faults: Fault[] }> {
-  const artifacts: Artifact[] = [];
+  content: ReturnType<typeof contentOf>,
+  about: { readonly signal: AbortSignal; readonly path: string; readonly tell: TellArtifact | undefined },
+): Promise<ReadContents> {
+  const contents = new Contents();
   const faults: Fault[] = [];
+  const incomplete: Fault[] = [];
   const read = (d: Descriptor): Promise<Buffer> =>
     collect(content.open(d, { signal: about.signal }), {
       limit: LIMITS.manifest,
@@ -106,7 +122,10 @@ async function readArtifacts(
     });
   for (const job of artifactJobs(lock, read)) {
     try {
-      artifacts.push(await job.read());
+      const artifact = await job.read();
+      contents.add(artifact);
+      incomplete.push(...missingBlobs(artifact, content.has));
+      about.tell?.(artifact);
     } catch (error) {
       if (isAbort(error)) throw error;
       const { message, details } = faultOf(error);
@@ -114,8 +133,11 @@ async function readArtifacts(
       faults.push(fault('BUNDLE_GRAPH_INCOMPLETE', `${job.name}: ${message}`, more));
     }
   }
-  return { artifacts, faults };
+  return { contents, faults, incomplete };
 }
+
+/** Hears of each artifact whose manifests could all be read. */
+export type TellArtifact = (artifact: Artifact) => void;
 
 /**
  * Opens a bundle and checks everything but the bytes of its blobs: headers, order, documents, the lock, every manifest.
@@ -129,11 +151,13 @@ export async function openBundle(
     readonly strict?: boolean;
     /** Opened already; it is closed with the bundle. */
     readonly medium?: Medium | undefined;
+    /** Hears of every artifact: the bundle itself does not keep them, there may be very many. */
+    readonly tell?: TellArtifact;
   },
 ): Promise<Bundle> {
   const medium = options.medium ?? (await openMedium(path));
   try {
-    const bundle = await readBundle(medium, options.signal);
+    const bundle = await readBundle(medium, options);
     if (options.strict !== false && bundle.faults.length > 0) {
       throw errorOf(bundle.faults, `${path}: the bundle is damaged (${bundle.faults.length} faults)`);
     }
@@ -144,7 +168,10 @@ export async function openBundle(
   }
 }
 
-async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> {
+async function readBundle(
+  medium: Medium,
+  { signal, tell }: { readonly signal: AbortSignal; readonly tell?: TellArtifact },
+): Promise<Bundle> {
   const faults: Fault[] = [...medium.faults];
   const { info, lock, lockBytes } = await readEssentials(medium, faults);
   if (medium.kind === 'tar' && medium.size < info.size) {
@@ -155,11 +182,11 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
     );
   }
   const content = contentOf(medium);
-  const read = await readArtifacts(lock, content, { signal, path: medium.path });
+  const read = await readContents(lock, content, { signal, path: medium.path, tell });
   faults.push(...read.faults);
   let plan: BundlePlan | undefined;
   if (read.faults.length === 0) {
-    plan = planBundle({ value: lock, bytes: lockBytes }, read.artifacts);
+    plan = planBundle({ value: lock, bytes: lockBytes }, read.contents);
     faults.push(...(await compareWithPlan(medium, plan)));
   }
   const sums = await readB3Sums(medium, plan);
@@ -171,11 +198,11 @@ async function readBundle(medium: Medium, signal: AbortSignal): Promise<Bundle> 
     lock,
     lockBytes,
     plan,
-    artifacts: read.artifacts,
     b3: sums.hashes,
     faults,
+    incomplete: read.incomplete,
     open: content.open,
-    has: (digest) => content.find(digest) !== undefined,
+    has: content.has,
     close: () => medium.close(),
   };
 }
@@ -227,12 +254,19 @@ async function readInfo(medium: Medium): Promise<BundleInfo> {
 
 /** What SHA256SUMS says about a document, as 64 hex digits, when it can be read that far. */
 async function listedSha(medium: Medium, name: string): Promise<string | undefined> {
-  const sums = await readDocument(medium, 'SHA256SUMS').catch(() => Buffer.alloc(0));
-  return parseSums(sums.toString('latin1'), 'SHA256SUMS').lines.find((l) => l.name === name)?.hex;
+  let found: string | undefined;
+  try {
+    await readSums(openDocument(medium, 'SHA256SUMS'), 'SHA256SUMS', (line) => {
+      if (line.name === name) found ??= line.hex;
+    });
+  } catch {
+    // What cannot be read says nothing.
+  }
+  return found;
 }
 
 function documentError(medium: Medium, name: string, what: string): SealiftError {
-  const offset = medium.entries.find((e) => e.name === name)?.offset ?? 0;
+  const offset = medium.entries.find(name)?.offset ?? 0;
   return new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${medium.path}: ${name} at byte ${offset}: ${what}`, {
     details: { entry: name, offset },
     hint: 'the bundle is damaged: copy it again from where it was made',

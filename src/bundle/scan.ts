@@ -5,6 +5,7 @@ import { type Fault, fault } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { readAt } from '../io/files.ts';
 import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
+import { type EntryList, foundEntries } from './entries.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 
 const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;
@@ -26,7 +27,7 @@ export function notCanonical(path: string, offset: number, why: string): Fault {
 
 /** What the headers of a tar say. Offsets are those of the content, in bytes. */
 export interface Scan {
-  readonly entries: { readonly name: string; readonly size: number; readonly offset: number }[];
+  readonly entries: EntryList;
   readonly faults: Fault[];
 }
 
@@ -121,7 +122,14 @@ async function checkEnd({ handle, path, size, faults }: Reading, at: number): Pr
  * damage it goes on at the next header, so that one bad block does not hide the rest.
  */
 export async function scanTar(handle: FileHandle, path: string, size: number): Promise<Scan> {
-  const reading: Reading = { handle, read: readNear(handle.fd), path, size, entries: [], faults: [] };
+  const reading: Reading = {
+    handle,
+    read: readNear(handle.fd),
+    path,
+    size,
+    entries: foundEntries(),
+    faults: [],
+  };
   const { entries, faults } = reading;
   let at = 0;
   while (entries.length < LIMITS.bundleEntries) {

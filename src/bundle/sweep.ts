@@ -50,7 +50,7 @@ export interface SharedSweep {
   readonly jobs: Int32Array;
   /** Next job, whether to stop, hashed KiB. */
   readonly state: Int32Array;
-  /** Of each range: how it went, then BLAKE3 and SHA-256 as hex digits. */
+  /** Of each range: how it went, then BLAKE3 and SHA-256. */
   readonly found: Uint8Array;
   readonly sha256: boolean;
   readonly blake3: boolean;
@@ -61,8 +61,8 @@ const STOP = 1;
 const HASHED = 2;
 const DONE = 1;
 const DIRTY = 2;
-/** As text: 64 hex digits. */
-const HASH = 64;
+/** Bytes of a hash. */
+const HASH = 32;
 const RECORD = 1 + 2 * HASH;
 
 /** Stays in the processor's cache between the read and the hash. */
@@ -126,8 +126,8 @@ async function hashOne(
     if (Atomics.load(shared.state, STOP) !== 0) return;
   }
   const record = Buffer.from(shared.found.buffer, index * RECORD, RECORD);
-  if (b3 !== undefined) record.write(b3.digest('hex'), 1, 'latin1');
-  if (sha !== undefined) record.write(sha.digest('hex'), 1 + HASH, 'latin1');
+  if (b3 !== undefined) record.write(b3.digest('hex'), 1, 'hex');
+  if (sha !== undefined) record.write(sha.digest('hex'), 1 + HASH, 'hex');
   record[0] = isDirty ? DONE | DIRTY : DONE;
 }
 
@@ -170,11 +170,12 @@ export async function sweepJobs(shared: SharedSweep, breathe?: () => Promise<voi
  * Large ranges are jobs of their own, small neighbours share one. A range that would be an eighth of all the work goes
  * first, so that no thread is left alone with it; the others keep the order of the file, which is kind to slow disks.
  */
-function jobsOf(ranges: readonly SweptRange[]): Int32Array {
+function jobsOf(ranges: Float64Array): Int32Array {
   const jobs: { readonly first: number; count: number; bytes: number }[] = [];
   let open: (typeof jobs)[number] | undefined;
   let all = 0;
-  for (const [index, { length }] of ranges.entries()) {
+  for (let index = 0; 3 * index < ranges.length; index += 1) {
+    const length = ranges[3 * index + 1] ?? 0;
     all += length;
     if (open === undefined || open.bytes + length > JOB) {
       open = { first: index, count: 0, bytes: 0 };
@@ -191,20 +192,32 @@ function jobsOf(ranges: readonly SweptRange[]): Int32Array {
   return Int32Array.from(ordered.flatMap(({ first, count }) => [first, count]));
 }
 
+/** Ranges, each made when it is asked for: there may be very many. */
+export interface SweptRanges {
+  readonly length: number;
+  at(index: number): SweptRange | undefined;
+}
+
 /** Buffers that all threads see. */
 function shareSweep(
-  ranges: readonly SweptRange[],
+  ranges: SweptRanges,
   wanted: { readonly sha256: boolean; readonly blake3: boolean },
 ): SharedSweep {
-  const [first] = ranges;
   const numbers = new Float64Array(new SharedArrayBuffer(24 * ranges.length));
-  for (const [i, { position, length, padding }] of ranges.entries())
-    numbers.set([position, length, padding], 3 * i);
+  const files: string[] = [];
+  let file: number | undefined;
+  for (let i = 0; i < ranges.length; i += 1) {
+    const range = ranges.at(i);
+    if (range === undefined) continue;
+    numbers.set([range.position, range.length, range.padding], 3 * i);
+    if (typeof range.file === 'number') file = range.file;
+    else files[i] = range.file;
+  }
   return {
     ...wanted,
-    file: typeof first?.file === 'number' ? first.file : ranges.map((r) => String(r.file)),
+    file: file ?? files,
     ranges: numbers,
-    jobs: jobsOf(ranges),
+    jobs: jobsOf(numbers),
     state: new Int32Array(new SharedArrayBuffer(12)),
     found: new Uint8Array(new SharedArrayBuffer(RECORD * ranges.length)),
   };
@@ -228,7 +241,7 @@ function startWorker(shared: SharedSweep): { readonly ended: Promise<void>; clos
  * @param options.threads all of them, the own thread included
  */
 export function startSweep(
-  ranges: readonly SweptRange[],
+  ranges: SweptRanges,
   options: { readonly sha256: boolean; readonly blake3: boolean; readonly threads: number },
 ): Sweep {
   const { sha256, blake3, threads } = options;
@@ -258,8 +271,8 @@ export function startSweep(
       const record = recordOf(index);
       if (((record[0] ?? 0) & DONE) === 0) return undefined;
       return {
-        blake3: blake3 ? record.toString('latin1', 1, 1 + HASH) : '',
-        sha256: sha256 ? record.toString('latin1', 1 + HASH) : '',
+        blake3: blake3 ? record.toString('hex', 1, 1 + HASH) : '',
+        sha256: sha256 ? record.toString('hex', 1 + HASH) : '',
       };
     },
     isPaddingZero() {

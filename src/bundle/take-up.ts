@@ -35,22 +35,28 @@ export type Found = (
  */
 export async function takeUp(job: TakeUp, found: Found): Promise<void> {
   const { plan, state, pools, context } = job;
-  const blobs = [...plan.blobs.values()];
-  const maybe = state === undefined ? [] : blobs.filter((e) => isMaybeWhole(e, state));
-  const whole = new Set<PlannedEntry>();
+  const whole = new Set<number>();
   const note: Found = (entry, about) => {
-    whole.add(entry);
+    whole.add(entry.index);
     found(entry, about);
   };
   if (state !== undefined) {
+    const maybe = blobsOf(plan, (e) => isMaybeWhole(e, state));
     context.emit({ type: 'phase', name: 'take up', detail: 'what an interrupted pack left' });
     await forAll(maybe, context, (entry, hashing) => ownBlob(entry, { job, hashing, found: note }));
   }
-  const offered = blobs.filter((e) => !whole.has(e) && pools.some((p) => rangeOf(p, e) !== undefined));
   if (pools.length > 0) {
+    const isOffered = (e: PlannedEntry): boolean => pools.some((p) => rangeOf(p, e) !== undefined);
+    const offered = blobsOf(plan, (e) => !whole.has(e.index) && isOffered(e));
     context.emit({ type: 'phase', name: 'reuse', detail: pools.map((p) => p.what).join(', ') });
     await forAll(offered, context, (entry, hashing) => fromPools(entry, { job, hashing, found: note }));
   }
+}
+
+function blobsOf(plan: BundlePlan, is: (entry: PlannedEntry) => boolean): PlannedEntry[] {
+  const found: PlannedEntry[] = [];
+  for (const entry of plan.entries) if (entry.digest !== undefined && is(entry)) found.push(entry);
+  return found;
 }
 
 type Work = { readonly job: TakeUp; readonly hashing: Hashing; readonly found: Found };

@@ -3,12 +3,14 @@ import { dirname } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { createBlake3 } from '../io/blake3.ts';
 import { diskError } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Receiver } from '../io/receiver.ts';
 import { type Receivers, startReceiving } from '../io/receivers.ts';
-import { blake3Of, isWrongContent, Verifier } from '../io/verify.ts';
+import { isWrongContent, Verifier } from '../io/verify.ts';
 import type { BlobStream, NextStream } from '../oci/content.ts';
+import { HashList } from './entries.ts';
 import { type Journal, type JournalState, openJournal } from './journal.ts';
 import {
   checkSpace,
@@ -37,7 +39,9 @@ export interface WriterStats {
 export interface BundleWriter {
   readonly stats: WriterStats;
   /** Blobs that are not there yet, in tar order. */
-  missing(): PlannedEntry[];
+  missing(): Iterable<PlannedEntry>;
+  /** One of them; undefined when the blob is there already or is not in the plan. */
+  missingBlob(digest: Digest): PlannedEntry | undefined;
   /**
    * Fills one blob's slot from the streams that `next` gives, from a byte on (0, or where an interrupted run stopped). Size,
    * SHA-256 and BLAKE3 are computed in one pass; wrong content never counts as done.
@@ -137,21 +141,33 @@ class Writer implements BundleWriter {
     fetched: { blobs: 0, bytes: 0 },
   };
   readonly #p: WriterParts;
-  /** BLAKE3 of complete blobs. */
-  readonly #done = new Map<Digest, string>();
+  /** BLAKE3 of complete entries. */
+  readonly #done: HashList;
   /** Bytes that were begun and not finished, of this run and the one before. */
   readonly #begun = new Map<Digest, number>();
   #closed = false;
 
   constructor(parts: WriterParts) {
     this.#p = parts;
+    this.#done = new HashList(parts.plan.entries.length);
     for (const [digest, { bytes }] of parts.state?.parts ?? []) this.#begun.set(digest, bytes);
   }
 
-  missing(): PlannedEntry[] {
-    return [...this.#p.plan.blobs.values()].filter(
-      (e) => e.digest !== undefined && !this.#done.has(e.digest),
-    );
+  *missing(): Generator<PlannedEntry> {
+    for (const entry of this.#p.plan.entries) {
+      if (entry.digest !== undefined && !this.#done.has(entry.index)) yield entry;
+    }
+  }
+
+  missingBlob(digest: Digest): PlannedEntry | undefined {
+    const entry = this.#p.plan.entries.findBlob(digest);
+    return entry === undefined || this.#done.has(entry.index) ? undefined : entry;
+  }
+
+  #missingBytes(): number {
+    let sum = 0;
+    for (const { size } of this.missing()) sum += size;
+    return sum;
   }
 
   /** Counts what is already there (`takeUp`). */
@@ -159,7 +175,7 @@ class Writer implements BundleWriter {
     const { plan, sink, state, context, held, journal } = this.#p;
     await takeUp({ plan, sink, state, pools: held.pools, context }, (entry, { blake3, how }) => {
       const { digest, size } = this.#expected(entry);
-      this.#done.set(digest, blake3);
+      this.#done.set(entry.index, blake3);
       this.stats[how].blobs += 1;
       this.stats[how].bytes += size;
       if (how === 'reused') sink.wrote(size);
@@ -200,7 +216,7 @@ class Writer implements BundleWriter {
     const b3 = verifier.finish();
     await this.#write(entry, bytes);
     this.#p.journal.done(expected.digest, entry);
-    this.#done.set(expected.digest, b3);
+    this.#done.set(entry.index, b3);
     this.#p.sink.wrote(bytes.length);
     this.#p.context.emit({ type: 'progress', id: entry.name, bytes: bytes.length });
     this.stats.fetched.blobs += 1;
@@ -216,13 +232,26 @@ class Writer implements BundleWriter {
     }
   }
 
+  async #writeText(entry: PlannedEntry, pieces: Iterable<Buffer>): Promise<void> {
+    const slot = await this.#p.sink.slot(entry);
+    const hasher = createBlake3();
+    try {
+      let at = 0;
+      for (const piece of pieces) {
+        slot.write(piece, at);
+        hasher.update(piece);
+        at += piece.length;
+      }
+      this.#done.set(entry.index, hasher.digest('hex'));
+    } finally {
+      await slot.close();
+    }
+  }
+
   /** The receivers; they are started when the first blob comes, for as many threads as what lacks is worth. */
   #receivers(): Receivers {
     const { held, context } = this.#p;
-    held.receivers ??= startReceiving(
-      this.missing().reduce((sum, e) => sum + e.size, 0),
-      context,
-    );
+    held.receivers ??= startReceiving(this.#missingBytes(), context);
     return held.receivers;
   }
 
@@ -252,7 +281,7 @@ class Writer implements BundleWriter {
       }
       const b3 = await into.finish();
       journal.done(digest, entry);
-      this.#done.set(digest, b3);
+      this.#done.set(entry.index, b3);
       return into.received - start;
     } catch (error) {
       const bytes = isWrongContent(error) ? 0 : (into?.received ?? begun);
@@ -270,7 +299,7 @@ class Writer implements BundleWriter {
   }
 
   async *read(digest: Digest): AsyncGenerator<Buffer> {
-    const entry = this.#p.plan.blobs.get(digest);
+    const entry = this.#p.plan.entries.findBlob(digest);
     if (entry === undefined) throw new SealiftError('INTERNAL', `${digest} is not in the plan`);
     const slot = await this.#p.sink.slot(entry);
     try {
@@ -282,18 +311,13 @@ class Writer implements BundleWriter {
 
   async finish(): Promise<void> {
     const { plan, sink, out } = this.#p;
-    const lacking = this.missing();
-    if (lacking.length > 0) throw new SealiftError('INTERNAL', `${lacking.length} blobs were never filled`);
-    const hashes = new Map<string, string>();
+    const lacking = [...this.missing()].length;
+    if (lacking > 0) throw new SealiftError('INTERNAL', `${lacking} blobs were never filled`);
     for (const entry of plan.entries) {
-      if (entry.digest !== undefined) hashes.set(entry.name, this.#done.get(entry.digest) ?? '');
-      else if (entry.bytes !== undefined) {
-        await this.#write(entry, entry.bytes);
-        hashes.set(entry.name, blake3Of(entry.bytes));
-      }
+      if (entry.text !== undefined) await this.#writeText(entry, entry.text.pieces());
     }
-    const sums = plan.entries.find((e) => e.name === B3SUMS);
-    if (sums !== undefined) await this.#write(sums, b3sumsText(plan, hashes));
+    const sums = plan.entries.find(B3SUMS);
+    if (sums !== undefined) await this.#writeText(sums, b3sumsText(plan, this.#done));
     await sink.finish();
     await this.close();
     await removePartial(out);

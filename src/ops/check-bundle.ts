@@ -1,7 +1,7 @@
 import type { Ahead } from '../bundle/ahead.ts';
 import { archiveOf } from '../bundle/artifacts.ts';
-import { checkBytes, checkGraphs } from '../bundle/check.ts';
-import { blobName } from '../bundle/plan.ts';
+import { checkBytes } from '../bundle/check.ts';
+import { blobName } from '../bundle/entries.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Sweep } from '../bundle/sweep.ts';
 import { hexOf } from '../core/digest.ts';
@@ -60,7 +60,7 @@ export async function checkOpened(
   const damaged = new Set(report.faults.map((f) => f.details?.entry));
   const trees = await checkTrees(bundle, { damaged, context });
   return {
-    faults: unique([...bundle.faults, ...report.faults, ...checkGraphs(bundle), ...trees]),
+    faults: unique([...bundle.faults, ...report.faults, ...bundle.incomplete, ...trees]),
     bytes: report.bytes,
     entries: report.entries,
   };

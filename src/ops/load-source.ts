@@ -30,9 +30,7 @@ interface Opened {
 }
 
 /** What of the bundle is loaded. */
-function itemsOf(bundle: Bundle): Item[] {
-  const { lock } = bundle;
-  const byKey = new Map(bundle.artifacts.map((a) => [`${a.kind} ${a.name}`, a]));
+function itemsOf({ lock }: Bundle, byKey: ReadonlyMap<string, Artifact>): Item[] {
   const of = (key: string): Artifact => {
     const artifact = byKey.get(key);
     if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
@@ -96,12 +94,15 @@ export interface Source extends ContentReader {
   close(): Promise<void>;
 }
 
-function bundleSource(bundle: Bundle, context: Context): Source {
+async function bundleSource(path: string, context: Context): Promise<Source> {
+  const byKey = new Map<string, Artifact>();
+  const tell = (artifact: Artifact): unknown => byKey.set(`${artifact.kind} ${artifact.name}`, artifact);
+  const bundle = await openBundle(path, { signal: context.signal, tell });
   const { name, version } = bundle.lock;
   return {
     path: bundle.medium.path,
     about: { format: 'bundle', name, version, lock: digestOf(bundle.lockBytes) },
-    items: itemsOf(bundle),
+    items: itemsOf(bundle, byKey),
     lock: { bytes: bundle.lockBytes, bundle: name },
     open: (descriptor, options) => bundle.open(descriptor, options),
     check: () => checkOpened(bundle, { deep: true, context }),
@@ -142,5 +143,5 @@ export async function openSource(options: Opened, context: Context): Promise<Sou
       hint: 'leave --name out; it is for archives of one image that other tools made',
     });
   }
-  return bundleSource(await openBundle(path, { signal: context.signal }), context);
+  return bundleSource(path, context);
 }

@@ -122,10 +122,12 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
 export async function ls(path: string, context: Context): Promise<LsResult> {
   const archives = await openImageArchives(resolve(path), context);
   if (archives !== undefined) return lsArchives(archives);
-  const bundle = await openBundle(resolve(path), { signal: context.signal });
+  const artifacts: Artifact[] = [];
+  const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
+  const bundle = await openBundle(resolve(path), { signal: context.signal, tell });
   try {
     const content = contentOf(
-      bundle.artifacts.map((artifact) => ({ ...factsOf(bundle.lock, artifact), graph: artifact.graph })),
+      artifacts.map((artifact) => ({ ...factsOf(bundle.lock, artifact), graph: artifact.graph })),
     );
     const { name, version } = bundle.lock;
     const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };

@@ -1,16 +1,18 @@
-import { artifactJobs, fileArtifactOf, type ReadManifest, referrerName } from '../bundle/artifacts.ts';
-import type { Artifact } from '../bundle/plan.ts';
+import { type ArtifactJob, artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import { type Artifact, Contents } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/digest.ts';
-import { errorOf, SealiftError } from '../core/errors.ts';
+import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { mapBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
-import { type ChartLock, chartName, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
+import { type ChartLock, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import type { BlobStream, NextStream } from '../oci/content.ts';
+import { foreignWarning } from '../oci/foreign.ts';
+import { foreignLayers } from '../oci/graph.ts';
 import { embeddedBytes } from '../oci/manifest.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
 import { downloadUrl } from '../source/download.ts';
@@ -32,10 +34,9 @@ export interface PackTools {
   readonly manifests: Map<Digest, Uint8Array>;
 }
 
-/** Manifests first, many at a time: from the older bundle where it has them, else from the registries. */
-export async function readArtifacts(tools: PackTools, there: Bundle | undefined): Promise<Artifact[]> {
-  const { context, access, lock } = tools;
-  context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
+/** Reads a manifest from the older bundle where it has it, else from its registry; keeps it until it is written. */
+function manifestReader(tools: PackTools, there: Bundle | undefined): ReadManifest {
+  const { context, access } = tools;
   const ask: ReadManifest = async (descriptor, { image, chart }) => {
     const embedded = embeddedBytes(descriptor);
     if (embedded !== undefined) return embedded;
@@ -58,19 +59,46 @@ export async function readArtifacts(tools: PackTools, there: Bundle | undefined)
     }
     return content.bytes;
   };
-  const read: ReadManifest = async (descriptor, of) => {
+  return async (descriptor, of) => {
     const bytes = tools.manifests.get(descriptor.digest) ?? (await ask(descriptor, of));
     tools.manifests.set(descriptor.digest, bytes);
     return bytes;
   };
+}
+
+/** What a pack learns from the manifests: the shape of the bundle, and where its blobs come from. */
+export interface Gathered {
+  readonly contents: Contents;
+  readonly sources: Sources;
+}
+
+/** Manifests first, many at a time. What each says is noted; the artifacts themselves are not kept. */
+export async function gatherContents(tools: PackTools, there: Bundle | undefined): Promise<Gathered> {
+  const { context, access, lock } = tools;
+  context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
   const isHere = (digest: string): boolean =>
     isDigest(digest) && (tools.manifests.has(digest) || there?.has(digest) === true);
   await announcePulls(pullsOfPack(lock, isHere), access);
+  const jobs = artifactJobs(lock, manifestReader(tools, there));
+  const contents = new Contents();
+  const supplies = new Supplies(jobs, contents);
+  const warnings: Fault[] = [];
   const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
-  const done = await mapBounded(artifactJobs(lock, read), limits, (job) => attempt(job.read));
-  const { values, faults } = sortAttempts(done);
+  const done = await mapBounded([...jobs.keys()], limits, (job) =>
+    attempt(async () => {
+      const artifact = await jobs[job]?.read();
+      if (artifact === undefined) return;
+      contents.add(artifact);
+      supplies.add(artifact, job);
+      const foreign = foreignLayers(artifact.graph);
+      if (foreign.length > 0) warnings[job] = foreignWarning(artifact.name, foreign);
+    }),
+  );
+  const { faults } = sortAttempts(done);
   if (faults.length > 0) throw errorOf(faults, `${faults.length} manifests cannot be fetched`);
-  return values;
+  // In the order of the lock, whatever came first.
+  for (const fault of warnings) if (fault !== undefined) context.emit({ type: 'warning', fault });
+  return { contents, sources: blobSources(supplies, tools) };
 }
 
 /** A blob in memory, or the streams of it. */
@@ -86,62 +114,83 @@ export interface Sources {
 
 type Ask = (descriptor: Descriptor) => NextStream;
 
-/** Where the blobs of one artifact come from, and what it is called on the screen. */
-interface Supplier {
-  readonly label: string;
-  /** Absent where every blob has a source of its own. */
-  readonly ask?: Ask;
-}
-
-/** How the blobs of artifacts are asked for that come from a registry, by kind and name. */
-function asksOf({ lock, access }: PackTools): Map<string, Ask> {
-  const asks = new Map<string, Ask>();
+/** How the blobs of an artifact are asked for; undefined where none comes from a registry. */
+function askOf({ image, chart }: ArtifactJob, { access }: PackTools): Ask | undefined {
   const { registries } = access;
-  const tools = { ...access, named: registries.hosts };
-  for (const image of lock.images) {
-    const of = imageSource(image);
-    const own: Ask = (descriptor) => registries.ask(of, descriptor);
-    const foreign: Ask = (descriptor) =>
-      askForeign(descriptor, { registry: registries.supplies(of, descriptor), tools });
-    const ask = image.foreignLayers === true ? foreign : own;
-    asks.set(`image ${image.ref}`, ask);
-    for (const { digest } of image.referrers ?? []) asks.set(`referrer ${referrerName(image, digest)}`, ask);
-  }
-  for (const chart of lock.charts) {
-    if (chart.source.type !== 'oci') continue;
+  if (image === undefined) {
+    if (chart?.source.type !== 'oci') return undefined;
     const of = ociReference(chart.source.ref);
-    asks.set(`chart ${chartName(chart)}`, (descriptor) => registries.ask(of, descriptor));
+    return (descriptor) => registries.ask(of, descriptor);
   }
-  return asks;
+  const of = imageSource(image);
+  if (image.foreignLayers !== true) return (descriptor) => registries.ask(of, descriptor);
+  const tools = { ...access, named: registries.hosts };
+  return (descriptor) => askForeign(descriptor, { registry: registries.supplies(of, descriptor), tools });
 }
 
-/**
- * A source for every blob of the plan but the manifests and configs that are made from chart archives. There may be very
- * many: of each it keeps its descriptor and who supplies it, and makes the source when it is asked for.
- */
-export function blobSources(artifacts: readonly Artifact[], tools: PackTools): Sources {
-  const asks = asksOf(tools);
-  const content = new Map<Digest, { readonly descriptor: Descriptor; readonly from: Supplier }>();
-  for (const { kind, name, graph } of artifacts) {
-    const ask = asks.get(`${kind} ${name}`);
-    const from = { label: shortName(name), ...(ask === undefined ? {} : { ask }) };
+/** Who supplies each blob. There may be very many: of each it keeps a few numbers. */
+class Supplies {
+  readonly #jobs: readonly ArtifactJob[];
+  readonly #contents: Contents;
+  /** By the number of the blob in the contents: which job supplies it, the first of those that can. */
+  readonly #from: number[] = [];
+  /** By the same number: which media type that one says. */
+  readonly #types: number[] = [];
+  readonly #typeNames = new Map<string, number>();
+  /** Descriptors that say more than digest, size and media type: other places, or the content itself. */
+  readonly #special = new Map<Digest, Descriptor>();
+
+  constructor(jobs: readonly ArtifactJob[], contents: Contents) {
+    this.#jobs = jobs;
+    this.#contents = contents;
+  }
+
+  #isAsked(job: number): boolean {
+    const { image, chart } = this.#jobs[job] ?? {};
+    return image !== undefined || chart?.source.type === 'oci';
+  }
+
+  /** Notes what an artifact whose contents are known supplies. */
+  add({ graph }: Artifact, job: number): void {
     for (const { descriptor } of graph.nodes.values()) {
-      const known = content.get(descriptor.digest);
-      if (known?.from.ask === undefined) content.set(descriptor.digest, { descriptor, from });
+      const id = this.#contents.digests.indexOf(descriptor.digest);
+      const known = this.#from[id];
+      if (known !== undefined && (known < job || !this.#isAsked(job)) && this.#isAsked(known)) continue;
+      const type = this.#typeNames.get(descriptor.mediaType) ?? this.#typeNames.size;
+      this.#typeNames.set(descriptor.mediaType, type);
+      this.#from[id] = job;
+      this.#types[id] = type;
+      if (descriptor.urls === undefined && descriptor.data === undefined)
+        this.#special.delete(descriptor.digest);
+      else this.#special.set(descriptor.digest, descriptor);
     }
   }
+
+  /** The blob as its supplier describes it, and who that is. */
+  find(digest: Digest): { readonly descriptor: Descriptor; readonly job: ArtifactJob } | undefined {
+    const id = this.#contents.digests.indexOf(digest);
+    const job = this.#jobs[this.#from[id] ?? -1];
+    if (job === undefined) return undefined;
+    const size = this.#contents.sizeOf(id);
+    const mediaType = [...this.#typeNames.keys()][this.#types[id] ?? 0] ?? '';
+    return { descriptor: this.#special.get(digest) ?? { mediaType, digest, size }, job };
+  }
+}
+
+/** A source for every blob of the plan but the manifests and configs that are made from chart archives. */
+function blobSources(supplies: Supplies, tools: PackTools): Sources {
   const others = otherSources(tools);
   return {
     of: (digest) => {
       const own = others.get(digest) ?? tools.manifests.get(digest);
       if (own !== undefined) return own;
-      const { descriptor, from } = content.get(digest) ?? {};
-      if (descriptor === undefined || from?.ask === undefined) return undefined;
-      return embeddedBytes(descriptor) ?? from.ask(descriptor);
+      const { descriptor, job } = supplies.find(digest) ?? {};
+      if (descriptor === undefined || job === undefined) return undefined;
+      return embeddedBytes(descriptor) ?? askOf(job, tools)?.(descriptor);
     },
     label: (digest) => {
-      const from = content.get(digest)?.from;
-      return from === undefined ? undefined : `${from.label} ${digest.slice(7, 19)}`;
+      const job = supplies.find(digest)?.job;
+      return job === undefined ? undefined : `${shortName(job.name)} ${digest.slice(7, 19)}`;
     },
   };
 }

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { removePartial } from '../bundle/partial.ts';
-import { type BundlePlan, type PlannedEntry, planBundle } from '../bundle/plan.ts';
+import { type BundlePlan, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
@@ -15,12 +15,10 @@ import type { HttpClient } from '../io/http.ts';
 import { mapBounded } from '../io/pool.ts';
 import { digestOf, verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
-import { foreignWarning } from '../oci/foreign.ts';
-import { foreignLayers } from '../oci/graph.ts';
 import { Registries } from '../source/registries.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
-import { blobSources, type PackTools, readArtifacts, type Sources } from './pack-sources.ts';
+import { gatherContents, type PackTools, type Sources } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
 
@@ -91,7 +89,8 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
         return finished;
       }
       const tools: PackTools = { context, access, lock, manifests: new Map() };
-      const { plan, sources } = await planWith(tools, { there, bytes });
+      const { contents, sources } = await gatherContents(tools, there);
+      const plan = planBundle({ value: lock, bytes }, contents);
       await there?.close();
       const stats = await write({ plan, out, kind, sources, tools });
       return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
@@ -101,21 +100,6 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     }
   };
   return withHttp(context, work, { waitForLimits: options.noWait !== true });
-}
-
-/** The shape of the bundle and where its blobs come from. What the manifests say is not kept beyond that. */
-async function planWith(
-  tools: PackTools,
-  about: { readonly there: Bundle | undefined; readonly bytes: Buffer },
-): Promise<{ readonly plan: BundlePlan; readonly sources: Sources }> {
-  const { lock, context } = tools;
-  const artifacts = await readArtifacts(tools, about.there);
-  for (const { name, graph } of artifacts) {
-    const foreign = foreignLayers(graph);
-    if (foreign.length > 0) context.emit({ type: 'warning', fault: foreignWarning(name, foreign) });
-  }
-  const plan = planBundle({ value: lock, bytes: about.bytes }, artifacts);
-  return { plan, sources: blobSources(artifacts, tools) };
 }
 
 async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {
@@ -196,7 +180,7 @@ function result(facts: {
     kind,
     size: plan.size,
     entries: plan.entries.length,
-    blobs: plan.blobs.size,
+    blobs: plan.blobs,
     lock: digestOf(facts.bytes),
     outcome,
     compared,
@@ -218,15 +202,10 @@ async function write(job: {
   context.emit({ type: 'phase', name: 'blobs' });
   const writer = await openWriter(out, { plan, kind, context, pools: old === undefined ? [] : [old] });
   try {
-    const missing = writer.missing();
-    const bytes = missing.reduce((sum, e) => sum + e.size, 0);
-    context.emit({ type: 'total', bytes, items: missing.length });
-    const made = madeFromCharts(tools.lock);
-    const fetched = missing.filter((e) => e.digest === undefined || !made.has(e.digest));
-    // Manifests leave the memory first; then the largest, so that no long one is left for the end.
-    const rank = (e: PlannedEntry): number => (e.kind === 'manifest' ? 0 : 1);
-    const entries = fetched.sort((a, b) => rank(a) - rank(b) || b.size - a.size);
-    const faults = await fillAll(writer, { entries, sources, tools });
+    const { bytes, items, indexes } = toFetch(writer, tools.lock);
+    context.emit({ type: 'total', bytes, items });
+    indexes.sort(sendingOrder(plan));
+    const faults = await fillAll(writer, { plan, indexes, sources, tools });
     if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
     for (const chart of tools.lock.charts) await fillChartDocuments(writer, chart, context);
     context.emit({ type: 'phase', name: 'finish' });
@@ -237,10 +216,33 @@ async function write(job: {
   }
 }
 
+/** What is missing, and the places of those that are fetched. */
+function toFetch(
+  writer: BundleWriter,
+  lock: Lock,
+): { readonly bytes: number; readonly items: number; readonly indexes: number[] } {
+  const made = madeFromCharts(lock);
+  const indexes: number[] = [];
+  let [bytes, items] = [0, 0];
+  for (const { digest, index, size } of writer.missing()) {
+    bytes += size;
+    items += 1;
+    if (digest === undefined || !made.has(digest)) indexes.push(index);
+  }
+  return { bytes, items, indexes };
+}
+
+/** Manifests leave the memory first; then the largest, so that no long one is left for the end. */
+function sendingOrder({ entries, manifestsEnd }: BundlePlan): (a: number, b: number) => number {
+  const rank = (index: number): number => (index < manifestsEnd ? 0 : 1);
+  return (a, b) => rank(a) - rank(b) || entries.sizeAt(b) - entries.sizeAt(a);
+}
+
 async function fillAll(
   writer: BundleWriter,
   job: {
-    readonly entries: readonly PlannedEntry[];
+    readonly plan: BundlePlan;
+    readonly indexes: readonly number[];
     readonly sources: Sources;
     readonly tools: PackTools;
   },
@@ -248,8 +250,9 @@ async function fillAll(
   const { context, manifests } = job.tools;
   const { sources } = job;
   const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
-  const done = await mapBounded(job.entries, limits, (entry) =>
+  const done = await mapBounded(job.indexes, limits, (index) =>
     attempt(async () => {
+      const entry = job.plan.entries.at(index);
       const { name, size, digest } = entry;
       const source = digest === undefined ? undefined : sources.of(digest);
       if (digest === undefined || source === undefined) {
@@ -280,7 +283,7 @@ function madeFromCharts(lock: Lock): Set<Digest> {
 async function fillChartDocuments(writer: BundleWriter, chart: ChartLock, context: Context): Promise<void> {
   if (chart.source.type === 'oci') return;
   const wanted = new Set([chart.manifest.digest, chart.config.digest]);
-  const entries = writer.missing().filter((e) => e.digest !== undefined && wanted.has(e.digest));
+  const entries = [...wanted].flatMap((digest) => writer.missingBlob(digest) ?? []);
   if (entries.length === 0) return;
   const { archive, provenanceDigest, provenanceSize } = chart.integrity;
   const what = chartName(chart);

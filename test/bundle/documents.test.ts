@@ -1,7 +1,8 @@
 /** What sealift.json, SHA256SUMS and B3SUMS may say, and what is made of a bundle of a later format. */
 import { writeFile } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseInfo, parseSums } from '../../src/bundle/documents.ts';
+import { parseInfo, readSums, type SumLine } from '../../src/bundle/documents.ts';
 import { hexOf } from '../../src/core/digest.ts';
 import { exitCodeOf, SealiftError } from '../../src/core/errors.ts';
 import { digestOf } from '../../src/io/verify.ts';
@@ -81,8 +82,16 @@ describe('sealift.json', () => {
 describe('SHA256SUMS and B3SUMS', () => {
   const hex = 'ab'.repeat(32);
 
-  it('are read line by line, and the first wrong line is named', () => {
-    expect(parseSums(`${hex}  a\n${hex}  b/c\n`, 'SUMS')).toEqual({
+  /** What is read of a text that comes in pieces of 50 bytes: lines begin and end anywhere in them. */
+  async function linesOf(text: string) {
+    const lines: SumLine[] = [];
+    const starts = Array.from({ length: Math.ceil(text.length / 50) }, (_, i) => 50 * i);
+    const source = Readable.from(starts.map((at) => Buffer.from(text.slice(at, at + 50))));
+    return { faults: await readSums(source, 'SUMS', (line) => lines.push(line)), lines };
+  }
+
+  it('are read line by line, and the first wrong line is named', async () => {
+    expect(await linesOf(`${hex}  a\n${hex}  b/c\n`)).toEqual({
       lines: [
         { hex, name: 'a' },
         { hex, name: 'b/c' },
@@ -100,7 +109,7 @@ describe('SHA256SUMS and B3SUMS', () => {
       '\n',
       `${hex}  ${'n'.repeat(101)}\n`,
     ]) {
-      const { lines, faults } = parseSums(`${hex}  first\n${bad}${hex}  last\n`, 'SUMS');
+      const { lines, faults } = await linesOf(`${hex}  first\n${bad}${hex}  last\n`);
       expect(lines).toEqual([{ hex, name: 'first' }]);
       expect(faults.map((f) => [f.code, f.message])).toEqual([
         ['BUNDLE_NOT_CANONICAL', 'SUMS: line 2 is not "<hex>  <name>"'],

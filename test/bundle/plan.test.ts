@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fileArtifactOf } from '../../src/bundle/artifacts.ts';
-import { type Artifact, type BundlePlan, b3sumsText, planBundle } from '../../src/bundle/plan.ts';
+import { HashList } from '../../src/bundle/entries.ts';
+import { type Artifact, type BundlePlan, b3sumsText, contentsOf, planBundle } from '../../src/bundle/plan.ts';
 import type { Descriptor } from '../../src/core/descriptor.ts';
 import { EMPTY_DIGEST, hexOf } from '../../src/core/digest.ts';
 import { SealiftError } from '../../src/core/errors.ts';
@@ -35,11 +36,17 @@ function imageOf(name: string, layers: Readonly<Record<string, number>>): Artifa
 }
 
 function planOf(lock: Lock, artifacts: readonly Artifact[]): BundlePlan {
-  return planBundle({ value: lock, bytes: Buffer.from(formatLock(lock)) }, artifacts);
+  return planBundle({ value: lock, bytes: Buffer.from(formatLock(lock)) }, contentsOf(artifacts));
 }
 
 function text(plan: BundlePlan, name: string): string {
-  return plan.entries.find((e) => e.name === name)?.bytes?.toString('utf8') ?? 'absent';
+  const text = plan.entries.find(name)?.text;
+  return text === undefined ? 'absent' : Buffer.concat([...text.pieces()]).toString('utf8');
+}
+
+/** Every entry, documents with their text. */
+function facts(plan: BundlePlan): unknown[] {
+  return [...plan.entries].map((e) => [e.name, e.kind, e.size, e.offset, text(plan, e.name)]);
 }
 
 const artifacts: readonly Artifact[] = [
@@ -69,7 +76,7 @@ describe('the plan of a bundle', () => {
           }));
           const plan = planOf({ ...lock, images, files }, reversed);
           expect(plan.id).toBe(expected.id);
-          expect(plan.entries).toEqual(expected.entries);
+          expect(facts(plan)).toEqual(facts(expected));
         },
       ),
     );
@@ -87,7 +94,7 @@ describe('the plan of a bundle', () => {
   });
 
   it('orders entries: documents, manifests by hex, configs by hex, other blobs by hex, B3SUMS', () => {
-    const { entries } = planOf(lock, artifacts);
+    const entries = [...planOf(lock, artifacts).entries];
     const names = entries.map((e) => e.name);
     expect(names.slice(0, 5)).toEqual([
       'oci-layout',
@@ -110,10 +117,10 @@ describe('the plan of a bundle', () => {
   });
 
   it('carries a blob that several images share once', () => {
-    const { entries, blobs } = planOf(lock, artifacts);
+    const { entries } = planOf(lock, artifacts);
     const name = `blobs/sha256/${hexOf(digestOf('shared'))}`;
-    expect(entries.filter((e) => e.name === name)).toHaveLength(1);
-    expect(blobs.get(digestOf('shared'))?.size).toBe(5000);
+    expect([...entries].filter((e) => e.name === name)).toHaveLength(1);
+    expect(entries.findBlob(digestOf('shared'))?.size).toBe(5000);
   });
 
   it('puts every content on a block boundary behind one header block, with the end right behind the last', () => {
@@ -135,8 +142,8 @@ describe('the plan of a bundle', () => {
       const plan = planOf(lockOf({ images: [image('a.example/big:1')] }), [
         imageOf('a.example/big:1', { big: size }),
       ]);
-      const at = plan.entries.findIndex((e) => e.digest === digestOf('big'));
-      const [before, big, after] = [plan.entries[at - 1], plan.entries[at], plan.entries[at + 1]];
+      const at = plan.entries.indexOfBlob(digestOf('big'));
+      const [before, big, after] = [at - 1, at, at + 1].map((i) => plan.entries.at(i));
       const end = Math.ceil(((before?.offset ?? 0) + (before?.size ?? 0)) / 512) * 512;
       expect(big?.offset).toBe(end + header);
       expect(after?.offset).toBe(Math.ceil((end + header + size) / 512) * 512 + 512);
@@ -181,20 +188,22 @@ describe('the plan of a bundle', () => {
 
   it('lists every document before it and every blob in SHA256SUMS, in tar order', () => {
     const plan = planOf(lock, artifacts);
-    const expected = plan.entries
+    const expected = [...plan.entries]
       .filter((e) => e.name !== 'SHA256SUMS' && e.name !== 'B3SUMS')
-      .map((e) => `${hexOf(e.digest ?? digestOf(e.bytes ?? ''))}  ${e.name}\n`);
+      .map((e) => `${hexOf(e.digest ?? digestOf(text(plan, e.name)))}  ${e.name}\n`);
     expect(text(plan, 'SHA256SUMS')).toBe(expected.join(''));
   });
 
   it('knows the length of B3SUMS before any hash is known', () => {
     const plan = planOf(lock, artifacts);
-    const hashes = new Map(plan.entries.map((e) => [e.name, blake3Of(e.name)]));
-    const sums = b3sumsText(plan, hashes);
-    expect(sums.length).toBe(plan.entries.at(-1)?.size);
+    const hashes = new HashList(plan.entries.length);
+    for (const { index, name } of plan.entries) hashes.set(index, blake3Of(name));
+    const sums = Buffer.concat([...b3sumsText(plan, hashes)]);
+    expect(sums.length).toBe(plan.entries.find('B3SUMS')?.size);
     expect(sums.toString()).toContain(`${blake3Of('SHA256SUMS')}  SHA256SUMS\n`);
     expect(sums.toString()).not.toContain('  B3SUMS\n');
-    expect(() => b3sumsText(plan, new Map())).toThrow('no BLAKE3 of oci-layout');
+    const none = new HashList(plan.entries.length);
+    expect(() => [...b3sumsText(plan, none)]).toThrow('no BLAKE3 of oci-layout');
   });
 
   it('refuses manifests that disagree about the size of a blob', () => {

@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BundlePlan } from '../../src/bundle/plan.ts';
+import type { PlannedEntry } from '../../src/bundle/plan.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
 import type { Context, Event } from '../../src/core/events.ts';
 import type { LoadOptions } from '../../src/ops/load.ts';
@@ -93,7 +93,7 @@ export interface Packed {
   readonly path: string;
   /** Of the tar. */
   readonly bytes: Buffer;
-  readonly entries: BundlePlan['entries'];
+  readonly entries: readonly PlannedEntry[];
 }
 
 /** Packs a site into `name` and reads the result. */
@@ -103,7 +103,7 @@ export async function packSite(site: Site, name = 'good.tar'): Promise<Packed> {
   const bundle = await openBundle(path, { signal: contextOf().signal });
   await bundle.close();
   if (bundle.plan === undefined) throw new Error('a bundle that was opened strictly has a plan');
-  return { path, bytes: await readFile(path), entries: bundle.plan.entries };
+  return { path, bytes: await readFile(path), entries: [...bundle.plan.entries] };
 }
 
 /** A registry as a place to load into. */

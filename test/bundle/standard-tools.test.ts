@@ -106,7 +106,7 @@ describe('a bundle in the hands of standard tools', () => {
       expect(listed.split('\n').map((l) => l.split(/\s+/)[2])).toEqual([String(size), '5', undefined]);
       const medium = await openMedium(path);
       expect(medium.faults).toEqual([]);
-      expect(medium.entries).toEqual([
+      expect([...medium.entries]).toEqual([
         { name: big, size, offset: header.length },
         { name: 'B3SUMS', size: 5, offset: end + last.length },
       ]);

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openBundle } from '../../src/bundle/reader.ts';
 import { lsOutcome } from '../../src/cli/commands/ls.ts';
 import { digestOf } from '../../src/io/verify.ts';
+import type { Graph } from '../../src/oci/graph.ts';
 import { load } from '../../src/ops/load.ts';
 import { checkLockFile, type LockOptions, lock } from '../../src/ops/lock.ts';
 import { ls } from '../../src/ops/ls.ts';
@@ -115,9 +116,11 @@ describe('lock --recompress', () => {
   it('carries the config as it was, and layers that unpack to what it names', async () => {
     const entry = await lockNow();
     const { signal } = testContext();
-    const bundle = await openBundle(await packNow(), { signal });
+    const graphs: Graph[] = [];
+    const tell = (artifact: { readonly graph: Graph }): unknown => graphs.push(artifact.graph);
+    const bundle = await openBundle(await packNow(), { signal, tell });
     try {
-      const graph = bundle.artifacts[0]?.graph;
+      const [graph] = graphs;
       expect(graph?.root.digest).toBe(entry?.digest);
       const nodes = [...(graph?.nodes.values() ?? [])];
       const blobs = nodes.filter((n) => n.kind === 'blob').map((n) => n.descriptor);

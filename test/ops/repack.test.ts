@@ -52,7 +52,7 @@ describe('a pack after the lock changed', () => {
     await bench.site.lockFor(bench.site.images.slice(0, 2));
     await bench.packTo(bench.out);
     const old = await openBundle(bench.out, { signal: contextOf().signal });
-    const had = [...(old.plan?.blobs.keys() ?? [])];
+    const had = [...(old.plan?.entries ?? [])].flatMap((e) => e.digest ?? []);
     await old.close();
     await bench.site.lockFor();
     const { asked, result } = await bench.finished();
@@ -67,7 +67,9 @@ describe('a pack after the lock changed', () => {
     await bench.site.lockFor(bench.site.images.slice(0, 2));
     await bench.packTo(bench.out);
     const old = await openBundle(bench.out, { signal: contextOf().signal });
-    const victim = old.plan?.entries.filter((e) => e.kind === 'blob').toSorted((a, b) => b.size - a.size)[0];
+    const victim = [...(old.plan?.entries ?? [])]
+      .filter((e) => e.kind === 'blob')
+      .toSorted((a, b) => b.size - a.size)[0];
     await old.close();
     if (victim === undefined) throw new Error('a bundle has layers');
     await change(bench.out, victim.offset + 10, Buffer.from('bad'));
@@ -178,7 +180,7 @@ describe('a pack into a folder', () => {
       kind: 'folder',
       fresh: true,
     });
-    for (const [digest, e] of made.plan?.blobs ?? []) await journal.done(digest, e);
+    for (const e of made.plan?.entries ?? []) if (e.digest !== undefined) journal.done(e.digest, e);
     await journal.close();
 
     const from = bench.site.source.requests.length;

@@ -1,0 +1,162 @@
+import { type Digest, digestOfHex } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
+
+/** An entry as it lies in the archive. Offset (of the content) and size in bytes; in a folder every offset is 0. */
+export interface FoundEntry {
+  readonly name: string;
+  readonly size: number;
+  readonly offset: number;
+}
+
+/** The entry name of a blob. */
+export function blobName(digest: Digest): string {
+  return `blobs/sha256/${digest.slice('sha256:'.length)}`;
+}
+
+const BLOB = /^blobs\/sha256\/([0-9a-f]{64})$/;
+
+/** The digest that an entry's name promises; undefined for documents. */
+export function digestOfName(name: string): Digest | undefined {
+  const hex = BLOB.exec(name)?.[1];
+  return hex === undefined ? undefined : digestOfHex(hex);
+}
+
+/** Entries for which there is room at first. */
+const ROOM = 64;
+/** Numbers of each entry: offset, size. */
+const NUMBERS = 2;
+
+function twice<T extends Float64Array | Int32Array>(old: T, into: T): T {
+  into.set(old);
+  return into;
+}
+
+/**
+ * The entries of an archive in their order. There may be a million: each is kept as numbers, and made into an object
+ * when it is asked for.
+ */
+export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E> {
+  readonly #make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E;
+  readonly #digests = new DigestTable();
+  /** The few names that are not of blobs, and where each is first. */
+  readonly #names: string[] = [];
+  readonly #named = new Map<string, { readonly id: number; readonly first: number }>();
+  #numbers = new Float64Array(NUMBERS * ROOM);
+  /** Of each entry: the number of its digest, or of its name counted down from -1. */
+  #ids = new Int32Array(ROOM);
+  /** Of each digest: the first entry with it. */
+  #firsts = new Int32Array(ROOM);
+  #length = 0;
+
+  constructor(make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E) {
+    this.#make = make;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  push({ name, size, offset }: FoundEntry): void {
+    const index = this.#length++;
+    if (index === this.#ids.length) {
+      this.#numbers = twice(this.#numbers, new Float64Array(2 * this.#numbers.length));
+      this.#ids = twice(this.#ids, new Int32Array(2 * index));
+      this.#firsts = twice(this.#firsts, new Int32Array(2 * index));
+    }
+    this.#numbers[NUMBERS * index] = offset;
+    this.#numbers[NUMBERS * index + 1] = size;
+    const digest = digestOfName(name);
+    if (digest === undefined) {
+      this.#ids[index] = this.#named.get(name)?.id ?? this.#addName(name, index);
+      return;
+    }
+    const known = this.#digests.size;
+    const id = this.#digests.add(digest);
+    this.#ids[index] = id;
+    if (id === known) this.#firsts[id] = index;
+  }
+
+  #addName(name: string, first: number): number {
+    const id = -this.#names.push(name);
+    this.#named.set(name, { id, first });
+    return id;
+  }
+
+  /** @throws RangeError for an index that is not below `length` */
+  at(index: number): E {
+    if (index < 0 || index >= this.#length) throw new RangeError(`no entry ${index}`);
+    const id = this.#ids[index] ?? 0;
+    const digest = id < 0 ? undefined : this.#digests.at(id);
+    const name = digest === undefined ? (this.#names[-id - 1] ?? '') : blobName(digest);
+    const [offset = 0, size = 0] = [this.#numbers[NUMBERS * index], this.#numbers[NUMBERS * index + 1]];
+    return this.#make({ name, size, offset }, index, digest);
+  }
+
+  sizeAt(index: number): number {
+    return this.#numbers[NUMBERS * index + 1] ?? 0;
+  }
+
+  /** Bytes of all entries together. */
+  bytes(): number {
+    let sum = 0;
+    for (let index = 0; index < this.#length; index += 1) sum += this.sizeAt(index);
+    return sum;
+  }
+
+  /** Where the first entry of this name is; -1 where there is none. */
+  indexOf(name: string): number {
+    const digest = digestOfName(name);
+    return digest === undefined ? (this.#named.get(name)?.first ?? -1) : this.indexOfBlob(digest);
+  }
+
+  indexOfBlob(digest: Digest): number {
+    const id = this.#digests.indexOf(digest);
+    return id < 0 ? -1 : (this.#firsts[id] ?? -1);
+  }
+
+  /** The first entry of this name. */
+  find(name: string): E | undefined {
+    const index = this.indexOf(name);
+    return index < 0 ? undefined : this.at(index);
+  }
+
+  findBlob(digest: Digest): E | undefined {
+    const index = this.indexOfBlob(digest);
+    return index < 0 ? undefined : this.at(index);
+  }
+
+  *[Symbol.iterator](): Generator<E> {
+    for (let index = 0; index < this.#length; index += 1) yield this.at(index);
+  }
+}
+
+/** Entries as they are found. */
+export function foundEntries(entries: Iterable<FoundEntry> = []): EntryList {
+  const list = new EntryList((entry) => entry);
+  for (const entry of entries) list.push(entry);
+  return list;
+}
+
+/** One hash of 32 bytes for each entry of a list, by index: 64 hex digits outside, compact inside. */
+export class HashList {
+  readonly #bytes: Buffer;
+  readonly #known: Uint8Array;
+
+  constructor(length: number) {
+    this.#bytes = Buffer.allocUnsafeSlow(32 * length);
+    this.#known = new Uint8Array(length);
+  }
+
+  set(index: number, hex: string): void {
+    this.#bytes.write(hex, 32 * index, 'hex');
+    this.#known[index] = 1;
+  }
+
+  has(index: number): boolean {
+    return this.#known[index] === 1;
+  }
+
+  at(index: number): string | undefined {
+    return this.has(index) ? this.#bytes.toString('hex', 32 * index, 32 * (index + 1)) : undefined;
+  }
+}

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { type Digest, digestOfHex, hexOf } from './digest.ts';
 
 /** Bytes of a digest. */
@@ -17,7 +16,7 @@ export class DigestTable {
   #size = 0;
   readonly #key = Buffer.allocUnsafeSlow(WIDTH);
   /** Nobody can choose digests that all want the same place. */
-  readonly #seed = randomBytes(4).readInt32LE();
+  readonly #seed = Math.floor(Math.random() * 2 ** 32) | 0;
 
   get size(): number {
     return this.#size;

@@ -72,7 +72,10 @@ export function addLs(program: Command, run: RunVerb): void {
     .command('ls')
     .summary('list what a bundle holds')
     .description('Lists images, charts and files with sizes, shared bytes and digests. Blobs are not read.')
-    .argument('<bundle>', 'a bundle: file or folder')
+    .argument(
+      '<bundle>',
+      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+    )
     .addHelpText(
       'before',
       examples('sealift ls astrago.tar', "sealift ls astrago.tar --json | jq -r '.artifacts[].name'"),

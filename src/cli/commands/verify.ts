@@ -56,7 +56,10 @@ export function addVerify(program: Command, run: RunVerb): void {
     .command('verify')
     .summary('check a bundle: structure, every byte, every graph, every chart')
     .description('Reads the whole bundle and reports every fault with its place; exit 5 when there is one.')
-    .argument('<bundle>', 'a bundle: file or folder')
+    .argument(
+      '<bundle>',
+      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+    )
     .addHelpText(
       'before',
       examples(

@@ -259,7 +259,7 @@ class Exchange {
     this.#queueTimer = setTimeout(async () => {
       const { socket } = this.request;
       const queued = socket === null ? undefined : await unacknowledged(socket);
-      if (queued === undefined || queued === 0) return;
+      if (queued === undefined || queued === 0 || this.#isOver) return;
       const now = performance.now();
       if (queued >= before && now - since >= LIMITS.idleMs) {
         this.#leave(notTaken(this.request, queued));

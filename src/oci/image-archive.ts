@@ -30,6 +30,19 @@ async function isUnpacked(layout: ImageStore, { signal }: Options): Promise<bool
   return layout.images.length > 0;
 }
 
+/** What a layout has is found by its digest all the same: who knows that digest wants just these bytes. */
+function withContentOf(layout: ImageStore | undefined, saved: ImageStore): ImageStore {
+  if (layout === undefined) return saved;
+  return {
+    ...saved,
+    sizeOf: async (digest) => (await saved.sizeOf(digest)) ?? (await layout.sizeOf(digest)),
+    async *open(descriptor, options) {
+      const isMade = (await saved.sizeOf(descriptor.digest)) !== undefined;
+      yield* (isMade ? saved : layout).open(descriptor, options);
+    },
+  };
+}
+
 /**
  * Docker 25 and later save both kinds in one. With containerd's store the manifests of its layout are those of the
  * registry. With docker's own they are made while it saves, of unpacked layers (moby image/tarexport/save.go; at one time
@@ -37,11 +50,10 @@ async function isUnpacked(layout: ImageStore, { signal }: Options): Promise<bool
  */
 async function openStore(archive: Archive, options: Options): Promise<ImageStore> {
   const isSaved = (await archive.sizeOf('manifest.json')) !== undefined;
-  if ((await archive.sizeOf('index.json')) !== undefined) {
-    const layout = await openLayout(archive);
-    if (!isSaved || !(await isUnpacked(layout, options))) return layout;
-  }
-  if (isSaved) return openDockerArchive(archive, options);
+  const isLayout = (await archive.sizeOf('index.json')) !== undefined;
+  const layout = isLayout ? await openLayout(archive) : undefined;
+  if (layout !== undefined && !(isSaved && (await isUnpacked(layout, options)))) return layout;
+  if (isSaved) return withContentOf(layout, await openDockerArchive(archive, options));
   throw new SealiftError(
     'ARCHIVE_INVALID',
     `${archive.path}: neither an OCI layout nor an archive of docker save`,

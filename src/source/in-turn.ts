@@ -47,7 +47,8 @@ export function askInTurn(
   const { signal, sum = lastOf } = options;
   const failures: SealiftError[] = [];
   let turn = 0;
-  let isSecond = false;
+  /** Whether the one whose turn it is was asked again: after another's beginning, and as the last one. */
+  let [isWhole, isSecond] = [false, false];
   let start = 0;
   let own: unknown;
   const left = (supply: Supply | undefined, failure: SealiftError): void => {
@@ -55,7 +56,7 @@ export function askInTurn(
     const isNamed = failure === own || supply?.name === undefined;
     failures.push(isNamed ? failure : sentBy(supply.name, failure));
     turn += 1;
-    isSecond = false;
+    [isWhole, isSecond] = [false, false];
   };
   return (failure) => {
     if (failure !== undefined) {
@@ -65,7 +66,7 @@ export function askInTurn(
       const isOurs = failure !== own && !isWrong;
       if (!(failure instanceof SealiftError) || isOurs || failure.code === 'DISK_FULL') throw failure;
       const isLast = turn === supplies.length - 1;
-      if (isWrong && start > 0) isSecond = false;
+      if (isWrong && start > 0 && !isWhole) isWhole = true;
       else if (isWrong && isLast && !isSecond) isSecond = true;
       else left(supplies[turn], failure);
     }

@@ -80,6 +80,20 @@ describe('who is asked for a blob', () => {
     expect(failure).toBe(lacks);
   });
 
+  it('is no one for ever, also where a consumer cannot begin at the start', async () => {
+    let asked = 0;
+    const open: Supply['open'] = () => {
+      asked += 1;
+      return gatherable();
+    };
+    const next = askInTurn([{ open }], testContext());
+    const fill = async (): Promise<void> => {
+      for (let stream = next(); ; stream = next(wrong())) await gather(stream(5));
+    };
+    expect(await failureOf(fill())).toMatchObject({ code: 'CONTENT_DIGEST_MISMATCH' });
+    expect(asked).toBe(3);
+  });
+
   it.each([
     ['a full disk', 'DISK_FULL'],
     ['a bug', 'INTERNAL'],

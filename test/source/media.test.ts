@@ -11,6 +11,7 @@ import {
   layoutFiles,
   partsOfFiles,
   savedFiles,
+  savedLayout,
   tarOf,
   writeFolder,
 } from '../support/archives.ts';
@@ -171,6 +172,19 @@ describe('a wrong archive as a mirror', () => {
 });
 
 describe('an archive of docker save as a mirror', () => {
+  it('of docker 25 gives the manifest that docker made to who asks for its digest', async () => {
+    const { files } = savedLayout(image, { name: `${HOST}/${NAME}:${image.tag}`, layers: true });
+    await putTar('saved.tar', files);
+    const [{ digest }] = JSON.parse(String(files.get('index.json'))).manifests;
+    await manifest(['docker-archive:saved.tar'], {
+      platforms: '[linux/amd64]',
+      ref: `${HOST}/${NAME}@${digest}`,
+    });
+    expect((await runs.lock(manifestPath))?.digest).toBe(digest);
+    const { faults } = await verify({ bundle: await runs.pack(manifestPath), deep: true }, testContext());
+    expect(faults).toEqual([]);
+  });
+
   it('gives no image to a lock that does not know it: its manifest is lost', async () => {
     const { files, configDigest } = savedFiles(image, [`${HOST}/${NAME}:${image.tag}`]);
     await putTar('saved.tar', files);

@@ -6,7 +6,6 @@ import { isImageConfigType, isIndexType, isManifestType } from '../core/media.ts
 import { formatPlatform, isUnknownPlatform, type Platform, platformMatches } from '../core/platform.ts';
 import { imageName, type Reference } from '../core/reference.ts';
 import { INCLUDES, type Include } from '../core/referrer.ts';
-import { collect } from '../io/verify.ts';
 import type { ImageLock } from '../lock/schema.ts';
 import { foreignLayersOf, foreignWarning } from '../oci/foreign.ts';
 import { embeddedBytes, parseManifest, platformOfConfig } from '../oci/manifest.ts';
@@ -73,11 +72,9 @@ async function configPlatform(
   ref: Reference,
   config: Descriptor,
 ): Promise<Platform | undefined> {
-  const what = `${imageName(ref)} config`;
   const embedded = embeddedBytes(config);
   if (embedded !== undefined) return platformOfConfig(embedded, config.digest);
-  const bytes = registries.read(ref, config);
-  return platformOfConfig(await collect(bytes, { limit: LIMITS.config, what }), config.digest);
+  return platformOfConfig(await registries.readWhole(ref, config, LIMITS.config), config.digest);
 }
 
 function missingPlatforms(

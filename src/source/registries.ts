@@ -8,7 +8,7 @@ import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import { WRONG_CONTENT } from '../io/resume.ts';
-import { isWrongContent, Verifier } from '../io/verify.ts';
+import { collect, isWrongContent, Verifier } from '../io/verify.ts';
 import type { NextStream } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImagePlace } from '../oci/image-store.ts';
@@ -299,6 +299,19 @@ export class Registries {
       } catch (error) {
         source = next(error);
         if (at > offset && isWrongContent(error)) throw error;
+      }
+    }
+  }
+
+  /** A small blob whole; wrong bytes of a mirror are asked for again elsewhere. @throws CONTENT_TOO_LARGE, as `ask` in the end */
+  async readWhole(of: Repository, descriptor: Descriptor, limit: number): Promise<Buffer> {
+    const what = `${of.host}/${of.repository} blob ${descriptor.digest}`;
+    const next = this.ask(of, descriptor);
+    for (let source = next(); ; ) {
+      try {
+        return await collect(source(0), { limit, what });
+      } catch (error) {
+        source = next(error);
       }
     }
   }

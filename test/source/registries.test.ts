@@ -91,6 +91,37 @@ const full: Answer = (request, response, count) => {
   else holding('app')(request, response, count);
 };
 
+describe('a mirror with other bytes', () => {
+  const wrong: Answer = (request, response, count) => {
+    if (request.url?.includes('/blobs/') === true) response.end(Buffer.alloc(BLOB.length, 'x'));
+    else holding('app')(request, response, count);
+  };
+
+  it('of a small blob is left for the next one at once, named, and not asked again', async () => {
+    const [origin, mirror] = [await startServer(full), await startServer(wrong)];
+    const context = testContext();
+    const config = { [origin.host]: { mirrors: [mirror.host] } };
+    const asked = new Registries({ http: testClient(context), context, config });
+    const of = { host: origin.host, repository: 'app' };
+    for (let i = 0; i < 2; i++) expect((await asked.readWhole(of, LAYER, 100)).equals(BLOB)).toBe(true);
+    expect(mirror.asked).toHaveLength(1);
+    expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
+  });
+
+  it('fails at the registry itself after a second question, and what is too long is not asked for twice', async () => {
+    const origin = await startServer(wrong);
+    const asked = registries({});
+    const of = { host: origin.host, repository: 'app' };
+    expect(await failureOf(asked.readWhole(of, LAYER, 100))).toMatchObject({
+      code: 'CONTENT_DIGEST_MISMATCH',
+      message: expect.stringContaining(origin.host),
+    });
+    expect(origin.asked).toHaveLength(2);
+    expect(await failureOf(asked.readWhole(of, LAYER, 5))).toMatchObject({ code: 'CONTENT_TOO_LARGE' });
+    expect(origin.asked).toHaveLength(3);
+  });
+});
+
 describe('a mirror where nobody is', () => {
   /** Asks for blobs and tags one after the other: what was noted, and how many tries were made again. */
   async function askAll(

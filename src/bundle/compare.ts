@@ -1,16 +1,17 @@
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
-import { collect, digestStream } from '../io/verify.ts';
+import { KIB, LIMITS } from '../core/limits.ts';
+import { digestStream } from '../io/verify.ts';
 import { readSums } from './documents.ts';
 import { type EntryList, type FoundEntry, HashList } from './entries.ts';
 import type { Medium } from './medium.ts';
+import { passOn } from './pass-on.ts';
 import { B3SUMS, type BundlePlan, type PlannedEntry } from './plan.ts';
 
-/**
- * The bytes of a document of a bundle as a stream, unverified.
- * @throws BUNDLE_ENTRY_MISSING, CONTENT_TOO_LARGE, FILE_UNREADABLE
- */
-export function openDocument(medium: Medium, name: string): AsyncIterable<Buffer> {
+/** How much of a document is read at once, in bytes. */
+const PIECE = 64 * KIB;
+const { signal: NEVER } = new AbortController();
+
+function documentEntry(medium: Medium, name: string): FoundEntry {
   const entry = medium.entries.find(name);
   if (entry === undefined) {
     throw new SealiftError('BUNDLE_ENTRY_MISSING', `${medium.path}: no ${name}`, {
@@ -18,15 +19,26 @@ export function openDocument(medium: Medium, name: string): AsyncIterable<Buffer
       details: { entry: name },
     });
   }
-  if (entry.size <= LIMITS.bundleDocument) return medium.read(entry);
+  if (entry.size <= LIMITS.bundleDocument) return entry;
   const message = `${medium.path}: ${name}: more than ${LIMITS.bundleDocument} bytes`;
   throw new SealiftError('CONTENT_TOO_LARGE', message);
 }
 
-/** The same, gathered: for those that are short. */
+/**
+ * The bytes of a document of a bundle, unverified, in one buffer that is used again for each piece.
+ * @throws BUNDLE_ENTRY_MISSING, CONTENT_TOO_LARGE, FILE_UNREADABLE
+ */
+export function openDocument(medium: Medium, name: string): AsyncIterable<Buffer> {
+  const range = medium.range(documentEntry(medium, name));
+  return passOn(range, { blake3: undefined, chunk: PIECE, signal: NEVER });
+}
+
+/** The same, whole. */
 export async function readDocument(medium: Medium, name: string): Promise<Buffer> {
-  const source = openDocument(medium, name);
-  return collect(source, { limit: LIMITS.bundleDocument, what: `${medium.path}: ${name}` });
+  const bytes = Buffer.allocUnsafeSlow(documentEntry(medium, name).size);
+  let at = 0;
+  for await (const piece of openDocument(medium, name)) at += piece.copy(bytes, at);
+  return bytes;
 }
 
 /** Entries that the lock does not imply, and those that are there twice. */

@@ -37,19 +37,24 @@ function twice<T extends Float64Array | Int32Array>(old: T, into: T): T {
  */
 export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E> {
   readonly #make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E;
-  readonly #digests = new DigestTable();
+  readonly #digests: DigestTable;
   /** The few names that are not of blobs, and where each is first. */
   readonly #names: string[] = [];
   readonly #named = new Map<string, { readonly id: number; readonly first: number }>();
-  #numbers = new Float64Array(NUMBERS * ROOM);
+  #numbers: Float64Array;
   /** Of each entry: the number of its digest, or of its name counted down from -1. */
-  #ids = new Int32Array(ROOM);
+  #ids: Int32Array;
   /** Of each digest: the first entry with it. */
-  #firsts = new Int32Array(ROOM);
+  #firsts: Int32Array;
   #length = 0;
 
-  constructor(make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E) {
+  /** @param room for how many entries there shall be room at first */
+  constructor(make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E, room = ROOM) {
     this.#make = make;
+    this.#digests = new DigestTable(room);
+    this.#numbers = new Float64Array(NUMBERS * room);
+    this.#ids = new Int32Array(room);
+    this.#firsts = new Int32Array(room);
   }
 
   get length(): number {

@@ -257,7 +257,7 @@ function planned(
 ): EntryList<PlannedEntry> {
   const kindAt = (blob: number): EntryKind =>
     blob < order.manifests ? 'manifest' : blob < order.documents ? 'config' : 'blob';
-  return new EntryList(({ name, size, offset }, index, digest) => {
+  const make = ({ name, size, offset }: FoundEntry, index: number, digest?: Digest): PlannedEntry => {
     if (digest !== undefined) {
       return { name, kind: kindAt(index - DOCUMENTS.length), size, offset, index, digest };
     }
@@ -265,7 +265,8 @@ function planned(
     return text === undefined
       ? { name, kind: 'sums', size, offset, index }
       : { name, kind: 'document', size, offset, index, text };
-  });
+  };
+  return new EntryList(make, DOCUMENTS.length + order.ids.length + 1);
 }
 
 /**

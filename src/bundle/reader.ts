@@ -136,6 +136,12 @@ async function readContents(
   return { contents, faults, incomplete };
 }
 
+/** A lock and its bytes. */
+export interface KnownLock {
+  readonly lock: Lock;
+  readonly bytes: Buffer;
+}
+
 /** Hears of each artifact whose manifests could all be read. */
 export type TellArtifact = (artifact: Artifact) => void;
 
@@ -151,6 +157,8 @@ export async function openBundle(
     readonly strict?: boolean;
     /** Opened already; it is closed with the bundle. */
     readonly medium?: Medium | undefined;
+    /** A lock that was read already: that of the bundle is not read once more when its bytes are the same. */
+    readonly known?: KnownLock | undefined;
     /** Hears of every artifact: the bundle itself does not keep them, there may be very many. */
     readonly tell?: TellArtifact;
   },
@@ -170,10 +178,15 @@ export async function openBundle(
 
 async function readBundle(
   medium: Medium,
-  { signal, tell }: { readonly signal: AbortSignal; readonly tell?: TellArtifact },
+  options: {
+    readonly signal: AbortSignal;
+    readonly known?: KnownLock | undefined;
+    readonly tell?: TellArtifact;
+  },
 ): Promise<Bundle> {
+  const { signal, known, tell } = options;
   const faults: Fault[] = [...medium.faults];
-  const { info, lock, lockBytes } = await readEssentials(medium, faults);
+  const { info, lock, lockBytes } = await readEssentials(medium, { faults, known });
   if (medium.kind === 'tar' && medium.size < info.size) {
     faults.push(
       fault('BUNDLE_TRUNCATED', `${medium.path}: has ${medium.size} of ${info.size} bytes`, {
@@ -210,7 +223,7 @@ async function readBundle(
 /** `sealift.json` and `versions.lock`: without them nothing can be said, so then the structural faults come along. */
 async function readEssentials(
   medium: Medium,
-  faults: readonly Fault[],
+  { faults, known }: { readonly faults: readonly Fault[]; readonly known: KnownLock | undefined },
 ): Promise<{ info: BundleInfo; lock: Lock; lockBytes: Buffer }> {
   let info: BundleInfo;
   let lockBytes: Buffer;
@@ -223,6 +236,7 @@ async function readEssentials(
       const what = `SHA-256 expected ${hexOf(info.lock)} (sealift.json), found ${hexOf(found)}`;
       throw documentError(medium, 'versions.lock', what);
     }
+    if (known?.bytes.equals(lockBytes) === true) return { info, lockBytes: known.bytes, lock: known.lock };
     return { info, lockBytes, lock: parseLock(lockBytes, `${medium.path}: versions.lock`) };
   } catch (error) {
     if (!(error instanceof SealiftError) || isAbort(error)) throw error;

@@ -63,7 +63,11 @@ const DONE = 1;
 const DIRTY = 2;
 /** Bytes of a hash. */
 const HASH = 32;
-const RECORD = 1 + 2 * HASH;
+
+/** Bytes of what is found about one range; SHA-256 comes last. */
+function recordSize({ sha256 }: { readonly sha256: boolean }): number {
+  return 1 + HASH + (sha256 ? HASH : 0);
+}
 
 /** Stays in the processor's cache between the read and the hash. */
 const BUFFER = 256 * KIB;
@@ -125,7 +129,8 @@ async function hashOne(
     if (breathe !== undefined) await breathe();
     if (Atomics.load(shared.state, STOP) !== 0) return;
   }
-  const record = Buffer.from(shared.found.buffer, index * RECORD, RECORD);
+  const width = recordSize(shared);
+  const record = Buffer.from(shared.found.buffer, index * width, width);
   if (b3 !== undefined) record.write(b3.digest('hex'), 1, 'hex');
   if (sha !== undefined) record.write(sha.digest('hex'), 1 + HASH, 'hex');
   record[0] = isDirty ? DONE | DIRTY : DONE;
@@ -219,7 +224,7 @@ function shareSweep(
     ranges: numbers,
     jobs: jobsOf(numbers),
     state: new Int32Array(new SharedArrayBuffer(12)),
-    found: new Uint8Array(new SharedArrayBuffer(RECORD * ranges.length)),
+    found: new Uint8Array(new SharedArrayBuffer(recordSize(wanted) * ranges.length)),
   };
 }
 
@@ -248,7 +253,8 @@ export function startSweep(
   const shared = shareSweep(ranges, { sha256, blake3 });
   const others = import.meta.url.endsWith('.ts') ? 0 : threads - 1;
   const workers = Array.from({ length: others }, () => startWorker(shared));
-  const recordOf = (index: number): Buffer => Buffer.from(shared.found.buffer, index * RECORD, RECORD);
+  const width = recordSize(shared);
+  const recordOf = (index: number): Buffer => Buffer.from(shared.found.buffer, index * width, width);
   return {
     async finish({ signal, note }) {
       const breathe = async (): Promise<void> => {
@@ -276,7 +282,7 @@ export function startSweep(
       };
     },
     isPaddingZero() {
-      for (let at = 0; at < shared.found.length; at += RECORD)
+      for (let at = 0; at < shared.found.length; at += width)
         if (((shared.found[at] ?? 0) & DIRTY) !== 0) return false;
       return true;
     },

@@ -10,13 +10,19 @@ const ROOM = 64;
  * instead of a text and an object each.
  */
 export class DigestTable {
-  #bytes: Buffer = Buffer.allocUnsafeSlow(ROOM * WIDTH);
+  #bytes: Buffer;
   /** Number plus one of the digest at each place; 0 where none is. At most half of it is taken. */
-  #places = new Int32Array(2 * ROOM);
+  #places: Int32Array;
   #size = 0;
   readonly #key = Buffer.allocUnsafeSlow(WIDTH);
   /** Nobody can choose digests that all want the same place. */
   readonly #seed = Math.floor(Math.random() * 2 ** 32) | 0;
+
+  /** @param room for how many there shall be room at first */
+  constructor(room = ROOM) {
+    this.#bytes = Buffer.allocUnsafeSlow(Math.max(1, room) * WIDTH);
+    this.#places = new Int32Array(2 * Math.max(1, room));
+  }
 
   get size(): number {
     return this.#size;

@@ -45,6 +45,7 @@ export interface LockDiff {
   readonly changed: readonly DiffChange[];
 }
 
+/** Facts are made each time that they are asked for: of most entries nobody asks. */
 interface Item {
   readonly kind: DiffKind;
   readonly name: string;
@@ -83,21 +84,23 @@ function imageItem(image: ImageLock): Item {
     kind: 'image',
     name: image.ref,
     family: isTag ? named.slice(0, colon) : named,
-    facts: {
-      ...(isTag ? { tag: named.slice(colon + 1) } : {}),
-      ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
-      digest: image.digest,
-      mediaType: image.mediaType,
-      platforms: image.allPlatforms ? 'all' : Object.keys(image.platforms).join(', '),
-      manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
-        ', ',
-      ),
-      ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
-      ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
-      ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
-      ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),
-      size: String(image.size),
-      usedBy: image.usedBy.map(plain).join(', '),
+    get facts() {
+      return {
+        ...(isTag ? { tag: named.slice(colon + 1) } : {}),
+        ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
+        digest: image.digest,
+        mediaType: image.mediaType,
+        platforms: image.allPlatforms ? 'all' : Object.keys(image.platforms).join(', '),
+        manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
+          ', ',
+        ),
+        ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
+        ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
+        ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
+        ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),
+        size: String(image.size),
+        usedBy: image.usedBy.map(plain).join(', '),
+      };
     },
   };
 }
@@ -188,8 +191,15 @@ function pairFamilies(gone: readonly Item[], fresh: readonly Item[]): [Item, Ite
   });
 }
 
-function entryOf({ kind, name, facts }: Item): DiffEntry {
-  return { kind, name, facts };
+function entryOf(item: Item): DiffEntry {
+  const { kind, name } = item;
+  return {
+    kind,
+    name,
+    get facts() {
+      return item.facts;
+    },
+  };
 }
 
 /**

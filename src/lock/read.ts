@@ -1,16 +1,16 @@
 import type { z } from 'zod';
 import { errorOf, type Fault, fault, type Position, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { chartName, type ImageLock, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
-import { type Marks, RESTORE_HINT, readPlain } from './text.ts';
-import { formatLock, LOCK_HEADER, referrerKey } from './write.ts';
+import { chartName, type ImageLock, imageSchema, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
+import { type Lines, linesOf, type Marks, RESTORE_HINT, readPlain } from './text.ts';
+import { LOCK_HEADER, lockLines, referrerKey } from './write.ts';
 
 type Path = readonly PropertyKey[];
 
 interface Source {
   readonly path: string;
   /** Without LF; the first is the header. */
-  readonly lines: readonly string[];
+  readonly lines: Lines;
 }
 
 function refuse(
@@ -26,7 +26,7 @@ function refuse(
 }
 
 /** Checks what comes before the content: encoding, header, version. */
-function readLines(bytes: Uint8Array, path: string): readonly string[] {
+function readLines(bytes: Uint8Array, path: string): Lines {
   if (bytes.length > LIMITS.lockText) {
     throw refuse(`${bytes.length} bytes, the limit is ${LIMITS.lockText} bytes`, { path, line: 1 });
   }
@@ -36,18 +36,18 @@ function readLines(bytes: Uint8Array, path: string): readonly string[] {
   } catch {
     throw refuse('not UTF-8 text', { path, line: 1 });
   }
-  const lines = text.split('\n');
-  if (lines[0] === `${LOCK_HEADER}\r`) {
+  const lines = linesOf(text);
+  if (lines.at(0) === `${LOCK_HEADER}\r`) {
     throw refuse('the lines end with CR LF, expected LF', {
       path,
       line: 1,
       hint: 'put `versions.lock text eol=lf` into .gitattributes and check the file out again',
     });
   }
-  if (lines[0] !== LOCK_HEADER) {
+  if (lines.at(0) !== LOCK_HEADER) {
     throw refuse('not a lock that sealift wrote: its first line is another', { path, line: 1 });
   }
-  const version = /^lockVersion: ([0-9]{1,9})$/.exec(lines[1] ?? '')?.[1];
+  const version = /^lockVersion: ([0-9]{1,9})$/.exec(lines.at(1) ?? '')?.[1];
   if (version !== undefined && Number(version) > LOCK_VERSION) {
     throw refuse(`lockVersion ${version}, this sealift reads up to ${LOCK_VERSION}`, {
       path,
@@ -55,8 +55,9 @@ function readLines(bytes: Uint8Array, path: string): readonly string[] {
       hint: 'use the version of sealift that wrote the lock, or a newer one',
     });
   }
-  if (lines.at(-1) !== '') throw refuse('the last line is not complete', { path, line: lines.length });
-  return lines.slice(0, -1);
+  const length = lines.length - 1;
+  if (lines.at(length) !== '') throw refuse('the last line is not complete', { path, line: lines.length });
+  return { length, at: (index) => (index < length ? lines.at(index) : undefined) };
 }
 
 function pathText(path: Path): string {
@@ -174,16 +175,42 @@ function entryFaults(lock: Lock, source: Source): Fault[] {
 }
 
 function checkCanonical(lock: Lock, { path, lines }: Source): void {
-  const expected = formatLock(lock).split('\n').slice(0, -1);
-  const line = expected.findIndex((text, i) => text !== lines[i]);
-  if (line < 0 && expected.length === lines.length) return;
-  const at = line < 0 ? expected.length : line;
+  let at = 0;
+  let expected: string | undefined;
+  for (expected of lockLines(lock)) {
+    if (expected !== lines.at(at)) break;
+    expected = undefined;
+    at += 1;
+  }
+  if (expected === undefined && at === lines.length) return;
   const shown = (text: string | undefined): string =>
     text === undefined ? 'the end' : JSON.stringify(text.slice(0, 120));
   throw refuse(
-    `not canonical, as if edited by hand: expected ${shown(expected[at])}, found ${shown(lines[at])}`,
+    `not canonical, as if edited by hand: expected ${shown(expected)}, found ${shown(lines.at(at))}`,
     { path, line: at + 1 },
   );
+}
+
+/** Each image by itself: what a check makes of it is let go before the next. */
+function imageIssues(images: readonly unknown[]): z.core.$ZodIssue[] {
+  return images.flatMap((image, i) =>
+    (imageSchema.safeParse(image).error?.issues ?? []).map((issue) => ({
+      ...issue,
+      path: ['images', i, ...issue.path],
+    })),
+  );
+}
+
+/** The whole lock, checked. */
+function checkedLock(plain: unknown, source: Source): Lock {
+  const head = lockSchema.safeParse(plain);
+  const images = valueAt(plain, ['images']);
+  const issues = [...(head.error?.issues ?? []), ...imageIssues(Array.isArray(images) ? images : [])];
+  if (head.data !== undefined && issues.length === 0) {
+    // Proved just now, one by one: nothing in the schema changes what it reads.
+    return { ...head.data, images: head.data.images as ImageLock[] };
+  }
+  throw several(shapeFaults(issues, plain, source), source.path);
 }
 
 function several(faults: readonly Fault[], path: string): SealiftError {
@@ -202,10 +229,9 @@ function several(faults: readonly Fault[], path: string): SealiftError {
 export function parseLock(bytes: Uint8Array, path: string): Lock {
   const source: Source = { path, lines: readLines(bytes, path) };
   const plain = readPlain(source.lines, { file: path, firstLine: 1 });
-  const parsed = lockSchema.safeParse(plain);
-  if (!parsed.success) throw several(shapeFaults(parsed.error.issues, plain, source), path);
-  const faults = entryFaults(parsed.data, source);
+  const lock = checkedLock(plain, source);
+  const faults = entryFaults(lock, source);
   if (faults.length > 0) throw several(faults, path);
-  checkCanonical(parsed.data, source);
-  return parsed.data;
+  checkCanonical(lock, source);
+  return lock;
 }

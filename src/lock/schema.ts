@@ -241,7 +241,8 @@ const include = z
 
 const imageText = text(isImageName, 'the full name of an image');
 
-const image = z.strictObject({
+/** One image of the lock. */
+export const imageSchema = z.strictObject({
   ref: imageText,
   replacedBy: imageText.exactOptional(),
   digest,
@@ -321,12 +322,12 @@ const file = z.strictObject({
   mode: text(matching(MODE), 'a mode of four octal digits'),
 });
 
-/** The shape of versions.lock. Order and uniqueness of entries are checked by `parseLock`. */
+/** The shape of versions.lock but for its images, which may be many: `imageSchema` checks each. Order and uniqueness of entries are checked by `parseLock`. */
 export const lockSchema = z.strictObject({
   lockVersion: z.literal(LOCK_VERSION),
   name: text(matching(BUNDLE_NAME), 'a bundle name'),
   version,
-  images: z.array(image),
+  images: z.array(z.unknown()),
   charts: z.array(chart),
   files: z.array(file),
 });

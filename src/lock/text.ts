@@ -61,18 +61,66 @@ function writeBlock(value: Plain, indent: string, out: string[]): void {
   }
 }
 
-/** The lines of a map, each ended by LF. Keys stand in the order of the object. */
-export function writePlain(value: { readonly [key: string]: Plain }): string {
-  const out: string[] = [];
-  writeBlock(value, '', out);
-  return `${out.join('\n')}\n`;
+/**
+ * The lines of a map, without their LF. Keys stand in the order of the object. A list of it may be any iterable: its items
+ * are asked for, written and let go one by one.
+ */
+export function* plainLines(map: { readonly [key: string]: Plain | Iterable<Plain> }): Generator<string> {
+  for (const [key, value] of Object.entries(map)) {
+    const lines: string[] = [];
+    if (typeof value !== 'object' || value === null || !(Symbol.iterator in value)) {
+      writeBlock({ [key]: value }, '', lines);
+      yield* lines;
+      continue;
+    }
+    let isEmpty = true;
+    for (const item of value) {
+      if (isEmpty) yield `${key}:`;
+      isEmpty = false;
+      writeBlock([item], '  ', lines);
+      yield* lines;
+      lines.length = 0;
+    }
+    if (isEmpty) yield `${key}: []`;
+  }
+}
+
+/** Lines of a text, each made when it is asked for: there may be a million. */
+export interface Lines {
+  readonly length: number;
+  at(index: number): string | undefined;
+}
+
+/** The lines of a text, split at LF. */
+export function linesOf(text: string): Lines {
+  let starts = new Uint32Array(1024);
+  let length = 1;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) {
+    if (length === starts.length) {
+      const more = new Uint32Array(2 * length);
+      more.set(starts);
+      starts = more;
+    }
+    starts[length++] = at + 1;
+  }
+  return {
+    length,
+    at: (index) =>
+      index < length
+        ? text.slice(starts[index], index + 1 < length ? (starts[index + 1] ?? 0) - 1 : undefined)
+        : undefined,
+  };
 }
 
 /** Where nodes of a text stand: the path as JSON → 1-based line and column. */
 export type Marks = Map<string, { readonly line: number; readonly column: number }>;
 
 interface Reading {
-  readonly lines: string[];
+  readonly lines: Lines;
+  /** What stands in the line to read next instead of its text: the rest of a list's line. */
+  rest: string | undefined;
+  /** Texts that were read lately: most locks say the same words over and over. */
+  readonly words: Map<string, string>;
   readonly file: string;
   readonly marks: Marks | undefined;
   readonly path: (string | number)[];
@@ -92,14 +140,34 @@ function wrong(reading: Reading, message: string, column = 0): SealiftError {
   return new SealiftError('LOCK_INVALID', `${reading.file}:${line}: ${message}`, { hint, faults: [found] });
 }
 
+/** The line to read next; undefined behind the last. */
+function lineNow(reading: Reading): string | undefined {
+  return reading.rest ?? reading.lines.at(reading.at);
+}
+
+function nextLine(reading: Reading): void {
+  reading.rest = undefined;
+  reading.at += 1;
+}
+
+/** The texts that are remembered: short ones, so many. */
+const WORD = 60;
+const WORDS = 512;
+
 function mark(reading: Reading, column: number): void {
   reading.marks?.set(JSON.stringify(reading.path), { line: reading.at + 1, column: column + 1 });
 }
 
 function readText(text: string, reading: Reading, column: number): string {
   try {
+    const known = reading.words.get(text);
+    if (known !== undefined) return known;
     const value: unknown = JSON.parse(text);
-    if (typeof value === 'string') return value;
+    if (typeof value === 'string') {
+      if (reading.words.size === WORDS) reading.words.clear();
+      if (value.length < WORD) reading.words.set(text, value);
+      return value;
+    }
   } catch {
     // Reported below: what is wrong inside the quotes does not matter.
   }
@@ -129,17 +197,17 @@ function indentOf(line: string): number {
 function readList(reading: Reading, indent: number): Plain[] {
   const list: Plain[] = [];
   const lead = `${' '.repeat(indent)}- `;
-  for (let line = reading.lines[reading.at]; line?.startsWith(lead); line = reading.lines[reading.at]) {
+  for (let line = lineNow(reading); line?.startsWith(lead); line = lineNow(reading)) {
     reading.path.push(list.length);
     mark(reading, indent + 2);
     const rest = line.slice(indent + 2);
     if (KEY_LINE.test(rest) && !rest.startsWith(' ')) {
       // From here on the line is the first line of a map that stands two columns further in.
-      reading.lines[reading.at] = `${' '.repeat(indent + 2)}${rest}`;
+      reading.rest = `${' '.repeat(indent + 2)}${rest}`;
       list.push(readMap(reading, indent + 2));
     } else {
       list.push(readScalar(rest, reading, indent + 2));
-      reading.at += 1;
+      nextLine(reading);
     }
     reading.path.pop();
   }
@@ -147,7 +215,7 @@ function readList(reading: Reading, indent: number): Plain[] {
 }
 
 function readBlock(reading: Reading, indent: number): Plain {
-  const line = reading.lines[reading.at] ?? '';
+  const line = lineNow(reading) ?? '';
   if (indent > 2 * LIMITS.yamlDepth) throw wrong(reading, 'nested too deeply');
   if (indentOf(line) !== indent) throw wrong(reading, `expected ${indent} spaces`, indentOf(line));
   return line.startsWith('- ', indent) ? readList(reading, indent) : readMap(reading, indent);
@@ -156,7 +224,7 @@ function readBlock(reading: Reading, indent: number): Plain {
 function readMap(reading: Reading, indent: number): { [key: string]: Plain } {
   const map: { [key: string]: Plain } = {};
   while (reading.at < reading.lines.length) {
-    const line = reading.lines[reading.at] ?? '';
+    const line = lineNow(reading) ?? '';
     if (indentOf(line) < indent) break;
     const [, spaces, word, value] = KEY_LINE.exec(line) ?? [];
     if (word === undefined || spaces?.length !== indent) throw notKey(reading, indent);
@@ -167,11 +235,11 @@ function readMap(reading: Reading, indent: number): { [key: string]: Plain } {
     reading.path.push(key);
     mark(reading, indent);
     if (value === undefined) {
-      reading.at += 1;
+      nextLine(reading);
       map[key] = readBlock(reading, indent + 2);
     } else {
       map[key] = readScalar(value, reading, line.length - value.length);
-      reading.at += 1;
+      nextLine(reading);
     }
     reading.path.pop();
   }
@@ -179,7 +247,7 @@ function readMap(reading: Reading, indent: number): { [key: string]: Plain } {
 }
 
 function notKey(reading: Reading, indent: number): SealiftError {
-  const line = reading.lines[reading.at] ?? '';
+  const line = lineNow(reading) ?? '';
   if (/^(?:<{7}|={7}|>{7}|\|{7})(?: |$)/.test(line)) {
     return wrong(reading, 'a merge conflict of Git is not resolved');
   }
@@ -193,25 +261,27 @@ function notKey(reading: Reading, indent: number): SealiftError {
 }
 
 /**
- * Reads what `writePlain` wrote, split at LF.
+ * Reads what `plainLines` wrote.
  * @param options.firstLine index of the first line to read; those before it (the header) only count
  * @param options.marks is filled with the place of every node; costs time, so it is asked for when there are faults
  * @throws LOCK_INVALID with the position of the first line that is not of this form
  */
 export function readPlain(
-  lines: readonly string[],
+  lines: Lines,
   options: { readonly file: string; readonly firstLine: number; readonly marks?: Marks },
 ): { readonly [key: string]: Plain } {
   const reading: Reading = {
-    lines: [...lines],
+    lines,
+    rest: undefined,
+    words: new Map(),
     file: options.file,
     marks: options.marks,
     path: [],
     at: options.firstLine,
   };
-  const long = lines.findIndex((line) => line.length > LIMITS.lockLine);
-  if (long >= 0) {
-    reading.at = long;
+  for (let at = 0; at < lines.length; at += 1) {
+    if ((lines.at(at)?.length ?? 0) <= LIMITS.lockLine) continue;
+    reading.at = at;
     throw wrong(reading, `a line of more than ${LIMITS.lockLine} characters`);
   }
   const value = readMap(reading, 0);

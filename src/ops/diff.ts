@@ -5,7 +5,7 @@ import type { Context } from '../core/events.ts';
 import { diskError, errnoOf, kindOf, readAt } from '../io/files.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import type { Lock } from '../lock/schema.ts';
-import { formatLock } from '../lock/write.ts';
+import { lockBytes } from '../lock/write.ts';
 import { readLockFile } from './lock.ts';
 import { blobsOf } from './ls.ts';
 
@@ -77,6 +77,6 @@ export async function diff(pathA: string, pathB: string, context: Context): Prom
   const a = await readSide(pathA, context);
   const b = await readSide(pathB, context);
   const changes = diffLocks(a.lock, b.lock);
-  const equal = formatLock(a.lock) === formatLock(b.lock);
+  const equal = lockBytes(a.lock).equals(lockBytes(b.lock));
   return { ...changes, a: a.side, b: b.side, equal, onlyA: alone(a, b), onlyB: alone(b, a) };
 }

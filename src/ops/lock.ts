@@ -9,7 +9,7 @@ import { type CheckResult, checkLock } from '../lock/check.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
 import { type ChartLock, chartName, type ImageLock, imageSource, type Lock } from '../lock/schema.ts';
-import { formatLock, referrerKey } from '../lock/write.ts';
+import { lockBytes, referrerKey } from '../lock/write.ts';
 import { checkPublished, type IndexCache } from '../source/chart.ts';
 import type { ChartAccess } from '../source/chart-archive.ts';
 import { resolveFile } from '../source/file.ts';
@@ -194,7 +194,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
       charts: charts.entries,
       files: files.entries,
     };
-    const text = Buffer.from(formatLock(made));
+    const text = lockBytes(made);
     const checked = parseLock(text, path);
     const written = options.dryRun === true ? false : await writeFileIfChanged(path, text);
     const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];

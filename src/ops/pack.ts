@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
-import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
 import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
@@ -80,7 +80,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);
-    const there = await openExisting(out, context);
+    const there = await openExisting(out, { known: { lock, bytes }, context });
     try {
       const finished =
         there === undefined ? undefined : await finishedResult(there, { bytes, options, kind, context });
@@ -114,11 +114,14 @@ async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<voi
 }
 
 /** The bundle at the target path, damaged or not; undefined when there is none that can be read. */
-async function openExisting(out: string, context: Context): Promise<Bundle | undefined> {
+async function openExisting(
+  out: string,
+  { known, context }: { readonly known: KnownLock; readonly context: Context },
+): Promise<Bundle | undefined> {
   const kind = await kindOf(out);
   if (kind === undefined || (kind === 'folder' && (await readdir(out)).length === 0)) return undefined;
   try {
-    const there = await openBundle(out, { signal: context.signal, strict: false });
+    const there = await openBundle(out, { signal: context.signal, strict: false, known });
     const foreign =
       kind === 'folder' ? there.medium.faults.find((f) => f.code === 'BUNDLE_ENTRY_EXTRA') : undefined;
     if (foreign === undefined) return there;

@@ -17,6 +17,10 @@ if (process.versions.v8.startsWith('11.3.')) {
 
 const built = new URL('../dist/program/main.js', import.meta.url);
 if (existsSync(fileURLToPath(built))) {
+  if (process.argv.includes('verify')) {
+    const { beginEarly } = await import(new URL('early.js', built).href);
+    beginEarly(process.argv.slice(2));
+  }
   const { main } = await import(built.href);
   process.exitCode = await main(process.argv);
 } else {

@@ -17,12 +17,16 @@ const NATIVE = /^@napi-rs\//;
 const BASE =
   /\/src\/(?:core\/|io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
 
+/** What a thread that only hashes needs, and who starts it early. */
+const HASHING = /\/src\/(?:core\/limits|io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
+
 /** The program, and every module that is started as a thread. All lie in one folder: `./x-thread.js` is beside its starter. */
 function entries() {
   const src = join(ROOT, 'src');
   const threads = readdirSync(src, { recursive: true }).filter((path) => path.endsWith('-thread.ts'));
   return {
     main: join(src, 'cli/main.ts'),
+    early: join(src, 'cli/early.ts'),
     ...Object.fromEntries(threads.map((path) => [basename(path, '.ts'), join(src, path)])),
   };
 }
@@ -62,7 +66,13 @@ try {
     format: 'esm',
     entryFileNames: '[name].js',
     chunkFileNames: '[name]-[hash].js',
-    codeSplitting: { groups: [{ name: 'base', test: BASE }], includeDependenciesRecursively: false },
+    codeSplitting: {
+      groups: [
+        { name: 'hashing', test: HASHING, priority: 2 },
+        { name: 'base', test: BASE, priority: 1 },
+      ],
+      includeDependenciesRecursively: false,
+    },
   });
   await build.close();
   const modules = output.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []));

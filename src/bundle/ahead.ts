@@ -1,6 +1,6 @@
 import { open, stat } from 'node:fs/promises';
+import { threadsFor } from '../io/cores.ts';
 import { readAt } from '../io/files.ts';
-import { threadsFor } from '../io/threads.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { FIRST_ENTRY } from './plan.ts';
 import { type Sweep, startSweep } from './sweep.ts';

@@ -3,9 +3,10 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
+import { threadsFor } from '../io/cores.ts';
 import { onDisk, writeAll } from '../io/files.ts';
 import { throwIfAborted } from '../io/pool.ts';
-import { type JobTools, startThreads, type Threads, threadsFor } from '../io/threads.ts';
+import { type JobTools, startThreads, type Threads } from '../io/threads.ts';
 
 /** A range of a file that is open in this process, or of one that is opened for the job. Bytes. */
 export interface FileRange {

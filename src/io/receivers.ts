@@ -1,9 +1,10 @@
 import type { Context } from '../core/events.ts';
 import { MIB } from '../core/limits.ts';
 import type { BulkAnswer, HttpBody } from './bulk.ts';
+import { threadsFor } from './cores.ts';
 import { type Place, type ReceiveJob, type ReceiveResult, receiving } from './receive.ts';
 import type { Receiver } from './receiver.ts';
-import { type Claim, startThreads, threadsFor } from './threads.ts';
+import { type Claim, startThreads } from './threads.ts';
 
 /** Receivers on all threads that are worth their start. Close them. */
 export interface Receivers {

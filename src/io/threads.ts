@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { type FromWorker, fromWire, type ToWorker } from './thread-messages.ts';
@@ -41,15 +40,6 @@ export interface ThreadOptions<Job, Result> {
   /** All threads; 1 does everything on the own one. */
   readonly count: number;
 }
-
-/** How many threads are worth their start for so many bytes of hashing or copying. */
-export function threadsFor(bytes: number): number {
-  return bytes < WORTH ? 1 : Math.min(availableParallelism(), MOST);
-}
-
-/** A thread costs about 30 ms and 15 MB: what it would save on less than this is nothing. */
-const WORTH = 48 * 1024 * 1024;
-const MOST = 4;
 
 interface Lane<Job, Result> {
   running: number;

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { ensureBuilt, ROOT, runProgram } from './program.ts';
 
 beforeAll(ensureBuilt, 180_000);
@@ -23,6 +25,28 @@ describe('the built program', () => {
     expect(text).not.toMatch(
       /^\/\/ (?:src\/io\/http\.ts|src\/oci\/containerd\/|.*node_modules\/(?:undici|yaml|semver)\/)/m,
     );
+  });
+
+  it('loads for a load neither the targets that nobody named nor their libraries', async () => {
+    const absent = join(ROOT, 'no-such-bundle.tar');
+    const registry = await loadedBy('load', absent, '--registry', 'localhost:1');
+    expect(registry).toContain('// src/ops/load.ts');
+    expect(registry).not.toMatch(
+      /^\/\/ (?:src\/target\/containerd\/|.*node_modules\/(?:undici|yaml|semver)\/)/m,
+    );
+  });
+
+  it('begins a thread for verify of a large file, and ends as ever when nobody needs it', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-early-'));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const large = join(dir, 'verify');
+    await writeFile(large, '');
+    await truncate(large, 64 * 1024 * 1024);
+    const ran = await runProgram(['verify', large], { env: { NODE_DEBUG: 'worker' } });
+    expect(ran.code).toBe(5);
+    expect(ran.stderr.includes('[0] create new worker')).toBe(availableParallelism() > 1);
+    const other = await runProgram(['ls', 'verify'], { cwd: dir });
+    expect(other.code).toBe(5);
   });
 
   it('has every thread beside what starts it', () => {

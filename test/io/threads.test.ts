@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
+import { threadsFor } from '../../src/io/cores.ts';
 import { fromWire, toWire } from '../../src/io/thread-messages.ts';
-import { type Handler, startThreads, threadsFor } from '../../src/io/threads.ts';
+import { type Handler, startThreads } from '../../src/io/threads.ts';
 
 function threads<Job, Result>(handler: Handler<Job, Result>) {
   const script = new URL('./nothing.ts', import.meta.url);

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { threadsFor } from '../../src/io/threads.ts';
+import { threadsFor } from '../../src/io/cores.ts';
 import { openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
 import { ensureBuilt, startProgram } from '../cli/program.ts';
 import { bytesOnDisk } from './interrupted.ts';

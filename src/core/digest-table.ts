@@ -6,6 +6,18 @@ const WIDTH = 32;
 const ROOM = 64;
 
 /**
+ * A random number for every value that every byte of a digest can have: a digest's hash is what they make together. Who
+ * chooses digests knows none of them, so he cannot choose many that want the same place, whichever bytes he varies
+ * (simple tabulation hashing). Made once, with the first table.
+ */
+let numbers: Int32Array | undefined;
+
+function randomNumbers(): Int32Array {
+  numbers ??= new Int32Array(WIDTH * 256).map(() => Math.floor(Math.random() * 2 ** 32));
+  return numbers;
+}
+
+/**
  * Many digests, each once, numbered from 0 in the order in which they came. A digest takes 32 bytes and a place in a table
  * instead of a text and an object each.
  */
@@ -15,8 +27,7 @@ export class DigestTable {
   #places: Int32Array;
   #size = 0;
   readonly #key = Buffer.allocUnsafeSlow(WIDTH);
-  /** Nobody can choose digests that all want the same place. */
-  readonly #seed = Math.floor(Math.random() * 2 ** 32) | 0;
+  readonly #numbers = randomNumbers();
 
   /** @param room for how many there shall be room at first */
   constructor(room = ROOM) {
@@ -67,8 +78,9 @@ export class DigestTable {
   }
 
   #hash(bytes: Buffer, at: number): number {
-    const mixed = Math.imul(bytes.readInt32LE(at) ^ this.#seed, 0x9e3779b1) ^ bytes.readInt32LE(at + 4);
-    return (Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b) >>> 0) % this.#places.length;
+    let hash = 0;
+    for (let i = 0; i < WIDTH; i += 1) hash ^= this.#numbers[256 * i + (bytes[at + i] ?? 0)] ?? 0;
+    return (hash >>> 0) % this.#places.length;
   }
 
   #grow(): void {

@@ -23,6 +23,21 @@ describe('a table of digests', () => {
     expect(alike.map((d) => table.indexOf(d))).toEqual([...alike.keys()]);
   });
 
+  it.each([
+    ['end', (hex: string) => hex.padStart(64, '0')],
+    ['beginning', (hex: string) => hex.padEnd(64, '0')],
+    ['middle', (hex: string) => hex.padStart(32, 'f').padEnd(64, 'f')],
+  ])('takes very many that somebody chose to be alike but for their %s', (_, hexOf) => {
+    // Were they to want the same place, each would be compared with all others: minutes instead of a moment.
+    const table = new DigestTable();
+    const chosen = Array.from(
+      { length: 40_000 },
+      (_, i) => `sha256:${hexOf(i.toString(16).padStart(8, '0'))}` as const,
+    );
+    expect(chosen.map((d) => table.add(d))).toEqual([...chosen.keys()]);
+    expect(chosen.map((d) => table.indexOf(d))).toEqual([...chosen.keys()]);
+  });
+
   it('compares as the texts of the digests compare', () => {
     const table = new DigestTable();
     const digests = Array.from({ length: 200 }, (_, i) => digestOf(`${i}`));

@@ -10,6 +10,7 @@ import { digestOf } from '../io/verify.ts';
 import { chartName } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { isSparse } from '../oci/graph.ts';
+import { GraphStore } from '../oci/graph-store.ts';
 import type { Item } from '../target/target.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
 import { checkOpened } from './check-bundle.ts';
@@ -96,7 +97,9 @@ export interface Source extends ContentReader {
 
 async function bundleSource(path: string, context: Context): Promise<Source> {
   const byKey = new Map<string, Artifact>();
-  const tell = (artifact: Artifact): unknown => byKey.set(`${artifact.kind} ${artifact.name}`, artifact);
+  const graphs = new GraphStore();
+  const tell = (artifact: Artifact): unknown =>
+    byKey.set(`${artifact.kind} ${artifact.name}`, { ...artifact, graph: graphs.keep(artifact.graph) });
   const bundle = await openBundle(path, { signal: context.signal, tell });
   const { name, version } = bundle.lock;
   return {

@@ -1,0 +1,91 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
+import type { Graph, GraphNode, NodeKind } from './graph.ts';
+
+const KINDS: readonly NodeKind[] = ['index', 'manifest', 'config', 'blob'];
+
+/**
+ * Keeps very many graphs compactly: digests once, what descriptors say beside them once, and the rest as numbers. The nodes
+ * of a graph are made when they are asked for; those of the graph that was asked last are kept.
+ */
+export class GraphStore {
+  readonly #digests = new DigestTable();
+  /** Of each digest, bytes. */
+  readonly #sizes: number[] = [];
+  /** What descriptors say beside digest and size, as JSON. */
+  readonly #words: string[] = [];
+  readonly #numberOfWord = new Map<string, number>();
+  #last: { readonly numbers: readonly number[]; readonly nodes: Graph['nodes'] } | undefined;
+
+  /** The same graph, kept here. One that disagrees with others about a size is given back as it is. */
+  keep(graph: Graph): Graph {
+    const written: number[] = [];
+    for (const { descriptor, kind, children, left, foreign } of graph.nodes.values()) {
+      written.push(KINDS.indexOf(kind));
+      // One more than there are: 0 says that there is no such list.
+      for (const list of [[descriptor], children, left, foreign]) {
+        written.push(list === undefined ? 0 : list.length + 1);
+        for (const each of list ?? []) {
+          const known = this.#digests.indexOf(each.digest);
+          if (known >= 0 && this.#sizes[known] !== each.size) return graph;
+          written.push(this.#digest(each), this.#word(each));
+        }
+      }
+    }
+    const numbers = written.slice();
+    const { root } = graph;
+    const nodes = (): Graph['nodes'] => this.#nodes(numbers);
+    return {
+      root,
+      get nodes() {
+        return nodes();
+      },
+    };
+  }
+
+  #digest({ digest, size }: Descriptor): number {
+    const number = this.#digests.add(digest);
+    this.#sizes[number] = size;
+    return number;
+  }
+
+  #word({ digest: _, size: __, ...words }: Descriptor): number {
+    const text = JSON.stringify(words);
+    const known = this.#numberOfWord.get(text);
+    if (known !== undefined) return known;
+    const number = this.#words.push(text) - 1;
+    this.#numberOfWord.set(text, number);
+    return number;
+  }
+
+  #descriptor(digest: number, word: number): Descriptor {
+    const { mediaType, ...words } = JSON.parse(this.#words[word] ?? '{}') as Omit<
+      Descriptor,
+      'digest' | 'size'
+    >;
+    return { mediaType, digest: this.#digests.at(digest), size: this.#sizes[digest] ?? 0, ...words };
+  }
+
+  #nodes(numbers: readonly number[]): Graph['nodes'] {
+    if (this.#last?.numbers === numbers) return this.#last.nodes;
+    const nodes = new Map<Digest, GraphNode>();
+    let at = 0;
+    const next = (): number => numbers[at++] ?? 0;
+    const list = (): Descriptor[] | undefined => {
+      const length = next();
+      return length === 0
+        ? undefined
+        : Array.from({ length: length - 1 }, () => this.#descriptor(next(), next()));
+    };
+    while (at < numbers.length) {
+      const kind = KINDS[next()] ?? 'blob';
+      const [[descriptor] = [], children = [], left = [], foreign] = [list(), list(), list(), list()];
+      if (descriptor === undefined) continue;
+      const more = foreign === undefined ? {} : { foreign };
+      nodes.set(descriptor.digest, { descriptor, kind, children, left, ...more });
+    }
+    this.#last = { numbers, nodes };
+    return nodes;
+  }
+}

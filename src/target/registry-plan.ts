@@ -94,24 +94,50 @@ export function refuseCollisions(placed: readonly { readonly item: Item; readonl
   if (faults.length > 0) throw errorOf(faults, `${faults.length} names on the target would be taken twice`);
 }
 
+/** The blobs of an entry, without its manifests and indexes. */
+function blobsOf(entry: PlacedEntry): Descriptor[] {
+  return [...entry.item.graph.nodes.values()].flatMap(({ kind, descriptor }) =>
+    kind === 'index' || kind === 'manifest' ? [] : [descriptor],
+  );
+}
+
+/** Each blob with each repository that needs it, once: those of one repository stand together. */
+function pairsOf(entries: readonly PlacedEntry[], works: ReadonlyMap<Digest, BlobWork>): Pair[] {
+  const groups = new Map<string, PlacedEntry[]>();
+  for (const entry of entries) {
+    const group = groups.get(entry.place.repository);
+    if (group === undefined) groups.set(entry.place.repository, [entry]);
+    else group.push(entry);
+  }
+  const pairs: Pair[] = [];
+  for (const [repository, group] of groups) {
+    const own = new Set<BlobWork>();
+    for (const { digest } of group.flatMap(blobsOf)) {
+      const work = works.get(digest);
+      if (work !== undefined) own.add(work);
+    }
+    for (const work of own) pairs.push({ work, repository });
+  }
+  return pairs;
+}
+
 /** Every (blob, repository) pair that the entries need, asked of the registry; presence recorded. */
 export async function planBlobs(
   entries: readonly PlacedEntry[],
   options: { readonly registry: Registry; readonly signal: AbortSignal },
 ): Promise<Map<Digest, BlobWork>> {
   const works = new Map<Digest, BlobWork>();
-  const pairs = new Map<string, { readonly work: BlobWork; readonly repository: string }>();
   for (const entry of entries) {
-    for (const { descriptor, kind } of entry.item.graph.nodes.values()) {
-      if (kind === 'index' || kind === 'manifest') continue;
-      const work = works.get(descriptor.digest) ?? { descriptor, present: [], wanted: [], users: [] };
-      works.set(descriptor.digest, work);
-      if (!work.users.includes(entry)) work.users.push(entry);
-      const { repository } = entry.place;
-      pairs.set(`${repository} ${descriptor.digest}`, { work, repository });
+    for (const descriptor of blobsOf(entry)) {
+      const work = works.get(descriptor.digest);
+      // A list that begins with one item has room for that one only; most blobs have one user.
+      if (work === undefined)
+        works.set(descriptor.digest, { descriptor, present: [], wanted: [], users: [entry] });
+      else work.users.push(entry);
     }
   }
-  await askBlobs([...pairs.values()], { ...options, lacking: await lackingRepositories(entries, options) });
+  const lacking = await lackingRepositories(entries, options);
+  await askBlobs(pairsOf(entries, works), { ...options, lacking });
   for (const work of works.values()) {
     work.present.sort();
     work.wanted.sort();

@@ -17,11 +17,15 @@ export interface Shapes {
   readonly single: Descriptor | undefined;
 }
 
+/** What most items have: nothing was left out. */
+const WHOLE: Shapes = { filtered: new Map(), single: undefined };
+
 /** What the indexes of an item become where the originals are not taken. */
 export async function shapesOf(item: Item, options: TargetOptions): Promise<Shapes> {
   const filtered = await filterIndexes(item.graph, (d) => readManifest(d, options));
+  if (filtered.size === 0) return WHOLE;
   const manifests = carriedManifests(item.graph);
-  const only = filtered.size > 0 && manifests.length === 1 ? manifests[0] : undefined;
+  const only = manifests.length === 1 ? manifests[0] : undefined;
   return { filtered, single: only };
 }
 

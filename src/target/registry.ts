@@ -98,6 +98,9 @@ function isOpen(entry: PlacedEntry): boolean {
   return entry.state === 'write';
 }
 
+/** What a name shall lead to; its bytes where the bundle does not have them. */
+type Top = Pick<ManifestContent, 'descriptor'> & Partial<ManifestContent>;
+
 class RegistryRun implements TargetRun {
   readonly entries: readonly PlacedEntry[];
   readonly tally: Tally = emptyTally();
@@ -107,7 +110,7 @@ class RegistryRun implements TargetRun {
   readonly #attachments: Attachments;
   readonly #shapes: ReadonlyMap<Item, Shapes>;
   /** What to put under the tag: after the manifests are there. */
-  readonly #tops = new Map<PlacedEntry, ManifestContent>();
+  readonly #tops = new Map<PlacedEntry, Top>();
   /** True once the registry refused an index with absent children. */
   #strict: boolean;
 
@@ -152,6 +155,7 @@ class RegistryRun implements TargetRun {
       this.tally.blobsPresent += work.present.length;
       await this.#writeBlob(work);
     });
+    this.works = new Map();
   }
 
   /** One blob into every repository that lacks it: uploaded once, mounted elsewhere where the registry does that. */
@@ -214,7 +218,9 @@ class RegistryRun implements TargetRun {
     const limits = { limit: ITEMS_PARALLEL, signal: this.#options.context.signal };
     await mapBounded(this.#open(), limits, async (entry) => {
       try {
-        this.#tops.set(entry, await this.#putGraph(entry));
+        const { descriptor, bytes } = await this.#putGraph(entry);
+        const isCarried = entry.item.graph.nodes.has(descriptor.digest);
+        this.#tops.set(entry, isCarried ? { descriptor } : { descriptor, bytes });
         await this.#attachments.put(entry, this.#gone(entry, entry.pushedDigest));
       } catch (error) {
         failEntry(entry, error);
@@ -308,8 +314,12 @@ class RegistryRun implements TargetRun {
       try {
         if (top === undefined) throw new SealiftError('INTERNAL', `${entry.as}: not prepared`);
         await this.#attachments.name(entry, this.#gone(entry, entry.pushedDigest));
-        const { digest } = top.descriptor;
-        if (tag !== undefined) await registry.putManifest(repository, tag, top);
+        const { descriptor, bytes } = top;
+        const { digest } = descriptor;
+        if (tag !== undefined) {
+          const content = bytes === undefined ? await this.#content(descriptor) : { descriptor, bytes };
+          await registry.putManifest(repository, tag, content);
+        }
         const found = await registry.resolve(repository, tag ?? digest);
         if (found !== digest) {
           throw new SealiftError('TARGET_FAILED', `${entry.as}: is ${found ?? 'absent'} after the push`, {

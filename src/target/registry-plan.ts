@@ -11,7 +11,7 @@ import { type Entry, failEntry, type Item } from './target.ts';
 /** Requests that only ask, at once. */
 const ASK_PARALLEL = 8;
 /** Blobs that are asked for in repositories that are not there: more than are sent at once. */
-const PROBES = 8;
+const PROBES = 10;
 
 /** Where one item goes on a registry. Without `tag` it is reachable by digest only. */
 export interface Place {

@@ -29,7 +29,7 @@ import {
 } from './target.ts';
 
 /** Blobs sent at once, and items whose manifests are put at once. */
-const BLOBS_PARALLEL = 6;
+const BLOBS_PARALLEL = 8;
 /** Stays in the processor's cache from the read over the hash to the socket. */
 const PIECE = 256 * KIB;
 const ITEMS_PARALLEL = 4;

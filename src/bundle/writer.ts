@@ -192,18 +192,24 @@ class Writer implements BundleWriter {
     const { digest, size } = this.#expected(entry);
     // Of an earlier run; it may turn out to be wrong, or shorter than it was noted.
     let kept = size;
+    let shown = 0;
+    const show = (bytes: number): void => {
+      shown += bytes;
+      this.#p.context.emit({ type: 'progress', id: entry.name, bytes });
+    };
     for (let source = next(); ; ) {
       const noted = this.#begun.get(digest) ?? 0;
       const begun = noted < size ? noted : 0;
       kept = Math.min(kept, begun);
       try {
-        const received = await this.#receive(entry, source, begun);
+        const received = await this.#receive(entry, source, { begun, show });
         kept = Math.min(kept, size - received);
         this.stats.resumed.bytes += kept;
         this.stats.fetched.blobs += 1;
         this.stats.fetched.bytes += size - kept;
         return;
       } catch (error) {
+        if (this.#begun.get(digest) === 0) show(-shown);
         source = next(error);
       }
     }
@@ -256,7 +262,11 @@ class Writer implements BundleWriter {
   }
 
   /** Writes a blob behind its first `begun` bytes, which are there. Returns how many bytes came. */
-  async #receive(entry: PlannedEntry, source: BlobStream, begun: number): Promise<number> {
+  async #receive(
+    entry: PlannedEntry,
+    source: BlobStream,
+    { begun, show }: { readonly begun: number; readonly show: (bytes: number) => void },
+  ): Promise<number> {
     const { journal, context, sink } = this.#p;
     const expected = this.#expected(entry);
     const { digest } = expected;
@@ -272,7 +282,7 @@ class Writer implements BundleWriter {
       for await (const chunk of source(start, into)) {
         throwIfAborted(context.signal);
         if (chunk.length > 0) await into.write(chunk);
-        context.emit({ type: 'progress', id: entry.name, bytes: into.received - told });
+        show(into.received - told);
         sink.wrote(into.received - told);
         told = into.received;
         if (told - noted < PART_EVERY) continue;
@@ -284,13 +294,14 @@ class Writer implements BundleWriter {
       this.#done.set(entry.index, b3);
       return into.received - start;
     } catch (error) {
-      const bytes = isWrongContent(error) ? 0 : (into?.received ?? begun);
+      // Wrong content may be the fault of what was there before; not where nothing of this source came behind it.
+      const isMixed = isWrongContent(error) && into !== undefined && into.received > start;
+      const bytes = isMixed ? 0 : (into?.received ?? begun);
       this.#begun.set(digest, bytes);
       // A journal that cannot be written costs bytes in the next run; what is told is the first failure.
       try {
         journal.part(digest, { offset, bytes });
       } catch {}
-      if (bytes === 0) context.emit({ type: 'progress', id: entry.name, bytes: start - told });
       throw error;
     } finally {
       into?.close();

@@ -15,7 +15,7 @@ export type BlobStream = (offset: number, into?: Receiver) => AsyncIterable<Uint
 
 /**
  * Gives the streams of one blob, one after the other: the first, and then, told what ended the one before, the next. It is
- * read from the start after wrong content, else from behind the bytes that came.
+ * read from the start after wrong content of which some came, else from behind the bytes that came.
  * @throws what is to be said in the end, when there is none any more
  */
 export type NextStream = (failure?: unknown) => BlobStream;

@@ -8,6 +8,7 @@ import type { BlobPool } from '../../src/bundle/pool.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
 import { type BundleWriter, openWriter } from '../../src/bundle/writer.ts';
 import { SealiftError } from '../../src/core/errors.ts';
+import type { Event } from '../../src/core/events.ts';
 import { kindOf } from '../../src/io/files.ts';
 import type { BlobStream, NextStream } from '../../src/oci/content.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from './site.ts';
@@ -132,7 +133,8 @@ describe('a bundle writer', () => {
   });
 
   it('goes on behind the bytes that came, and after wrong content from the start, in one filling', async () => {
-    const writer = await open();
+    const events: Event[] = [];
+    const writer = await openWriter(out, { plan, kind: 'tar', context: contextOf({ events }), pools: [] });
     const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
     if (entry === undefined) throw new Error('there are blobs');
     const content = contentOf(entry);
@@ -161,6 +163,35 @@ describe('a bundle writer', () => {
     ]);
     expect(writer.stats.resumed.bytes).toBe(0);
     expect(writer.stats.fetched).toEqual({ blobs: 1, bytes: content.length });
+    const told = events.map((e) => (e.type === 'progress' && e.id === entry.name ? e.bytes : 0));
+    expect(told.reduce((sum, bytes) => sum + bytes, 0)).toBe(content.length);
+    await fillAll(writer);
+    await writer.finish();
+    expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('keeps what came when another source has something else from its first byte on, of which nothing came', async () => {
+    const writer = await open();
+    const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
+    if (entry === undefined) throw new Error('there are blobs');
+    const content = contentOf(entry);
+    const asked: number[] = [];
+    const streams: BlobStream[] = [
+      async function* () {
+        yield content.subarray(0, 1000);
+        throw new SealiftError('NETWORK_FAILED', 'cut');
+      },
+      async function* () {
+        yield* [];
+        throw new SealiftError('CONTENT_SIZE_MISMATCH', 'a page of a proxy, which announces its own length');
+      },
+      (offset) => chunks(content.subarray(offset)),
+    ];
+    await writer.fill(entry, () => (offset) => {
+      asked.push(offset);
+      return streams[asked.length - 1]?.(offset) ?? chunks(Buffer.alloc(0));
+    });
+    expect(asked).toEqual([0, 1000, 1000]);
     await fillAll(writer);
     await writer.finish();
     expect((await readFile(out)).equals(good.bytes)).toBe(true);

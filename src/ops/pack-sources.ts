@@ -19,6 +19,7 @@ import { downloadUrl } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
 import { askForeign } from '../source/foreign.ts';
 import { askInTurn } from '../source/in-turn.ts';
+import type { ManifestSpool } from './manifest-spool.ts';
 import { announcePulls, pullsOfPack } from './pulls.ts';
 import { attempt, countOf, sortAttempts } from './session.ts';
 
@@ -30,8 +31,8 @@ export interface PackTools {
   readonly context: Context;
   readonly access: ChartAccess;
   readonly lock: Lock;
-  /** Manifests that were read for the plan, until they are written: each is asked for once, because registries count. */
-  readonly manifests: Map<Digest, Uint8Array>;
+  /** Manifests that were read for the plan. */
+  readonly manifests: ManifestSpool;
 }
 
 /** Reads a manifest from the older bundle where it has it, else from its registry; keeps it until it is written. */
@@ -60,8 +61,10 @@ function manifestReader(tools: PackTools, there: Bundle | undefined): ReadManife
     return content.bytes;
   };
   return async (descriptor, of) => {
-    const bytes = tools.manifests.get(descriptor.digest) ?? (await ask(descriptor, of));
-    tools.manifests.set(descriptor.digest, bytes);
+    const known = await tools.manifests.read(descriptor.digest);
+    if (known !== undefined) return known;
+    const bytes = await ask(descriptor, of);
+    await tools.manifests.put(descriptor.digest, bytes);
     return bytes;
   };
 }
@@ -107,7 +110,7 @@ export type BlobSource = Uint8Array | NextStream;
 /** Where blobs come from. */
 export interface Sources {
   /** The source of a planned blob; undefined for what is made from chart archives. */
-  of(digest: Digest): BlobSource | undefined;
+  of(digest: Digest): Promise<BlobSource | undefined>;
   /** What a blob is called on the screen: the artifact that wants it first, and the start of its digest. */
   label(digest: Digest): string | undefined;
 }
@@ -181,8 +184,8 @@ class Supplies {
 function blobSources(supplies: Supplies, tools: PackTools): Sources {
   const others = otherSources(tools);
   return {
-    of: (digest) => {
-      const own = others.get(digest) ?? tools.manifests.get(digest);
+    of: async (digest) => {
+      const own = others.get(digest) ?? (await tools.manifests.read(digest));
       if (own !== undefined) return own;
       const { descriptor, job } = supplies.find(digest) ?? {};
       if (descriptor === undefined || job === undefined) return undefined;

@@ -18,6 +18,7 @@ import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
+import { ManifestSpool } from './manifest-spool.ts';
 import { gatherContents, type PackTools, type Sources } from './pack-sources.ts';
 import { attempt, sortAttempts, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
@@ -80,6 +81,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);
+    const manifests = new ManifestSpool(context);
     const there = await openExisting(out, { known: { lock, bytes }, context });
     try {
       const finished =
@@ -88,13 +90,14 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
         await removePartial(out);
         return finished;
       }
-      const tools: PackTools = { context, access, lock, manifests: new Map() };
+      const tools: PackTools = { context, access, lock, manifests };
       const { contents, sources } = await gatherContents(tools, there);
       const plan = planBundle({ value: lock, bytes }, contents);
       await there?.close();
       const stats = await write({ plan, out, kind, sources, tools });
       return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
     } finally {
+      await manifests.close();
       await there?.close();
       await access.registries.close();
     }
@@ -235,7 +238,7 @@ function toFetch(
   return { bytes, items, indexes };
 }
 
-/** Manifests leave the memory first; then the largest, so that no long one is left for the end. */
+/** Manifests are there already; then the largest, so that no long one is left for the end. */
 function sendingOrder({ entries, manifestsEnd }: BundlePlan): (a: number, b: number) => number {
   const rank = (index: number): number => (index < manifestsEnd ? 0 : 1);
   return (a, b) => rank(a) - rank(b) || entries.sizeAt(b) - entries.sizeAt(a);
@@ -250,14 +253,14 @@ async function fillAll(
     readonly tools: PackTools;
   },
 ): Promise<Fault[]> {
-  const { context, manifests } = job.tools;
+  const { context } = job.tools;
   const { sources } = job;
   const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
   const done = await mapBounded(job.indexes, limits, (index) =>
     attempt(async () => {
       const entry = job.plan.entries.at(index);
       const { name, size, digest } = entry;
-      const source = digest === undefined ? undefined : sources.of(digest);
+      const source = digest === undefined ? undefined : await sources.of(digest);
       if (digest === undefined || source === undefined) {
         throw new SealiftError('INTERNAL', `no source for ${name}`);
       }
@@ -265,7 +268,6 @@ async function fillAll(
       try {
         if (typeof source === 'function') await writer.fill(entry, source);
         else await writer.put(entry, source);
-        manifests.delete(digest);
       } catch (error) {
         context.emit({ type: 'end', id: name, outcome: 'failed' });
         throw error;

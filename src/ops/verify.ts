@@ -40,9 +40,11 @@ export interface VerifyResult {
  */
 export async function verify(options: VerifyOptions, context: Context): Promise<VerifyResult> {
   const path = resolve(options.bundle);
+  // Both wait for the disk now and then.
+  const rest = import('./check-bundle.ts');
   const ahead = await sweepAhead(path, { sha256: isDeep(options) });
   try {
-    const { verifyOpened } = await import('./check-bundle.ts');
+    const { verifyOpened } = await rest;
     return await verifyOpened(path, { ...options, ahead }, context);
   } finally {
     await ahead?.medium.close();

@@ -139,7 +139,8 @@ class Supplies {
   readonly #from: number[] = [];
   /** By the same number: which media type that one says. */
   readonly #types: number[] = [];
-  readonly #typeNames = new Map<string, number>();
+  readonly #typeNames: string[] = [];
+  readonly #typeNumbers = new Map<string, number>();
   /** Descriptors that say more than digest, size and media type: other places, or the content itself. */
   readonly #special = new Map<Digest, Descriptor>();
 
@@ -153,16 +154,21 @@ class Supplies {
     return image !== undefined || chart?.source.type === 'oci';
   }
 
+  #numberOf(mediaType: string): number {
+    const known = this.#typeNumbers.get(mediaType);
+    if (known !== undefined) return known;
+    this.#typeNumbers.set(mediaType, this.#typeNames.length);
+    return this.#typeNames.push(mediaType) - 1;
+  }
+
   /** Notes what an artifact whose contents are known supplies. */
   add({ graph }: Artifact, job: number): void {
     for (const { descriptor } of graph.nodes.values()) {
       const id = this.#contents.digests.indexOf(descriptor.digest);
       const known = this.#from[id];
       if (known !== undefined && (known < job || !this.#isAsked(job)) && this.#isAsked(known)) continue;
-      const type = this.#typeNames.get(descriptor.mediaType) ?? this.#typeNames.size;
-      this.#typeNames.set(descriptor.mediaType, type);
       this.#from[id] = job;
-      this.#types[id] = type;
+      this.#types[id] = this.#numberOf(descriptor.mediaType);
       if (descriptor.urls === undefined && descriptor.data === undefined)
         this.#special.delete(descriptor.digest);
       else this.#special.set(descriptor.digest, descriptor);
@@ -175,7 +181,7 @@ class Supplies {
     const job = this.#jobs[this.#from[id] ?? -1];
     if (job === undefined) return undefined;
     const size = this.#contents.sizeOf(id);
-    const mediaType = [...this.#typeNames.keys()][this.#types[id] ?? 0] ?? '';
+    const mediaType = this.#typeNames[this.#types[id] ?? 0] ?? '';
     return { descriptor: this.#special.get(digest) ?? { mediaType, digest, size }, job };
   }
 }

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Digest } from '../../src/core/digest.ts';
 import { containerdTargets } from '../../src/target/containerd/target.ts';
 import type { Item, TargetRun } from '../../src/target/target.ts';
 import { firstLayer, type LoadOptions, loadOn, planOn, stateOf, textIn } from './containerd-bench.ts';
@@ -23,7 +24,7 @@ const plan = (items: readonly Item[], options: LoadOptions = {}): Promise<Target
   planOn({ fake, store, context }, items, options);
 
 describe('a load into an empty namespace', () => {
-  it('writes blobs, then manifests, then records, under a lease that it releases', async () => {
+  it('writes children before parents, then records, under a lease that it releases', async () => {
     const item = await makeImage(store, 'docker.io/library/nginx:1.25.2');
     const run = await load([item], { pin: true });
     expect(stateOf(run)).toEqual(['written']);
@@ -44,8 +45,12 @@ describe('a load into an empty namespace', () => {
     );
     expect(fake.leases.size).toBe(0);
     const commits = fake.calls.filter((c) => c.method === 'Content/Write' && c.request.get(1)?.[0] === 2);
-    const kinds = commits.map((c) => item.graph.nodes.get(`sha256:${textIn(c.request.get(4))}`)?.kind);
-    expect(kinds.slice(-3)).toEqual(['manifest', 'manifest', 'index']);
+    const order = commits.map((c) => `sha256:${textIn(c.request.get(4))}`);
+    for (const { descriptor, children } of item.graph.nodes.values()) {
+      const own = order.indexOf(descriptor.digest);
+      for (const child of children) expect(order.indexOf(child.digest)).toBeLessThan(own);
+    }
+    expect(order.at(-1)).toBe(item.root.digest);
     expect(run.tally).toMatchObject({
       blobsWritten: 5,
       manifestsWritten: 3,
@@ -53,6 +58,21 @@ describe('a load into an empty namespace', () => {
       blobsMounted: 0,
     });
     expect(run.tally.bytesWritten).toBe([...store.blobs.values()].reduce((sum, b) => sum + b.length, 0));
+  });
+
+  it('writes manifests of one image while blobs of another are still being sent', async () => {
+    let held: Digest | undefined;
+    const isThere = (): boolean => fake.blobs.has(one.root.digest);
+    store = createStore({
+      before: (digest) =>
+        digest === held ? vi.waitFor(() => expect(isThere()).toBe(true), 20_000) : undefined,
+    });
+    const one = await makeImage(store, 'a.test/one:1');
+    const two = await makeImage(store, 'a.test/two:1');
+    held = firstLayer(two).digest;
+    const run = await load([one, two]);
+    expect(stateOf(run)).toEqual(['written', 'written']);
+    expect(isThere()).toBe(true);
   });
 
   it('sends namespace and lease with every call, and a lease that ends a day after now', async () => {

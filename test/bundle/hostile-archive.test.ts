@@ -159,6 +159,21 @@ describe('an archive that is not the one canonical encoding', () => {
     expect((await refused(replaced(layer(), pax, at(layer()))))[0]?.code).toBe('BUNDLE_NOT_CANONICAL');
   });
 
+  it.each<[string, (lines: string[]) => string[]]>([
+    ['two lines exchanged', (lines) => [...lines.slice(0, -2), ...lines.slice(-2).reverse()]],
+    ['one line in place of another', (lines) => [...lines.slice(0, -1), ...lines.slice(-2, -1)]],
+    ['one line too few', (lines) => lines.slice(0, -1)],
+    ['one line too many', (lines) => [...lines, ...lines.slice(-1)]],
+  ])('is refused with a B3SUMS that has %s', async (_, change) => {
+    const sums = at(-1);
+    const lines = sums.body.toString('latin1').split('\n').slice(0, -1);
+    const body = Buffer.from(`${change(lines).join('\n')}\n`, 'latin1');
+    const faults = await refused(replaced(parts.length - 1, withBody(sums, body)));
+    expect(faults.map((f) => f.message)).toContainEqual(
+      expect.stringContaining('B3SUMS does not list exactly the entries, in order'),
+    );
+  });
+
   it('is refused with entries in another order', async () => {
     const swapped = [...parts];
     swapped.splice(layer(), 2, at(layer() + 1), at(layer()));

@@ -108,6 +108,22 @@ describe('a mirror with other bytes', () => {
     expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
   });
 
+  it('that were passed on already fail the reading, which nobody else can mend; the mirror is not asked again', async () => {
+    const [origin, mirror] = [await startServer(full), await startServer(wrong)];
+    const context = testContext();
+    const config = { [origin.host]: { mirrors: [mirror.host] } };
+    const asked = new Registries({ http: testClient(context), context, config });
+    const of = { host: origin.host, repository: 'app' };
+    expect(await failureOf(gather(asked.read(of, LAYER)))).toMatchObject({
+      code: 'CONTENT_DIGEST_MISMATCH',
+      message: expect.stringContaining(mirror.host),
+    });
+    expect([mirror.asked.length, origin.asked.length]).toEqual([1, 0]);
+    expect((await gather(asked.read(of, LAYER))).equals(BLOB)).toBe(true);
+    expect(mirror.asked).toHaveLength(1);
+    expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
+  });
+
   it('fails at the registry itself after a second question, and what is too long is not asked for twice', async () => {
     const origin = await startServer(wrong);
     const asked = registries({});

@@ -25,7 +25,15 @@ const plan = (items: readonly Item[], options: LoadOptions = {}): Promise<Target
 
 describe('a load into an empty namespace', () => {
   it('writes children before parents, then records, under a lease that it releases', async () => {
+    // The first layer comes last: whoever does not wait for it is before it.
+    let [held, until]: (Digest | undefined)[] = [];
+    store = createStore({
+      before: (digest) =>
+        digest === held ? vi.waitFor(() => expect(fake.blobs.has(until ?? '')).toBe(true), 5000) : undefined,
+    });
     const item = await makeImage(store, 'docker.io/library/nginx:1.25.2');
+    held = firstLayer(item).digest;
+    until = [...item.graph.nodes.values()].findLast((n) => n.kind === 'config')?.descriptor.digest;
     const run = await load([item], { pin: true });
     expect(stateOf(run)).toEqual(['written']);
     expect([...fake.blobs.keys()].sort()).toEqual([...item.graph.nodes.keys()].sort());

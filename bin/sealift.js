@@ -9,7 +9,10 @@ import { setFlagsFromString } from 'node:v8';
 // defaults. None bounds what may live.
 if (process.versions.v8.startsWith('11.3.')) {
   setFlagsFromString('--heap-growing-percent=30');
-  setFlagsFromString('--semi-space-growth-factor=1');
+  const keepYoungSpaceSmall = () => setFlagsFromString('--semi-space-growth-factor=1');
+  keepYoungSpaceSmall();
+  // Whenever V8 sets up the heap of a thread it corrects this one to 2, for all threads.
+  process.on('worker', (worker) => worker.once('online', keepYoungSpaceSmall));
   // Most runs are over before optimized code pays for its making: in the first second only what is very hot is optimized.
   setFlagsFromString('--interrupt-budget=700000');
   setTimeout(() => setFlagsFromString('--interrupt-budget=67584'), 1000).unref();

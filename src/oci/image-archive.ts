@@ -1,3 +1,4 @@
+import type { Descriptor } from '../core/descriptor.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { isIndexType, MEDIA } from '../core/media.ts';
@@ -6,7 +7,7 @@ import { collect } from '../io/verify.ts';
 import { openDockerArchive } from './docker-archive.ts';
 import type { ImageStore } from './image-store.ts';
 import { openLayout } from './layout.ts';
-import { parseManifest } from './manifest.ts';
+import { type ParsedManifest, parseManifest } from './manifest.ts';
 
 type Options = { readonly signal: AbortSignal; readonly tempDir?: string };
 
@@ -18,14 +19,29 @@ export async function isImageArchive(archive: Archive): Promise<boolean> {
   );
 }
 
+/** A manifest; undefined for one that is wrong, which concerns only who wants that image. */
+function readable(bytes: Buffer, root: Descriptor): ParsedManifest | undefined {
+  try {
+    return parseManifest(bytes, root);
+  } catch (error) {
+    if (error instanceof SealiftError) return undefined;
+    throw error;
+  }
+}
+
 /** Whether all images of a layout are of plain layers only, or of none. */
 async function isUnpacked(layout: ImageStore, { signal }: Options): Promise<boolean> {
   for (const { root } of layout.images) {
     if (isIndexType(root.mediaType) || (await layout.sizeOf(root.digest)) === undefined) return false;
     const what = `${layout.name}: ${root.digest}`;
     const bytes = await collect(layout.open(root, { signal }), { limit: LIMITS.manifest, what });
-    const parsed = parseManifest(bytes, root);
-    if (parsed.kind === 'index' || parsed.layers.some((l) => l.mediaType !== MEDIA.ociLayer)) return false;
+    const parsed = readable(bytes, root);
+    if (
+      parsed === undefined ||
+      parsed.kind === 'index' ||
+      parsed.layers.some((l) => l.mediaType !== MEDIA.ociLayer)
+    )
+      return false;
   }
   return layout.images.length > 0;
 }

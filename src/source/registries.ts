@@ -284,11 +284,12 @@ export class Registries {
    */
   async *read(of: Repository, descriptor: Descriptor, offset = 0): AsyncGenerator<Uint8Array> {
     const what = `${of.host}/${of.repository} blob ${descriptor.digest}`;
-    const verifier = offset === 0 ? new Verifier({ ...descriptor, what, hint: WRONG_CONTENT }) : undefined;
     const next = this.ask(of, descriptor);
+    let verifier: Verifier | undefined;
     let at = offset;
     for (let source = next(); ; ) {
       try {
+        if (at === 0) verifier = new Verifier({ ...descriptor, what, hint: WRONG_CONTENT });
         for await (const chunk of source(at)) {
           at += chunk.length;
           verifier?.update(chunk);

@@ -124,6 +124,18 @@ describe('a mirror with other bytes', () => {
     expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
   });
 
+  it('of an empty blob fails as wrong content after everybody was asked', async () => {
+    const empty: Answer = (request, response, count) => {
+      if (request.url?.includes('/blobs/') === true) response.end();
+      else holding('app')(request, response, count);
+    };
+    const [origin, mirror] = [await startServer(empty), await startServer(empty)];
+    const asked = registries({ [origin.host]: { mirrors: [mirror.host] } });
+    const reading = gather(asked.read({ host: origin.host, repository: 'app' }, { ...LAYER, size: 0 }));
+    expect(await failureOf(reading)).toMatchObject({ code: 'CONTENT_DIGEST_MISMATCH' });
+    expect([mirror.asked.length, origin.asked.length]).toEqual([1, 2]);
+  });
+
   it('fails at the registry itself after a second question, and what is too long is not asked for twice', async () => {
     const origin = await startServer(wrong);
     const asked = registries({});

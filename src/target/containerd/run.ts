@@ -60,7 +60,8 @@ export class ContainerdRun implements TargetRun {
     await this.#guard(this.#works, () => this.#begin());
     const { context, turns } = this.#parts;
     const settled = new Map<Digest, Promise<unknown>>();
-    // Children come before their parents: whoever waits for one waits for somebody who has begun.
+    // Whoever waits for a child waits for somebody who has begun: it comes before its parent, or (where a second image wants
+    // more of an index) is not waited for.
     await mapBounded(this.#pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
       const { digest } = piece.descriptor;
       const before = Promise.allSettled(piece.children.map((child) => settled.get(child.digest)));

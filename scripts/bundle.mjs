@@ -10,12 +10,15 @@ const OUT = join(ROOT, 'dist/program');
 /** It chooses the machine's own binary when it is loaded, so it stays where npm put it. */
 const NATIVE = /^@napi-rs\//;
 
+/** What the command line itself needs: nothing of Node, so help and faults in words come at once. */
+const CORE = /\/src\/core\//;
+
 /**
  * What nearly every verb and thread needs, and what runs first: one file of it is read faster than twenty. Nothing here may
  * bring a library along, or much of Node's network.
  */
 const BASE =
-  /\/src\/(?:core\/|io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
+  /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
 
 /** What a thread that only hashes needs, and who starts it early. */
 const HASHING = /\/src\/(?:core\/limits|io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
@@ -69,6 +72,7 @@ try {
     codeSplitting: {
       groups: [
         { name: 'hashing', test: HASHING, priority: 2 },
+        { name: 'core', test: CORE, priority: 1 },
         { name: 'base', test: BASE, priority: 1 },
       ],
       includeDependenciesRecursively: false,

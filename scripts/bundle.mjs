@@ -1,5 +1,6 @@
 // Joins the program and its libraries into few files, dist/program/: what a verb does not need lies in files of its own
 // (docs/decisions/009). `npm run build` runs it after the compiler, which writes dist/ for those who import the library.
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,8 +21,11 @@ const CORE = /\/src\/core\//;
 const BASE =
   /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
 
+/** Numbers that both of these need. */
+const LIMITS = /\/src\/core\/limits\.ts/;
+
 /** What a thread that only hashes needs, and who starts it early. */
-const HASHING = /\/src\/(?:core\/limits|io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
+const HASHING = /\/src\/(?:io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
 
 /** The program, and every module that is started as a thread. All lie in one folder: `./x-thread.js` is beside its starter. */
 function entries() {
@@ -66,11 +70,12 @@ try {
   });
   const { output } = await build.write({
     dir: partial,
-    format: 'esm',
+    format: 'cjs',
     entryFileNames: '[name].js',
     chunkFileNames: '[name]-[hash].js',
     codeSplitting: {
       groups: [
+        { name: 'limits', test: LIMITS, priority: 2 },
         { name: 'hashing', test: HASHING, priority: 2 },
         { name: 'core', test: CORE, priority: 1 },
         { name: 'base', test: BASE, priority: 1 },
@@ -79,8 +84,19 @@ try {
     },
   });
   await build.close();
+  const files = new Set(output.map((chunk) => chunk.fileName));
+  for (const chunk of output) {
+    const outside = (chunk.dynamicImports ?? []).filter((name) => !files.has(name));
+    // Scripts that V8 compiled beforehand cannot import(), only what is joined here is loaded when it is needed.
+    if (outside.length > 0) throw new Error(`${chunk.fileName} imports ${outside.join(', ')} when it runs`);
+  }
   const modules = output.flatMap((chunk) => (chunk.type === 'chunk' ? chunk.moduleIds : []));
   writeFileSync(join(partial, 'LICENSES.txt'), notices(packagesOf(modules)));
+  // Files of this folder are no ES modules, for which this Node keeps nothing compiled.
+  writeFileSync(join(partial, 'package.json'), '{"type":"commonjs"}\n');
+  execFileSync(process.execPath, [join(ROOT, 'scripts/compile.cjs'), partial], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   // Whole or not at all: a program may run while it is built.
   if (existsSync(OUT)) renameSync(OUT, `${partial}.old`);
   renameSync(partial, OUT);

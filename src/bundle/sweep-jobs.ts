@@ -127,15 +127,15 @@ async function runJob(shared: SharedSweep, hand: Hand, job: number, breathe: Bre
   }
 }
 
-async function sha256Maker(): Promise<() => Hash> {
-  const { createHash } = await import('node:crypto');
+function sha256Maker(): () => Hash {
+  const { createHash } = process.getBuiltinModule('node:crypto');
   return () => createHash('sha256');
 }
 
 /** Takes one job after the other until none is left. Without `breathe` it never lets go of its thread. */
 export async function sweepJobs(shared: SharedSweep, breathe?: () => Promise<void>): Promise<void> {
   const blake3 = shared.blake3 ? createBlake3() : undefined;
-  const sha256 = shared.sha256 ? await sha256Maker() : undefined;
+  const sha256 = shared.sha256 ? sha256Maker() : undefined;
   const hand: Hand = { buffer: Buffer.allocUnsafeSlow(BUFFER), blake3, sha256, from: 0, to: 0, since: 0 };
   for (;;) {
     const job = Atomics.add(shared.state, NEXT, 1);

@@ -1,7 +1,10 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Script } from 'node:vm';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { ensureBuilt, ROOT, runProgram } from './program.ts';
 
@@ -9,9 +12,16 @@ beforeAll(ensureBuilt, 180_000);
 
 const PROGRAM = join(ROOT, 'dist/program');
 
+/** What comes before the program (bin/start.js). */
+interface Start {
+  settleEngine(): void;
+  scriptOf(file: string): { readonly script: Script };
+  keepCompiled(one: { readonly script: Script }): void;
+}
+
 /** The text of every file of the program that a run loads. */
 async function loadedBy(...args: string[]): Promise<string> {
-  const { stderr } = await runProgram(args, { env: { NODE_DEBUG: 'esm' } });
+  const { stderr } = await runProgram(args, { env: { NODE_DEBUG: 'module' } });
   const names = new Set([...stderr.matchAll(/dist\/program\/([\w.-]+\.js)/g)].map((m) => m[1] ?? ''));
   expect(names).toContain('main.js');
   return [...names].map((name) => readFileSync(join(PROGRAM, name), 'utf8')).join('\n');
@@ -54,6 +64,52 @@ describe('the built program', () => {
     const threads = sources.filter((path) => path.endsWith('-thread.ts')).map((p) => p.split('/').at(-1));
     expect(threads).toContain('hash-thread.ts');
     for (const name of threads) expect(readdirSync(PROGRAM)).toContain(name?.replace(/ts$/, 'js'));
+  });
+
+  describe('runs what V8 compiled when it was built', () => {
+    const { keepCompiled, scriptOf, settleEngine }: Start = createRequire(import.meta.url)(
+      '../../bin/start.js',
+    );
+
+    /** Whether V8 takes what lies beside a module, in a process that has compiled nothing of it yet. */
+    function isTaken(module: string): boolean {
+      const script = `const { scriptOf, settleEngine } = require(${JSON.stringify(join(ROOT, 'bin/start.js'))});
+        settleEngine();
+        const { script } = scriptOf(process.argv[1]);
+        process.stdout.write(String(script.cachedDataRejected === false));`;
+      return spawnSync(process.execPath, ['-e', script, module], { encoding: 'utf8' }).stdout === 'true';
+    }
+
+    it('of every file of it', () => {
+      const modules = readdirSync(PROGRAM).filter((name) => name.endsWith('.js'));
+      expect(modules).toContain('main.js');
+      for (const name of modules) expect(readdirSync(PROGRAM)).toContain(`${name}.compiled`);
+      expect(isTaken(join(PROGRAM, 'main.js'))).toBe(true);
+    });
+
+    it('but never code that is damaged, or that is of another text', async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'sealift-compiled-'));
+      onTestFinished(() => rmSync(dir, { recursive: true }));
+      const module = join(dir, 'a.js');
+      writeFileSync(module, 'module.exports = () => 1;');
+      settleEngine();
+      keepCompiled(scriptOf(module));
+      const compiled = readFileSync(`${module}.compiled`);
+      expect(isTaken(module)).toBe(true);
+      for (let at = 0; at < compiled.length; at += 7) {
+        const damaged = Buffer.from(compiled);
+        damaged[at] = (damaged[at] ?? 0) ^ 1;
+        writeFileSync(`${module}.compiled`, damaged);
+        expect(scriptOf(module).script.cachedDataRejected).toBeUndefined();
+      }
+      for (const length of [0, 7, 8, compiled.length - 1]) {
+        writeFileSync(`${module}.compiled`, compiled.subarray(0, length));
+        expect(scriptOf(module).script.cachedDataRejected).not.toBe(false);
+      }
+      writeFileSync(`${module}.compiled`, compiled);
+      writeFileSync(module, 'module.exports = () => 2;');
+      expect(isTaken(module)).toBe(false);
+    });
   });
 
   it('carries the licence of every library that is in it', () => {

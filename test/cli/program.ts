@@ -25,7 +25,9 @@ function newestBelow(dir: string): number {
 }
 
 function isFresh(): boolean {
-  const sources = ['tsconfig.build.json', 'scripts/bundle.mjs'].map((file) => mtimeOf(join(ROOT, file)));
+  const sources = ['tsconfig.build.json', 'scripts/bundle.mjs', 'scripts/compile.cjs', 'bin/start.js'].map(
+    (file) => mtimeOf(join(ROOT, file)),
+  );
   return mtimeOf(BUILT) >= Math.max(newestBelow(join(ROOT, 'src')), ...sources);
 }
 

@@ -161,21 +161,20 @@ export interface ArtifactJob {
 }
 
 /** Every artifact that a lock names, in the lock's order, each to be read by itself. */
-export function artifactJobs(lock: Lock, read: ReadManifest): ArtifactJob[] {
-  return [
-    ...lock.images.map((image) => ({ name: image.ref, image, read: () => imageArtifact(image, read) })),
-    ...lock.charts.map((chart) => ({
-      name: chartName(chart),
-      chart,
-      read: () => chartArtifactOf(chart, read),
-    })),
-    ...lock.files.map((file) => ({ name: file.name, read: async () => fileArtifactOf(file).artifact })),
-    ...lock.images.flatMap((image) =>
-      referrersOf(image).map((referrer) => ({
-        name: referrerName(image, referrer.digest),
-        image,
-        read: () => referrerArtifact(image, referrer, read),
-      })),
-    ),
-  ];
+export function* artifactJobs(lock: Lock, read: ReadManifest): Generator<ArtifactJob> {
+  for (const image of lock.images) {
+    yield { name: image.ref, image, read: () => imageArtifact(image, read) };
+  }
+  for (const chart of lock.charts) {
+    yield { name: chartName(chart), chart, read: () => chartArtifactOf(chart, read) };
+  }
+  for (const file of lock.files) {
+    yield { name: file.name, read: async () => fileArtifactOf(file).artifact };
+  }
+  for (const image of lock.images) {
+    for (const referrer of referrersOf(image)) {
+      const name = referrerName(image, referrer.digest);
+      yield { name, image, read: () => referrerArtifact(image, referrer, read) };
+    }
+  }
 }

@@ -9,7 +9,7 @@ import { readSums } from './documents.ts';
 import { digestOfName, type FoundEntry } from './entries.ts';
 import { type HashResult, hashRange } from './hash.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
-import type { Bundle } from './reader.ts';
+import type { OpenContent } from './reader.ts';
 import type { Sweep, SweptHashes } from './sweep.ts';
 
 /** How the bytes were judged. */
@@ -23,7 +23,7 @@ export interface HashReport {
 
 /** What a check of bytes works with. */
 interface Judging {
-  readonly bundle: Bundle;
+  readonly bundle: OpenContent;
   readonly sha256: boolean;
   readonly context: Context;
   /** SHA-256 of the documents by name, as 64 hex digits. */
@@ -37,7 +37,7 @@ function hashEntry(entry: FoundEntry, { bundle, context }: Judging, sha256: bool
 }
 
 function damaged(
-  bundle: Bundle,
+  bundle: OpenContent,
   entry: FoundEntry,
   kind: string,
   sums: { expected: string; found: string },
@@ -91,7 +91,7 @@ async function judgeEntry(
 
 /** Of two lists one agrees with an entry: then the other one is damaged, not the entry. */
 function wrongLine(
-  bundle: Bundle,
+  bundle: OpenContent,
   entry: FoundEntry,
   list: string,
   sums: { expected: string; found: string },
@@ -131,7 +131,7 @@ async function orUnreadable(
  * @param options.sweep what began to hash this bundle already, with the same `sha256`; not closed here
  */
 export async function checkBytes(
-  bundle: Bundle,
+  bundle: OpenContent,
   options: { readonly sha256: boolean; readonly context: Context; readonly sweep?: Sweep | undefined },
 ): Promise<HashReport> {
   const { medium } = bundle;
@@ -179,12 +179,9 @@ async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
  * SHA-256 of the documents: what the lock implies, or where that is unknown what SHA256SUMS says. Their own faults were
  * found when the bundle was opened.
  */
-async function documentSums({ plan, medium }: Bundle): Promise<ReadonlyMap<string, string>> {
+async function documentSums({ implied, medium }: OpenContent): Promise<ReadonlyMap<string, string>> {
+  if (implied !== undefined) return implied;
   const sums = new Map<string, string>();
-  if (plan !== undefined) {
-    for (const { name, text } of plan.entries) if (text !== undefined) sums.set(name, hexOf(text.digest));
-    return sums;
-  }
   const entry = medium.entries.find('SHA256SUMS');
   if (entry === undefined || entry.size > LIMITS.bundleDocument) return sums;
   await readSums(openDocument(medium, entry.name), entry.name, ({ hex, name }) => {

@@ -12,18 +12,24 @@ import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { passOn } from './pass-on.ts';
-import { type Artifact, type BundlePlan, Contents, planBundle } from './plan.ts';
+import { type Artifact, type BundlePlan, Contents, DOCUMENTS, planBundle } from './plan.ts';
+
+/** What is needed to read and judge the bytes of a bundle. */
+export interface OpenContent extends ContentReader {
+  readonly medium: Medium;
+  /** SHA-256 of the documents by name, 64 hex digits, as the lock implies; undefined where the plan is. */
+  readonly implied: ReadonlyMap<string, string> | undefined;
+  /** BLAKE3 of the medium's entries, as B3SUMS states. */
+  readonly b3: HashList;
+}
 
 /** An opened bundle: its documents read, its structure compared with what its lock implies. Blobs are not read yet. */
-export interface Bundle extends ContentReader {
-  readonly medium: Medium;
+export interface Bundle extends OpenContent {
   readonly info: BundleInfo;
   readonly lock: Lock;
   readonly lockBytes: Buffer;
   /** undefined when a manifest is damaged or missing; `faults` says which. */
   readonly plan: BundlePlan | undefined;
-  /** BLAKE3 of the medium's entries, as B3SUMS states. */
-  readonly b3: HashList;
   /** Everything wrong so far; empty means documents, headers and graphs are as they must be. */
   readonly faults: readonly Fault[];
   /** Every image and artifact whose graph is not wholly there: what it misses. */
@@ -211,6 +217,7 @@ async function readBundle(
     lock,
     lockBytes,
     plan,
+    implied: plan === undefined ? undefined : impliedSums(plan),
     b3: sums.hashes,
     faults,
     incomplete: read.incomplete,
@@ -218,6 +225,15 @@ async function readBundle(
     has: content.has,
     close: () => medium.close(),
   };
+}
+
+function impliedSums({ entries }: BundlePlan): ReadonlyMap<string, string> {
+  return new Map(
+    DOCUMENTS.flatMap((name) => {
+      const text = entries.find(name)?.text;
+      return text === undefined ? [] : [[name, hexOf(text.digest)]];
+    }),
+  );
 }
 
 /** `sealift.json` and `versions.lock`: without them nothing can be said, so then the structural faults come along. */

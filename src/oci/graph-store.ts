@@ -4,6 +4,31 @@ import { DigestTable } from '../core/digest-table.ts';
 import type { Graph, GraphNode, NodeKind } from './graph.ts';
 
 const KINDS: readonly NodeKind[] = ['index', 'manifest', 'config', 'blob'];
+/** Numbers for which there is room at first. */
+const ROOM = 1024;
+
+/** Where a graph's numbers lie in the store. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A graph that a store keeps. */
+class KeptGraph implements Graph {
+  readonly root: Descriptor;
+  readonly #span: Span;
+  readonly #nodesOf: (span: Span) => Graph['nodes'];
+
+  constructor(root: Descriptor, span: Span, nodesOf: (span: Span) => Graph['nodes']) {
+    this.root = root;
+    this.#span = span;
+    this.#nodesOf = nodesOf;
+  }
+
+  get nodes(): Graph['nodes'] {
+    return this.#nodesOf(this.#span);
+  }
+}
 
 /**
  * Keeps very many graphs compactly: digests once, what descriptors say beside them once, and the rest as numbers. The nodes
@@ -16,7 +41,10 @@ export class GraphStore {
   /** What descriptors say beside digest and size, as JSON. */
   readonly #words: string[] = [];
   readonly #numberOfWord = new Map<string, number>();
-  #last: { readonly numbers: readonly number[]; readonly nodes: Graph['nodes'] } | undefined;
+  /** Of all graphs, one after the other: outside the heap, where a collector need not look at them. */
+  #numbers = new Int32Array(ROOM);
+  #length = 0;
+  #last: { readonly from: number; readonly nodes: Graph['nodes'] } | undefined;
 
   /** The same graph, kept here. One that disagrees with others about a size is given back as it is. */
   keep(graph: Graph): Graph {
@@ -33,15 +61,20 @@ export class GraphStore {
         }
       }
     }
-    const numbers = written.slice();
-    const { root } = graph;
-    const nodes = (): Graph['nodes'] => this.#nodes(numbers);
-    return {
-      root,
-      get nodes() {
-        return nodes();
-      },
-    };
+    const from = this.#length;
+    this.#append(written);
+    return new KeptGraph(graph.root, { from, to: this.#length }, this.#nodes);
+  }
+
+  #append(written: readonly number[]): void {
+    const length = this.#length + written.length;
+    if (length > this.#numbers.length) {
+      const more = new Int32Array(Math.max(length, 2 * this.#numbers.length));
+      more.set(this.#numbers);
+      this.#numbers = more;
+    }
+    this.#numbers.set(written, this.#length);
+    this.#length = length;
   }
 
   #digest({ digest, size }: Descriptor): number {
@@ -67,25 +100,25 @@ export class GraphStore {
     return { mediaType, digest: this.#digests.at(digest), size: this.#sizes[digest] ?? 0, ...words };
   }
 
-  #nodes(numbers: readonly number[]): Graph['nodes'] {
-    if (this.#last?.numbers === numbers) return this.#last.nodes;
+  readonly #nodes = ({ from, to }: Span): Graph['nodes'] => {
+    if (this.#last?.from === from) return this.#last.nodes;
     const nodes = new Map<Digest, GraphNode>();
-    let at = 0;
-    const next = (): number => numbers[at++] ?? 0;
+    let at = from;
+    const next = (): number => this.#numbers[at++] ?? 0;
     const list = (): Descriptor[] | undefined => {
       const length = next();
       return length === 0
         ? undefined
         : Array.from({ length: length - 1 }, () => this.#descriptor(next(), next()));
     };
-    while (at < numbers.length) {
+    while (at < to) {
       const kind = KINDS[next()] ?? 'blob';
       const [[descriptor] = [], children = [], left = [], foreign] = [list(), list(), list(), list()];
       if (descriptor === undefined) continue;
       const more = foreign === undefined ? {} : { foreign };
       nodes.set(descriptor.digest, { descriptor, kind, children, left, ...more });
     }
-    this.#last = { numbers, nodes };
+    this.#last = { from, nodes };
     return nodes;
-  }
+  };
 }

@@ -2,6 +2,7 @@ import type { Ahead } from '../bundle/ahead.ts';
 import { archiveOf } from '../bundle/artifacts.ts';
 import { checkBytes } from '../bundle/check.ts';
 import { blobName } from '../bundle/entries.ts';
+import type { Medium } from '../bundle/medium.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Sweep } from '../bundle/sweep.ts';
 import { hexOf } from '../core/digest.ts';
@@ -12,14 +13,19 @@ import { readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import { diffLocks } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
-import { chartName } from '../lock/schema.ts';
+import { chartName, type Lock } from '../lock/schema.ts';
 import { checkArchives } from './archive-items.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
 import { isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
 
+/** What of an open bundle is checked; the rest, which grows with the number of images, may be let go. */
+export type CheckedBundle = Omit<Bundle, 'plan' | 'lock' | 'lockBytes'> & {
+  readonly lock: Pick<Lock, 'charts'>;
+};
+
 /** Every chart's archive unpacked in memory, its tree hash compared with the lock. */
 async function checkTrees(
-  bundle: Bundle,
+  bundle: CheckedBundle,
   options: { readonly damaged: ReadonlySet<unknown>; readonly context: Context },
 ): Promise<Fault[]> {
   const { damaged, context } = options;
@@ -52,7 +58,7 @@ async function checkTrees(
 
 /** Everything about a bundle that is open: structure, bytes, graphs, trees. */
 export async function checkOpened(
-  bundle: Bundle,
+  bundle: CheckedBundle,
   options: { readonly deep: boolean; readonly context: Context; readonly sweep?: Sweep | undefined },
 ): Promise<{ readonly faults: Fault[]; readonly bytes: number; readonly entries: number }> {
   const { context, sweep } = options;
@@ -77,7 +83,10 @@ function unique(faults: readonly Fault[]): Fault[] {
   });
 }
 
-async function compareWithLock(bundle: Bundle, lockPath: string): Promise<Fault[]> {
+async function compareWithLock(
+  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockBytes'>,
+  lockPath: string,
+): Promise<Fault[]> {
   const bytes = await readFileLimited(lockPath, {
     limit: LIMITS.lockText,
     missing: 'FILE_NOT_FOUND',
@@ -129,6 +138,39 @@ async function verifyArchives(
   }
 }
 
+/** Opens a bundle, and of what its lock and its plan say keeps only what the check of its bytes needs. */
+async function openChecked(
+  path: string,
+  options: { readonly lockPath: string | undefined; readonly medium: Medium | undefined },
+  context: Context,
+): Promise<{
+  readonly bundle: CheckedBundle;
+  readonly lockFaults: readonly Fault[];
+  readonly facts: Pick<VerifyResult, 'name' | 'version' | 'lock' | 'images' | 'charts' | 'files'>;
+}> {
+  const { signal } = context;
+  const opened = await openBundle(path, { signal, strict: false, medium: options.medium });
+  try {
+    const { plan: _, lock, lockBytes, ...rest } = opened;
+    const lockFaults = options.lockPath === undefined ? [] : await compareWithLock(opened, options.lockPath);
+    return {
+      bundle: { ...rest, lock: { charts: lock.charts } },
+      lockFaults,
+      facts: {
+        name: lock.name,
+        version: lock.version,
+        lock: digestOf(lockBytes),
+        images: lock.images.length,
+        charts: lock.charts.length,
+        files: lock.files.length,
+      },
+    };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
 /** Verifies what is at a path. @param options.ahead what began to hash it already */
 export async function verifyOpened(
   path: string,
@@ -138,27 +180,14 @@ export async function verifyOpened(
   const { ahead } = options;
   const archives = ahead === undefined ? await openImageArchives(path, context) : undefined;
   if (archives !== undefined) return verifyArchives(archives, options, context);
-  const bundle = await openBundle(path, { signal: context.signal, strict: false, medium: ahead?.medium });
+  const { lockPath } = options;
+  const opening = { lockPath, medium: ahead?.medium };
+  const { bundle, lockFaults, facts } = await openChecked(path, opening, context);
   try {
-    const withLock = options.lockPath !== undefined;
     const deep = isDeep(options);
-    const lockFaults = options.lockPath === undefined ? [] : await compareWithLock(bundle, options.lockPath);
-    const { faults, bytes, entries } = await checkOpened(bundle, { deep, context, sweep: ahead?.sweep });
-    const { lock } = bundle;
-    return {
-      path,
-      format: 'bundle',
-      name: lock.name,
-      version: lock.version,
-      lock: digestOf(bundle.lockBytes),
-      chain: withLock ? 'lock' : deep ? 'digests' : 'b3sums',
-      entries,
-      bytes,
-      images: lock.images.length,
-      charts: lock.charts.length,
-      files: lock.files.length,
-      faults: [...lockFaults, ...faults],
-    };
+    const { faults, ...read } = await checkOpened(bundle, { deep, context, sweep: ahead?.sweep });
+    const chain = lockPath !== undefined ? 'lock' : deep ? 'digests' : 'b3sums';
+    return { path, format: 'bundle', ...facts, chain, ...read, faults: [...lockFaults, ...faults] };
   } finally {
     await bundle.close();
   }

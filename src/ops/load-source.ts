@@ -1,19 +1,21 @@
 import { resolve } from 'node:path';
 import { archiveOf, referrerName } from '../bundle/artifacts.ts';
 import type { Artifact } from '../bundle/plan.ts';
-import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { readDocument } from '../bundle/compare.ts';
+import type { Medium } from '../bundle/medium.ts';
+import { openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { parseReference } from '../core/reference.ts';
 import { digestOf } from '../io/verify.ts';
-import { chartName } from '../lock/schema.ts';
+import { chartName, type Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { isSparse } from '../oci/graph.ts';
 import { GraphStore } from '../oci/graph-store.ts';
 import type { Item } from '../target/target.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
-import { checkOpened } from './check-bundle.ts';
+import { type CheckedBundle, checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
 
 /** What was loaded, as the receipt names it. */
@@ -31,7 +33,7 @@ interface Opened {
 }
 
 /** What of the bundle is loaded. */
-function itemsOf({ lock }: Bundle, byKey: ReadonlyMap<string, Artifact>): Item[] {
+function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Artifact>): Item[] {
   const of = (key: string): Artifact => {
     const artifact = byKey.get(key);
     if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
@@ -39,8 +41,7 @@ function itemsOf({ lock }: Bundle, byKey: ReadonlyMap<string, Artifact>): Item[]
   };
   const images = lock.images.map((image): Item => {
     const { root, graph } = of(`image ${image.ref}`);
-    const reference = parseReference(image.ref);
-    const { platforms } = image;
+    const { ref, platforms } = image;
     const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {
       const own = of(`referrer ${referrerName(image, digest)}`);
       return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
@@ -48,10 +49,13 @@ function itemsOf({ lock }: Bundle, byKey: ReadonlyMap<string, Artifact>): Item[]
     const { replacedBy, recompressed } = image;
     return {
       kind: 'image',
-      name: image.ref,
+      name: ref,
       root,
       graph,
-      reference,
+      // Made when it is asked for: there may be very many images.
+      get reference() {
+        return parseReference(ref);
+      },
       platforms,
       sparse: isSparse(graph),
       referrers,
@@ -89,28 +93,50 @@ export interface Source extends ContentReader {
   readonly about: LoadedSource;
   readonly items: readonly Item[];
   /** What stands beside the charts of a tree; undefined where there are none. */
-  readonly lock: { readonly bytes: Buffer; readonly bundle: string } | undefined;
+  readonly lock: { readonly bundle: string; read(): Promise<Buffer> } | undefined;
   /** Reads every byte. */
   check(): Promise<{ readonly faults: readonly Fault[] }>;
   close(): Promise<void>;
 }
 
-async function bundleSource(path: string, context: Context): Promise<Source> {
+/** A bundle as a load needs it: what was only needed to open it is let go, there may be very many images. */
+async function openItems(
+  path: string,
+  context: Context,
+): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
   const byKey = new Map<string, Artifact>();
   const graphs = new GraphStore();
   const tell = (artifact: Artifact): unknown =>
     byKey.set(`${artifact.kind} ${artifact.name}`, { ...artifact, graph: graphs.keep(artifact.graph) });
   const bundle = await openBundle(path, { signal: context.signal, tell });
-  const { name, version } = bundle.lock;
+  const { plan: _, lock, lockBytes, ...rest } = bundle;
+  const { name, version, charts } = lock;
+  return {
+    bundle: { ...rest, lock: { charts } },
+    items: itemsOf(lock, byKey),
+    about: { format: 'bundle', name, version, lock: digestOf(lockBytes) },
+  };
+}
+
+async function bundleSource(path: string, context: Context): Promise<Source> {
+  const { bundle, items, about } = await openItems(path, context);
   return {
     path: bundle.medium.path,
-    about: { format: 'bundle', name, version, lock: digestOf(bundle.lockBytes) },
-    items: itemsOf(bundle, byKey),
-    lock: { bytes: bundle.lockBytes, bundle: name },
+    about,
+    items,
+    lock: { bundle: about.name, read: () => readLock(bundle.medium, about) },
     open: (descriptor, options) => bundle.open(descriptor, options),
     check: () => checkOpened(bundle, { deep: true, context }),
     close: () => bundle.close(),
   };
+}
+
+/** The lock's bytes once more, which were checked when the bundle was opened. */
+async function readLock(medium: Medium, { lock }: LoadedSource): Promise<Buffer> {
+  const bytes = await readDocument(medium, 'versions.lock');
+  if (digestOf(bytes) === lock) return bytes;
+  const message = `${medium.path}: versions.lock changed while it was loaded`;
+  throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', message, { side: 'source' });
 }
 
 async function archivesSource(archives: ImageArchives, options: Opened, context: Context): Promise<Source> {

@@ -132,7 +132,8 @@ async function targetsOf(
   }
   if (chartTrees.length > 0 && lock !== undefined) {
     const { chartTreeTarget } = await import('../target/chart-tree.ts');
-    const how = { force, lock, bundleOf: bundleOfLock };
+    const own = { bytes: await lock.read(), bundle: lock.bundle };
+    const how = { force, lock: own, bundleOf: bundleOfLock };
     targets.push(...chartTrees.map((dir) => chartTreeTarget({ dir: resolve(dir), ...how })));
   }
   targets.push(...files.map((dir) => filesTarget({ dir: resolve(dir), force })));

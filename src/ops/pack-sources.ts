@@ -82,7 +82,7 @@ export async function gatherContents(tools: PackTools, there: Bundle | undefined
   const isHere = (digest: string): boolean =>
     isDigest(digest) && (tools.manifests.has(digest) || there?.has(digest) === true);
   await announcePulls(pullsOfPack(lock, isHere), access);
-  const jobs = artifactJobs(lock, manifestReader(tools, there));
+  const jobs = [...artifactJobs(lock, manifestReader(tools, there))];
   const contents = new Contents();
   const supplies = new Supplies(jobs, contents);
   const warnings: Fault[] = [];

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { archiveOf, referrerName } from '../bundle/artifacts.ts';
-import type { Artifact } from '../bundle/plan.ts';
 import { readDocument } from '../bundle/compare.ts';
 import type { Medium } from '../bundle/medium.ts';
+import type { Artifact } from '../bundle/plan.ts';
 import { openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';

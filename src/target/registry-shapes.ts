@@ -36,12 +36,12 @@ export function readManifest(descriptor: Descriptor, options: TargetOptions): Pr
 }
 
 /** Digests that count as present under the item's name: with a policy that forces one form, only that one. */
-export function acceptedOf(item: Item, shape: Shapes, policy: IndexPolicy): ReadonlySet<Digest> {
+export function acceptedOf(item: Item, shape: Shapes, policy: IndexPolicy): readonly Digest[] {
   const root = item.root.digest;
   const filtered = shape.filtered.get(root)?.descriptor.digest;
-  if (filtered === undefined || policy === 'original') return new Set([root]);
+  if (filtered === undefined || policy === 'original') return [root];
   const single = shape.single?.digest;
-  if (policy === 'filtered') return new Set([filtered]);
-  if (policy === 'single') return new Set([single ?? filtered]);
-  return new Set([root, filtered, ...(single === undefined ? [] : [single])]);
+  if (policy === 'filtered') return [filtered];
+  if (policy === 'single') return [single ?? filtered];
+  return [root, filtered, ...(single === undefined ? [] : [single])];
 }

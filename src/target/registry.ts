@@ -6,15 +6,8 @@ import type { Naming } from '../core/naming.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import type { Substitute } from '../oci/sparse.ts';
-import {
-  type BlobWork,
-  noteReplaced,
-  type PlacedEntry,
-  placeOf,
-  planBlobs,
-  planNames,
-  refuseCollisions,
-} from './registry-plan.ts';
+import { type BlobWork, type BlobWorks, planBlobs } from './registry-blobs.ts';
+import { noteReplaced, type PlacedEntry, placeOf, planNames, refuseCollisions } from './registry-plan.ts';
 import { Attachments } from './registry-referrers.ts';
 import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
 import {
@@ -58,7 +51,7 @@ type Options = RegistryTargetOptions & TargetOptions;
 /** An entry with its place; a name that the target cannot have is the item's own failure. */
 function placedEntry(item: Item, options: Options): PlacedEntry {
   const { registry } = options;
-  const accepted = new Set([item.root.digest]);
+  const accepted = [item.root.digest];
   try {
     const place = placeOf(item, options);
     const name = place.tag === undefined ? `@${item.root.digest}` : `:${place.tag}`;
@@ -84,7 +77,7 @@ async function planRegistry(items: readonly Item[], options: Options): Promise<T
   const shapes = new Map<Item, Shapes>();
   for (const entry of entries) {
     const shape = await shapesOf(entry.item, options);
-    shapes.set(entry.item, shape);
+    if (shape.filtered.size > 0) shapes.set(entry.item, shape);
     entry.accepted = acceptedOf(entry.item, shape, options.indexPolicy);
   }
   const ask = { registry, signal: context.signal };
@@ -106,10 +99,11 @@ class RegistryRun implements TargetRun {
   readonly tally: Tally = emptyTally();
   readonly #options: Options;
   /** What to do about blobs, once it is planned. */
-  works: ReadonlyMap<Digest, BlobWork> = new Map();
+  works: BlobWorks | undefined;
   readonly #attachments: Attachments;
+  /** Of items of which something was left out. */
   readonly #shapes: ReadonlyMap<Item, Shapes>;
-  /** What to put under the tag: after the manifests are there. */
+  /** What to put under the tag where it is not the item's own root: after the manifests are there. */
   readonly #tops = new Map<PlacedEntry, Top>();
   /** True once the registry refused an index with absent children. */
   #strict: boolean;
@@ -150,12 +144,14 @@ class RegistryRun implements TargetRun {
 
   async writeBlobs(): Promise<void> {
     const { context } = this.#options;
-    const works = [...this.works.values()].sort((a, b) => b.descriptor.size - a.descriptor.size);
-    await mapBounded(works, { limit: BLOBS_PARALLEL, signal: context.signal }, async (work) => {
+    const { works } = this;
+    if (works === undefined) return;
+    await mapBounded(works.inOrder(), { limit: BLOBS_PARALLEL, signal: context.signal }, async (blob) => {
+      const work = works.at(blob);
       this.tally.blobsPresent += work.present.length;
       await this.#writeBlob(work);
     });
-    this.works = new Map();
+    this.works = undefined;
   }
 
   /** One blob into every repository that lacks it: uploaded once, mounted elsewhere where the registry does that. */
@@ -220,7 +216,9 @@ class RegistryRun implements TargetRun {
       try {
         const { descriptor, bytes } = await this.#putGraph(entry);
         const isCarried = entry.item.graph.nodes.has(descriptor.digest);
-        this.#tops.set(entry, isCarried ? { descriptor } : { descriptor, bytes });
+        if (descriptor.digest !== entry.item.root.digest) {
+          this.#tops.set(entry, isCarried ? { descriptor } : { descriptor, bytes });
+        }
         await this.#attachments.put(entry, this.#gone(entry, entry.pushedDigest));
       } catch (error) {
         failEntry(entry, error);
@@ -309,10 +307,9 @@ class RegistryRun implements TargetRun {
   async commit(): Promise<void> {
     const { registry, context } = this.#options;
     await mapBounded(this.#open(), { limit: ITEMS_PARALLEL, signal: context.signal }, async (entry) => {
-      const top = this.#tops.get(entry);
+      const top: Top = this.#tops.get(entry) ?? { descriptor: entry.item.root };
       const { repository, tag } = entry.place;
       try {
-        if (top === undefined) throw new SealiftError('INTERNAL', `${entry.as}: not prepared`);
         await this.#attachments.name(entry, this.#gone(entry, entry.pushedDigest));
         const { descriptor, bytes } = top;
         const { digest } = descriptor;

@@ -52,10 +52,7 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Artifact>): Item[] {
       name: ref,
       root,
       graph,
-      // Made when it is asked for: there may be very many images.
-      get reference() {
-        return parseReference(ref);
-      },
+      reference: parseReference(ref),
       platforms,
       sparse: isSparse(graph),
       referrers,

@@ -21,10 +21,10 @@ const IMAGE_KIB: Readonly<Record<string, number>> = {
   lock: 15,
   pack: 15,
   'pack again': 12,
-  verify: 15,
-  'verify --deep': 15,
-  load: 25,
-  'load again': 18,
+  verify: 13,
+  'verify --deep': 13,
+  load: 17,
+  'load again': 13,
 };
 /** Node opens about 100 for a moment while it reads the program, which is seen or missed; one for each image is not missed. */
 const OPEN_FILES = 150;

@@ -95,7 +95,7 @@ try {
   // Files of this folder are no ES modules, for which this Node keeps nothing compiled.
   writeFileSync(join(partial, 'package.json'), '{"type":"commonjs"}\n');
   execFileSync(process.execPath, [join(ROOT, 'scripts/compile.cjs'), partial], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'pipe'],
   });
   // Whole or not at all: a program may run while it is built.
   if (existsSync(OUT)) renameSync(OUT, `${partial}.old`);

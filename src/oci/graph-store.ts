@@ -1,6 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
+import { TextTable } from '../core/text-table.ts';
 import type { Graph, GraphNode, NodeKind } from './graph.ts';
 
 const KINDS: readonly NodeKind[] = ['index', 'manifest', 'config', 'blob'];
@@ -39,8 +40,7 @@ export class GraphStore {
   /** Of each digest, bytes. */
   readonly #sizes: number[] = [];
   /** What descriptors say beside digest and size, as JSON. */
-  readonly #words: string[] = [];
-  readonly #numberOfWord = new Map<string, number>();
+  readonly #words = new TextTable();
   /** Of all graphs, one after the other: outside the heap, where a collector need not look at them. */
   #numbers = new Int32Array(ROOM);
   #length = 0;
@@ -84,16 +84,11 @@ export class GraphStore {
   }
 
   #word({ digest: _, size: __, ...words }: Descriptor): number {
-    const text = JSON.stringify(words);
-    const known = this.#numberOfWord.get(text);
-    if (known !== undefined) return known;
-    const number = this.#words.push(text) - 1;
-    this.#numberOfWord.set(text, number);
-    return number;
+    return this.#words.add(JSON.stringify(words));
   }
 
   #descriptor(digest: number, word: number): Descriptor {
-    const { mediaType, ...words } = JSON.parse(this.#words[word] ?? '{}') as Omit<
+    const { mediaType, ...words } = JSON.parse(this.#words.at(word) ?? '{}') as Omit<
       Descriptor,
       'digest' | 'size'
     >;

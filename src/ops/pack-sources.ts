@@ -6,6 +6,7 @@ import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
+import { TextTable } from '../core/text-table.ts';
 import { mapBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
 import { type ChartLock, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
@@ -139,8 +140,7 @@ class Supplies {
   readonly #from: number[] = [];
   /** By the same number: which media type that one says. */
   readonly #types: number[] = [];
-  readonly #typeNames: string[] = [];
-  readonly #typeNumbers = new Map<string, number>();
+  readonly #mediaTypes = new TextTable();
   /** Descriptors that say more than digest, size and media type: other places, or the content itself. */
   readonly #special = new Map<Digest, Descriptor>();
 
@@ -154,13 +154,6 @@ class Supplies {
     return image !== undefined || chart?.source.type === 'oci';
   }
 
-  #numberOf(mediaType: string): number {
-    const known = this.#typeNumbers.get(mediaType);
-    if (known !== undefined) return known;
-    this.#typeNumbers.set(mediaType, this.#typeNames.length);
-    return this.#typeNames.push(mediaType) - 1;
-  }
-
   /** Notes what an artifact whose contents are known supplies. */
   add({ graph }: Artifact, job: number): void {
     for (const { descriptor } of graph.nodes.values()) {
@@ -168,7 +161,7 @@ class Supplies {
       const known = this.#from[id];
       if (known !== undefined && (known < job || !this.#isAsked(job)) && this.#isAsked(known)) continue;
       this.#from[id] = job;
-      this.#types[id] = this.#numberOf(descriptor.mediaType);
+      this.#types[id] = this.#mediaTypes.add(descriptor.mediaType);
       if (descriptor.urls === undefined && descriptor.data === undefined)
         this.#special.delete(descriptor.digest);
       else this.#special.set(descriptor.digest, descriptor);
@@ -181,7 +174,7 @@ class Supplies {
     const job = this.#jobs[this.#from[id] ?? -1];
     if (job === undefined) return undefined;
     const size = this.#contents.sizeOf(id);
-    const mediaType = this.#typeNames[this.#types[id] ?? 0] ?? '';
+    const mediaType = this.#mediaTypes.at(this.#types[id] ?? 0) ?? '';
     return { descriptor: this.#special.get(digest) ?? { mediaType, digest, size }, job };
   }
 }

@@ -1,5 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { DigestTable } from '../core/digest-table.ts';
+import { TextTable } from '../core/text-table.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
 import type { PlacedEntry } from './registry-plan.ts';
@@ -52,7 +53,7 @@ export class BlobWorks {
   /** Of each blob: bytes, and the number of its media type. */
   readonly #sizes: number[] = [];
   readonly #types: number[] = [];
-  readonly #mediaTypes: string[] = [];
+  readonly #mediaTypes = new TextTable();
   /** Of each blob: the use that was added last. */
   readonly #heads: number[] = [];
   /** Of each use: its entry, its blob, what is known, and the use of the same blob that was added before. */
@@ -77,8 +78,7 @@ export class BlobWorks {
     const blob = this.#digests.add(digest);
     if (blob === known) {
       this.#sizes.push(size);
-      const type = this.#mediaTypes.indexOf(mediaType);
-      this.#types.push(type < 0 ? this.#mediaTypes.push(mediaType) - 1 : type);
+      this.#types.push(this.#mediaTypes.add(mediaType));
       this.#heads.push(NO_USE);
     }
     const use = this.#users.push(user) - 1;
@@ -118,7 +118,7 @@ export class BlobWorks {
         .filter((use) => this.#states[use] === state)
         .map((use) => this.#repositoryOf(use))
         .sort();
-    const mediaType = this.#mediaTypes[this.#types[blob] ?? 0] ?? '';
+    const mediaType = this.#mediaTypes.at(this.#types[blob] ?? 0) ?? '';
     return {
       descriptor: { mediaType, digest: this.#digests.at(blob), size: this.#sizes[blob] ?? 0 },
       present: where(STATE.present),

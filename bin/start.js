@@ -64,20 +64,18 @@ function keepCompiled({ file, bytes, script }) {
 /**
  * Has modules of `folder` loaded from what V8 compiled when they were built (docs/decisions/009). V8 takes that only from
  * the same engine with the same settings; otherwise, and where it is absent or damaged, it compiles as always.
- * @returns what is loaded from now on, as `scriptOf` gives it
+ * @param told hears of each that is loaded, as `scriptOf` gives it; none is kept
  */
-function useCompiled(folder) {
-  const loaded = [];
+function useCompiled(folder, told = () => {}) {
   const usual = Module._extensions['.js'];
   Module._extensions['.js'] = (module, file) => {
     if (dirname(file) !== folder) return usual(module, file);
     // A thread that starts in the meantime would be another setting.
     keepYoungSpaceSmall();
     const one = scriptOf(file);
-    loaded.push(one);
+    told(one);
     one.script.runInThisContext()(module.exports, (id) => module.require(id), module, file, folder);
   };
-  return loaded;
 }
 
 module.exports = { keepCompiled, scriptOf, settleEngine, useCompiled };

@@ -47,7 +47,8 @@ async function runVerbs(program, dir) {
 
 async function compile(program) {
   settleEngine();
-  const loaded = useCompiled(program);
+  const loaded = [];
+  useCompiled(program, (one) => loaded.push(one));
   const dir = mkdtempSync(join(tmpdir(), 'sealift-compile-'));
   try {
     await runVerbs(program, dir);

@@ -48,6 +48,20 @@ async function* chunks(bytes: Buffer, size = 700): AsyncGenerator<Uint8Array> {
 }
 
 /** One stream, and nobody else when it fails. */
+/** Gives these bytes, and then the connection ends. */
+function cutAfter(bytes: Buffer): BlobStream {
+  return async function* () {
+    yield bytes;
+    throw new SealiftError('NETWORK_FAILED', 'cut');
+  };
+}
+
+function largestMissing(writer: BundleWriter): PlannedEntry {
+  const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
+  if (entry === undefined) throw new Error('there are blobs');
+  return entry;
+}
+
 function once(stream: BlobStream): NextStream {
   return (failure) => {
     if (failure !== undefined) throw failure;
@@ -135,15 +149,11 @@ describe('a bundle writer', () => {
   it('goes on behind the bytes that came, and after wrong content from the start, in one filling', async () => {
     const events: Event[] = [];
     const writer = await openWriter(out, { plan, kind: 'tar', context: contextOf({ events }), pools: [] });
-    const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
-    if (entry === undefined) throw new Error('there are blobs');
+    const entry = largestMissing(writer);
     const content = contentOf(entry);
     const asked: [number, string | undefined][] = [];
     const streams: BlobStream[] = [
-      async function* () {
-        yield content.subarray(0, 1000);
-        throw new SealiftError('NETWORK_FAILED', 'cut');
-      },
+      cutAfter(content.subarray(0, 1000)),
       async function* () {
         yield* [];
         throw new SealiftError('CONTENT_NOT_FOUND', 'a mirror that lacks it');
@@ -172,15 +182,11 @@ describe('a bundle writer', () => {
 
   it('keeps what came when another source has something else from its first byte on, of which nothing came', async () => {
     const writer = await open();
-    const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
-    if (entry === undefined) throw new Error('there are blobs');
+    const entry = largestMissing(writer);
     const content = contentOf(entry);
     const asked: number[] = [];
     const streams: BlobStream[] = [
-      async function* () {
-        yield content.subarray(0, 1000);
-        throw new SealiftError('NETWORK_FAILED', 'cut');
-      },
+      cutAfter(content.subarray(0, 1000)),
       async function* () {
         yield* [];
         throw new SealiftError('CONTENT_SIZE_MISMATCH', 'a page of a proxy, which announces its own length');
@@ -199,8 +205,7 @@ describe('a bundle writer', () => {
 
   it('takes up in a later filling what one left that nobody could end', async () => {
     const writer = await open();
-    const entry = [...writer.missing()].toSorted((a, b) => b.size - a.size)[0];
-    if (entry === undefined) throw new Error('there are blobs');
+    const entry = largestMissing(writer);
     const broken = async function* (): AsyncGenerator<Uint8Array> {
       yield contentOf(entry).subarray(0, 1000);
       throw new SealiftError('NETWORK_FAILED', 'cut');

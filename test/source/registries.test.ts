@@ -97,23 +97,24 @@ describe('a mirror with other bytes', () => {
     else holding('app')(request, response, count);
   };
 
-  it('of a small blob is left for the next one at once, named, and not asked again', async () => {
+  /** A registry that has the blob, behind a mirror that has other bytes for it. */
+  async function behindWrong() {
     const [origin, mirror] = [await startServer(full), await startServer(wrong)];
     const context = testContext();
     const config = { [origin.host]: { mirrors: [mirror.host] } };
     const asked = new Registries({ http: testClient(context), context, config });
-    const of = { host: origin.host, repository: 'app' };
+    return { origin, mirror, context, asked, of: { host: origin.host, repository: 'app' } };
+  }
+
+  it('of a small blob is left for the next one at once, named, and not asked again', async () => {
+    const { mirror, context, asked, of } = await behindWrong();
     for (let i = 0; i < 2; i++) expect((await asked.readWhole(of, LAYER, 100)).equals(BLOB)).toBe(true);
     expect(mirror.asked).toHaveLength(1);
     expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
   });
 
   it('that were passed on already fail the reading, which nobody else can mend; the mirror is not asked again', async () => {
-    const [origin, mirror] = [await startServer(full), await startServer(wrong)];
-    const context = testContext();
-    const config = { [origin.host]: { mirrors: [mirror.host] } };
-    const asked = new Registries({ http: testClient(context), context, config });
-    const of = { host: origin.host, repository: 'app' };
+    const { origin, mirror, context, asked, of } = await behindWrong();
     expect(await failureOf(gather(asked.read(of, LAYER)))).toMatchObject({
       code: 'CONTENT_DIGEST_MISMATCH',
       message: expect.stringContaining(mirror.host),

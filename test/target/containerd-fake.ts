@@ -87,6 +87,8 @@ export interface Fake {
   /** Digests that another namespace has. */
   readonly shared: Map<string, Buffer>;
   readonly calls: FakeCall[];
+  /** What `Namespaces/List` answers. By default those that tests load into. */
+  namespaces: readonly string[];
   hook: Hook;
   /** What `Content/Read` sends of a blob; by default its bytes, 64 KiB at a time. */
   read: (bytes: Buffer) => Iterable<Buffer>;
@@ -107,7 +109,14 @@ class Refused extends Error {
   }
 }
 
-const READS = new Set(['Version/Version', 'Content/Info', 'Content/Read', 'Images/Get', 'Images/List']);
+const READS = new Set([
+  'Version/Version',
+  'Namespaces/List',
+  'Content/Info',
+  'Content/Read',
+  'Images/Get',
+  'Images/List',
+]);
 
 function* inPieces(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
@@ -146,6 +155,7 @@ export async function startFake(): Promise<Fake> {
     leases: new Map(),
     shared: new Map(),
     calls: [],
+    namespaces: ['k8s.io', 'moby'],
     hook: () => undefined,
     read: inPieces,
     list: undefined,
@@ -211,6 +221,12 @@ export async function startFake(): Promise<Fake> {
     return image(str(record, 1));
   };
   serve('version.v1.Version', { Version: () => build({ 1: 'v0.0-fake' }) });
+  serve('namespaces.v1.Namespaces', {
+    List: () =>
+      Buffer.concat(
+        fake.namespaces.map((name) => build({ 1: build({ 1: name, 2: new Map([['a', 'b']]) }) })),
+      ),
+  });
   serve('leases.v1.Leases', {
     Create: (r) => {
       const id = `lease-${fake.leases.size + 1}`;

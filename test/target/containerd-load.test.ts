@@ -127,6 +127,15 @@ describe('a load into an empty namespace', () => {
     await run.close();
   });
 
+  it('asks for no blob and no name in a namespace that is not there', async () => {
+    const item = await makeImage(store, 'a.test/x:1');
+    fake.namespaces = ['default', 'k8s.io.other', 'moby'];
+    const run = await load([item]);
+    expect(stateOf(run)).toEqual(['written']);
+    expect([...fake.blobs.keys()].sort()).toEqual([...item.graph.nodes.keys()].sort());
+    expect(fake.calls.filter(({ method }) => /Content\/Info|Images\/Get/.test(method))).toEqual([]);
+  });
+
   it('loads an image that has only a digest under that name', async () => {
     const tagged = await makeImage(store, 'a.test/x:1', { plain: true });
     const { host, repository } = tagged.reference;

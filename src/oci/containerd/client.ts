@@ -10,6 +10,7 @@ const MESSAGE_LIMIT = 16 * MIB;
 
 const METHOD = {
   version: 'version.v1.Version/Version',
+  listNamespaces: 'namespaces.v1.Namespaces/List',
   info: 'content.v1.Content/Info',
   update: 'content.v1.Content/Update',
   read: 'content.v1.Content/Read',
@@ -59,6 +60,12 @@ export class ContainerdClient {
   async version(signal: AbortSignal): Promise<string> {
     const answer = await this.#call('version', wire.encodeEmpty(), { signal, ms: LIMITS.connectMs });
     return bounded(this.#read(wire.decodeName, answer, 'version'));
+  }
+
+  /** Whether the namespace is there. `Namespaces/Get` answers also for one that is not. */
+  async hasNamespace(signal: AbortSignal): Promise<boolean> {
+    const answer = await this.#call('listNamespaces', wire.encodeEmpty(), { signal });
+    return this.#read(wire.decodeNames, answer, 'listNamespaces').includes(this.#namespace);
   }
 
   /** What the namespace has under a digest, or undefined. */

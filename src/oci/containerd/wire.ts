@@ -229,6 +229,17 @@ export function decodeName(bytes: Uint8Array): string {
   return new TextDecoder().decode(inner(bytes));
 }
 
+/** `namespaces.v1.ListNamespacesResponse`: namespaces = 1, repeated, each { name = 1 }. */
+export function decodeNames(bytes: Uint8Array): string[] {
+  const found: string[] = [];
+  scan(bytes, (tag, r) => {
+    if (tag !== text(1)) return false;
+    found.push(decodeName(r.bytes()));
+    return true;
+  });
+  return found;
+}
+
 /** `leases.v1.CreateResponse`: lease = 1 { id = 1 }. */
 export function decodeLease(bytes: Uint8Array): string {
   return decodeName(inner(bytes));

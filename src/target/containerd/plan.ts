@@ -54,7 +54,7 @@ export function missingLabels(piece: Piece, there: Labels): Map<string, string> 
 }
 
 /**
- * Asks the namespace about every blob and every name of the images; writes nothing.
+ * Asks the namespace about every blob and every name of the images, unless it is not there; writes nothing.
  * @throws TARGET_NAME_COLLISION when two images would get one record
  */
 export async function planImages(
@@ -65,11 +65,13 @@ export async function planImages(
   const works = items.map((item) => workOf(item, recordLabels(options)));
   refuseCollisions(works);
   const pieces = [...piecesOf(works).values()];
-  const pool = { limit: ASKING, signal: options.signal };
-  await mapBounded(pieces, pool, async (piece, signal) => {
-    piece.found = await client.info(piece.descriptor.digest, signal);
-  });
-  await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
+  if (await client.hasNamespace(options.signal)) {
+    const pool = { limit: ASKING, signal: options.signal };
+    await mapBounded(pieces, pool, async (piece, signal) => {
+      piece.found = await client.info(piece.descriptor.digest, signal);
+    });
+    await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
+  }
   decide(works, pieces);
   return { works, pieces };
 }

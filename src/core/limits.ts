@@ -59,6 +59,8 @@ export const LIMITS = {
   tarMeta: 1 * MIB,
   tarNames: 128 * MIB,
   archiveUnpacked: 256 * GIB,
+  /** Blobs of one containerd namespace that are listed. */
+  listedContent: 1_000_000,
   /** Layers of all images of one docker save archive together. */
   savedLayers: 100_000,
   redirects: 10,

@@ -87,13 +87,13 @@ export interface Fake {
   /** Digests that another namespace has. */
   readonly shared: Map<string, Buffer>;
   readonly calls: FakeCall[];
-  /** What `Namespaces/List` answers. By default those that tests load into. */
-  namespaces: readonly string[];
   hook: Hook;
   /** What `Content/Read` sends of a blob; by default its bytes, 64 KiB at a time. */
   read: (bytes: Buffer) => Iterable<Buffer>;
   /** What `Images/List` answers instead of the records. */
   list: Buffer | undefined;
+  /** The messages of `Content/List`; by default two blobs in each. */
+  infos: () => Iterable<Buffer>;
   /** The calls that change something. */
   writes(): string[];
   stop(): Promise<void>;
@@ -111,8 +111,8 @@ class Refused extends Error {
 
 const READS = new Set([
   'Version/Version',
-  'Namespaces/List',
   'Content/Info',
+  'Content/List',
   'Content/Read',
   'Images/Get',
   'Images/List',
@@ -120,6 +120,10 @@ const READS = new Set([
 
 function* inPieces(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
+}
+
+function* inTwos(messages: readonly Buffer[]): Generator<Buffer> {
+  for (let at = 0; at < messages.length; at += 2) yield Buffer.concat(messages.slice(at, at + 2));
 }
 
 const same = (b: Buffer): Buffer => b;
@@ -155,10 +159,10 @@ export async function startFake(): Promise<Fake> {
     leases: new Map(),
     shared: new Map(),
     calls: [],
-    namespaces: ['k8s.io', 'moby'],
     hook: () => undefined,
     read: inPieces,
     list: undefined,
+    infos: () => inTwos([...fake.blobs.keys()].map(info)),
     writes: () => fake.calls.map((c) => c.method).filter((m) => !READS.has(m)),
     async stop() {
       server.forceShutdown();
@@ -221,12 +225,6 @@ export async function startFake(): Promise<Fake> {
     return image(str(record, 1));
   };
   serve('version.v1.Version', { Version: () => build({ 1: 'v0.0-fake' }) });
-  serve('namespaces.v1.Namespaces', {
-    List: () =>
-      Buffer.concat(
-        fake.namespaces.map((name) => build({ 1: build({ 1: name, 2: new Map([['a', 'b']]) }) })),
-      ),
-  });
   serve('leases.v1.Leases', {
     Create: (r) => {
       const id = `lease-${fake.leases.size + 1}`;
@@ -271,7 +269,7 @@ export async function startFake(): Promise<Fake> {
       return build({});
     },
   });
-  serveRead(server, fake, seen);
+  serveStreams(server, fake, seen);
   serveWrite(server, fake, seen);
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix:${fake.socket}`, ServerCredentials.createInsecure(), (error) =>
@@ -281,31 +279,39 @@ export async function startFake(): Promise<Fake> {
   return fake;
 }
 
-/** `Content/Read`: the blob from an offset on. */
-function serveRead(
+/** `Content/Read`, the blob from an offset on, and `Content/List`. */
+function serveStreams(
   server: Server,
   fake: Fake,
   seen: (method: string, call: ServerWritableStream<Buffer, Buffer>, request: Message) => FakeCall,
 ): void {
-  const Read = async (call: ServerWritableStream<Buffer, Buffer>): Promise<void> => {
-    try {
-      const { request } = seen('Content/Read', call, parse(call.request));
-      const blob = fake.blobs.get(str(request, 1));
-      if (blob === undefined) throw new Refused(status.NOT_FOUND);
-      let at = num(request, 2);
-      const cancelled = new Promise((done) => call.once('cancelled', done));
-      for (const data of fake.read(blob.bytes.subarray(at))) {
-        if (call.cancelled) return;
-        const isFull = !call.write(build({ 1: at, 2: data }));
-        at += data.length;
-        if (isFull) await Promise.race([cancelled, new Promise((done) => call.once('drain', done))]);
+  const streamed =
+    (method: string, answers: (request: Message) => Iterable<Buffer>) =>
+    async (call: ServerWritableStream<Buffer, Buffer>): Promise<void> => {
+      try {
+        const { request } = seen(`Content/${method}`, call, parse(call.request));
+        const cancelled = new Promise((done) => call.once('cancelled', done));
+        for (const answer of answers(request)) {
+          if (call.cancelled) return;
+          const isFull = !call.write(answer);
+          if (isFull) await Promise.race([cancelled, new Promise((done) => call.once('drain', done))]);
+        }
+        call.end();
+      } catch (error) {
+        call.emit('error', error);
       }
-      call.end();
-    } catch (error) {
-      call.emit('error', error);
+    };
+  const Read = streamed('Read', function* (request) {
+    const blob = fake.blobs.get(str(request, 1));
+    if (blob === undefined) throw new Refused(status.NOT_FOUND);
+    let at = num(request, 2);
+    for (const data of fake.read(blob.bytes.subarray(at))) {
+      yield build({ 1: at, 2: data });
+      at += data.length;
     }
-  };
-  server.addService(service('content.v1.Content', ['Read'], 'answer'), { Read });
+  });
+  const List = streamed('List', () => fake.infos());
+  server.addService(service('content.v1.Content', ['Read', 'List'], 'answer'), { Read, List });
 }
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;

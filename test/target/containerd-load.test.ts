@@ -1,9 +1,10 @@
+import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import { containerdTargets } from '../../src/target/containerd/target.ts';
 import type { Item, TargetRun } from '../../src/target/target.ts';
 import { firstLayer, type LoadOptions, loadOn, planOn, stateOf, textIn } from './containerd-bench.ts';
-import { type Fake, startFake } from './containerd-fake.ts';
+import { build, type Fake, startFake } from './containerd-fake.ts';
 import { createContext, createStore, makeImage, type Store, type TestContext } from './containerd-fixture.ts';
 
 let fake: Fake;
@@ -86,7 +87,7 @@ describe('a load into an empty namespace', () => {
   it('sends namespace and lease with every call, and a lease that ends a day after now', async () => {
     let labels: unknown;
     fake.hook = ({ method }) => {
-      if (method === 'Leases/AddResource' || method === 'Images/Update')
+      if (method === 'Leases/AddResource' || method === 'Images/Create')
         labels = fake.leases.get('lease-1')?.labels;
       return undefined;
     };
@@ -121,19 +122,26 @@ describe('a load into an empty namespace', () => {
     expect(gc).toEqual([['containerd.io/gc.ref.content.m.0', item.platforms['linux/amd64']]]);
   });
 
+  it('asks for all content and all records at once, and sends the last bytes with the commit', async () => {
+    const item = await makeImage(store, 'a.test/x:1');
+    await load([item]);
+    const counts = new Map<string, number>();
+    for (const { method } of fake.calls) counts.set(method, (counts.get(method) ?? 0) + 1);
+    expect(Object.fromEntries(counts)).toEqual({
+      'Version/Version': 1,
+      'Content/List': 1,
+      'Images/List': 1,
+      'Leases/Create': 1,
+      'Content/Write': 2 * item.graph.nodes.size,
+      'Images/Create': 2,
+      'Leases/Delete': 1,
+    });
+  });
+
   it('writes nothing while it plans', async () => {
     const run = await plan([await makeImage(store, 'a.test/x:1')], { namespace: 'new' });
     expect(fake.writes()).toEqual([]);
     await run.close();
-  });
-
-  it('asks for no blob and no name in a namespace that is not there', async () => {
-    const item = await makeImage(store, 'a.test/x:1');
-    fake.namespaces = ['default', 'k8s.io.other', 'moby'];
-    const run = await load([item]);
-    expect(stateOf(run)).toEqual(['written']);
-    expect([...fake.blobs.keys()].sort()).toEqual([...item.graph.nodes.keys()].sort());
-    expect(fake.calls.filter(({ method }) => /Content\/Info|Images\/Get/.test(method))).toEqual([]);
   });
 
   it('loads an image that has only a digest under that name', async () => {
@@ -266,6 +274,37 @@ describe('a second load', () => {
     expect(record?.digest).toBe(item.root.digest);
     expect(record?.labels.get('mine')).toBe('1');
     expect(fake.images.get(`a.test/one@${old.root.digest}`)?.digest).toBe(old.root.digest);
+  });
+});
+
+describe('a namespace that others use too', () => {
+  it('has more records than one message holds: each name is asked for', async () => {
+    const item = await makeImage(store, 'a.test/one:1');
+    await load([item]);
+    fake.calls.length = 0;
+    fake.hook = ({ method }) => (method === 'Images/List' ? status.RESOURCE_EXHAUSTED : undefined);
+    expect(stateOf(await load([item]))).toEqual(['present']);
+    expect(fake.calls.filter(({ method }) => method === 'Images/Get')).toHaveLength(2);
+  });
+
+  it('says why it cannot be asked', async () => {
+    fake.hook = ({ method }) => (method === 'Images/List' ? status.PERMISSION_DENIED : undefined);
+    const item = await makeImage(store, 'a.test/one:1');
+    await expect(load([item])).rejects.toMatchObject({ code: 'AUTH_DENIED' });
+    expect(fake.writes()).toEqual([]);
+  });
+
+  it('is left when its list has no end', async () => {
+    fake.infos = function* () {
+      const many = Buffer.concat(new Array(100_000).fill(build({ 1: build({ 2: 1 }) })));
+      for (;;) yield many;
+    };
+    const item = await makeImage(store, 'a.test/one:1');
+    await expect(load([item])).rejects.toMatchObject({
+      code: 'TARGET_FAILED',
+      message: expect.stringContaining('more than 1000000 entries'),
+    });
+    expect(fake.writes()).toEqual([]);
   });
 });
 

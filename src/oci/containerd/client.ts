@@ -10,8 +10,8 @@ const MESSAGE_LIMIT = 16 * MIB;
 
 const METHOD = {
   version: 'version.v1.Version/Version',
-  listNamespaces: 'namespaces.v1.Namespaces/List',
   info: 'content.v1.Content/Info',
+  listContent: 'content.v1.Content/List',
   update: 'content.v1.Content/Update',
   read: 'content.v1.Content/Read',
   write: 'content.v1.Content/Write',
@@ -62,16 +62,36 @@ export class ContainerdClient {
     return bounded(this.#read(wire.decodeName, answer, 'version'));
   }
 
-  /** Whether the namespace is there. `Namespaces/Get` answers also for one that is not. */
-  async hasNamespace(signal: AbortSignal): Promise<boolean> {
-    const answer = await this.#call('listNamespaces', wire.encodeEmpty(), { signal });
-    return this.#read(wire.decodeNames, answer, 'listNamespaces').includes(this.#namespace);
-  }
-
   /** What the namespace has under a digest, or undefined. */
   async info(digest: string, signal: AbortSignal): Promise<wire.ContentInfo | undefined> {
     const answer = await this.#ask('info', digest, signal);
     return answer === undefined ? undefined : this.#read(wire.decodeInfo, answer, 'info');
+  }
+
+  /**
+   * All content of the namespace, one by one as the server tells it: nothing of it is kept. Cheaper than a question for
+   * each blob unless the namespace holds some hundred times more than is asked for.
+   * @throws TARGET_FAILED for a list that does not end
+   */
+  async *listContent(signal: AbortSignal): AsyncGenerator<wire.ContentInfo> {
+    const call = this.#begin('listContent');
+    call.write([wire.encodeEmpty()]);
+    call.end();
+    const answers = decoded(call, (message) => message);
+    const wait = { signal, what: this.#what('listContent'), cancel: () => call.cancel(), act: () => {} };
+    try {
+      for (let left = LIMITS.listedContent; left >= 0; left--) {
+        const answer = await nextAnswer(answers, wait);
+        if (answer === undefined) return;
+        for (const info of this.#each(wire.decodeInfos, answer, 'listContent')) {
+          if (left-- <= 0) break;
+          yield info;
+        }
+      }
+      throw endless(wait.what);
+    } finally {
+      call.cancel();
+    }
   }
 
   /** Sets these labels of a blob; its others stay. */
@@ -106,10 +126,20 @@ export class ContainerdClient {
     return answer === undefined ? undefined : this.#read(wire.decodeImage, answer, 'getImage');
   }
 
-  /** Every image record of the namespace, at most as many as one message holds. */
-  async listImages(signal: AbortSignal): Promise<wire.ImageRecord[]> {
+  /**
+   * The image records of the namespace whose name is wanted.
+   * @throws with the status RESOURCE_EXHAUSTED when all of them are more than one message holds
+   */
+  async listImages(
+    signal: AbortSignal,
+    isWanted: (name: string) => boolean = () => true,
+  ): Promise<wire.ImageRecord[]> {
     const answer = await this.#call('listImages', wire.encodeEmpty(), { signal });
-    return this.#read(wire.decodeImages, answer, 'listImages');
+    const found: wire.ImageRecord[] = [];
+    for (const record of this.#each(wire.decodeImages, answer, 'listImages')) {
+      if (isWanted(record.name)) found.push(record);
+    }
+    return found;
   }
 
   /** Streams a blob from byte `offset`, unverified. */
@@ -124,19 +154,23 @@ export class ContainerdClient {
     return readStream(call, { decode: wire.decodeRead, signal, what: this.#what('read') });
   }
 
-  /** Points an image record at its target and sets its labels; its other labels stay. Makes it when there is none. */
-  async putImage(record: wire.ImageRecord, signal: AbortSignal): Promise<void> {
-    const update = (): Promise<Buffer | undefined> =>
-      this.#unless(STATUS.NOT_FOUND, () =>
-        this.#call('updateImage', wire.encodeUpdateImage(record), { signal }),
-      );
-    const create = (): Promise<Buffer | undefined> =>
-      this.#unless(STATUS.ALREADY_EXISTS, () =>
-        this.#call('createImage', wire.encodeCreateImage(record), { signal }),
-      );
-    // Someone else may make the record between the two calls; then the second update finds it.
-    if ((await update()) !== undefined || (await create()) !== undefined) return;
-    await this.#call('updateImage', wire.encodeUpdateImage(record), { signal });
+  /**
+   * Points an image record at its target and sets its labels; its other labels stay. Makes it when there is none.
+   * @param options.isThere what is likely: it decides what is tried first
+   */
+  async putImage(
+    record: wire.ImageRecord,
+    { isThere, signal }: { readonly isThere: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const update = (): Promise<Buffer> =>
+      this.#call('updateImage', wire.encodeUpdateImage(record), { signal });
+    const create = (): Promise<Buffer> =>
+      this.#call('createImage', wire.encodeCreateImage(record), { signal });
+    const tryUpdate = (): Promise<Buffer | undefined> => this.#unless(STATUS.NOT_FOUND, update);
+    const tryCreate = (): Promise<Buffer | undefined> => this.#unless(STATUS.ALREADY_EXISTS, create);
+    // Someone else may make or remove the record between two calls; then the third finds what the first expected.
+    if (isThere) void ((await tryUpdate()) ?? (await tryCreate()) ?? (await update()));
+    else void ((await tryCreate()) ?? (await tryUpdate()) ?? (await create()));
   }
 
   /** Opens `Content.Write`; the caller ends it with `finish` or `cancel`. */
@@ -158,6 +192,15 @@ export class ContainerdClient {
       return decode(answer);
     } catch (error) {
       throw callError(error, `${this.#what(method)}: the answer cannot be read`);
+    }
+  }
+
+  *#each<T>(decode: (bytes: Uint8Array) => Iterable<T>, answer: Uint8Array, method: Method): Generator<T> {
+    const all = decode(answer)[Symbol.iterator]();
+    for (;;) {
+      const next = this.#read(() => all.next(), answer, method);
+      if (next.done === true) return;
+      yield next.value;
     }
   }
 
@@ -192,6 +235,13 @@ export class ContainerdClient {
       throw new GrpcError(STATUS.INTERNAL, 'no answer before the end');
     }, wait);
   }
+}
+
+function endless(what: string): SealiftError {
+  return new SealiftError('TARGET_FAILED', `${what}: more than ${LIMITS.listedContent} entries`, {
+    hint: "look at containerd's own log (journalctl -u containerd)",
+    side: 'destination',
+  });
 }
 
 /** One `Content.Write` stream, in lock-step: an answer for each message. */

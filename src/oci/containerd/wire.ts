@@ -224,20 +224,19 @@ function inner(bytes: Uint8Array): Uint8Array {
   return found;
 }
 
+/** Each message inside a response, field 1. */
+function* innerOnes(bytes: Uint8Array): Generator<Uint8Array> {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (((field << 3) | wireType) === text(1)) yield reader.bytes();
+    else reader.skip(wireType, field);
+  }
+}
+
 /** A response of which only field 1, a string, matters: VersionResponse. */
 export function decodeName(bytes: Uint8Array): string {
   return new TextDecoder().decode(inner(bytes));
-}
-
-/** `namespaces.v1.ListNamespacesResponse`: namespaces = 1, repeated, each { name = 1 }. */
-export function decodeNames(bytes: Uint8Array): string[] {
-  const found: string[] = [];
-  scan(bytes, (tag, r) => {
-    if (tag !== text(1)) return false;
-    found.push(decodeName(r.bytes()));
-    return true;
-  });
-  return found;
 }
 
 /** `leases.v1.CreateResponse`: lease = 1 { id = 1 }. */
@@ -247,10 +246,19 @@ export function decodeLease(bytes: Uint8Array): string {
 
 /** `content.v1.InfoResponse` and `UpdateResponse`: info = 1 { digest = 1, size = 2, labels = 5 }. */
 export function decodeInfo(bytes: Uint8Array): ContentInfo {
+  return infoOf(inner(bytes));
+}
+
+/** `content.v1.ListContentResponse`: info = 1, repeated, as in InfoResponse. One by one: a message may hold very many. */
+export function* decodeInfos(bytes: Uint8Array): Generator<ContentInfo> {
+  for (const info of innerOnes(bytes)) yield infoOf(info);
+}
+
+function infoOf(bytes: Uint8Array): ContentInfo {
   let digest = '';
   let length = 0;
   const labels = new Map<string, string>();
-  scan(inner(bytes), (tag, r) => {
+  scan(bytes, (tag, r) => {
     if (tag === text(1)) digest = r.string();
     else if (tag === number(2)) length = size(r);
     else if (tag === text(5)) addLabel(labels, r.bytes());
@@ -265,15 +273,9 @@ export function decodeImage(bytes: Uint8Array): ImageRecord {
   return imageOf(inner(bytes));
 }
 
-/** `images.v1.ListImagesResponse`: images = 1, repeated. */
-export function decodeImages(bytes: Uint8Array): ImageRecord[] {
-  const found: ImageRecord[] = [];
-  scan(bytes, (tag, r) => {
-    if (tag !== text(1)) return false;
-    found.push(imageOf(r.bytes()));
-    return true;
-  });
-  return found;
+/** `images.v1.ListImagesResponse`: images = 1, repeated; one by one. */
+export function* decodeImages(bytes: Uint8Array): Generator<ImageRecord> {
+  for (const image of innerOnes(bytes)) yield imageOf(image);
 }
 
 function imageOf(bytes: Uint8Array): ImageRecord {

@@ -4,6 +4,8 @@ import { errorOf, type Fault, fault } from '../../core/errors.ts';
 import { formatReference, imageName, type Reference } from '../../core/reference.ts';
 import { mapBounded } from '../../io/pool.ts';
 import type { ContainerdClient } from '../../oci/containerd/client.ts';
+import { statusOf } from '../../oci/containerd/failure.ts';
+import { STATUS } from '../../oci/containerd/grpc.ts';
 import type { ContentInfo, ImageRecord, Labels } from '../../oci/containerd/wire.ts';
 import type { NodeKind } from '../../oci/graph.ts';
 import type { Entry, ImageItem } from '../target.ts';
@@ -16,7 +18,7 @@ const ASKING = 8;
 export interface Work {
   readonly item: ImageItem;
   readonly entry: Entry;
-  readonly records: { readonly record: ImageRecord; needed: boolean }[];
+  readonly records: { readonly record: ImageRecord; isThere: boolean; needed: boolean }[];
 }
 
 /** One blob, manifest or index, with everyone who wants it. */
@@ -54,7 +56,7 @@ export function missingLabels(piece: Piece, there: Labels): Map<string, string> 
 }
 
 /**
- * Asks the namespace about every blob and every name of the images, unless it is not there; writes nothing.
+ * Asks the namespace for its content and its image records, one question each; writes nothing.
  * @throws TARGET_NAME_COLLISION when two images would get one record
  */
 export async function planImages(
@@ -64,16 +66,12 @@ export async function planImages(
 ): Promise<Plan> {
   const works = items.map((item) => workOf(item, recordLabels(options)));
   refuseCollisions(works);
-  const pieces = [...piecesOf(works).values()];
-  if (await client.hasNamespace(options.signal)) {
-    const pool = { limit: ASKING, signal: options.signal };
-    await mapBounded(pieces, pool, async (piece, signal) => {
-      piece.found = await client.info(piece.descriptor.digest, signal);
-    });
-    await mapBounded(works, pool, (work, signal) => askRecords(client, work, signal));
-  }
-  decide(works, pieces);
-  return { works, pieces };
+  const pieces = piecesOf(works);
+  await findPieces(client, pieces, options.signal);
+  const there = await findRecords(client, works, options.signal);
+  for (const work of works) compareRecords(work, there);
+  decide(works, pieces.values());
+  return { works, pieces: [...pieces.values()] };
 }
 
 function workOf(item: ImageItem, labels: Labels): Work {
@@ -91,6 +89,7 @@ function workOf(item: ImageItem, labels: Labels): Work {
     },
     records: names.map((name) => ({
       record: { name, labels, target: { mediaType, digest, size } },
+      isThere: false,
       needed: true,
     })),
   };
@@ -142,11 +141,50 @@ function piecesOf(works: readonly Work[]): Map<Digest, Piece> {
   return pieces;
 }
 
-async function askRecords(client: ContainerdClient, work: Work, signal: AbortSignal): Promise<void> {
+async function findPieces(
+  client: ContainerdClient,
+  pieces: ReadonlyMap<string, Piece>,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const info of client.listContent(signal)) {
+    const piece = pieces.get(info.digest);
+    if (piece !== undefined) piece.found = info;
+  }
+}
+
+/** The records that have a name of these images. Where all of a namespace are too many for one message, each is asked for. */
+async function findRecords(
+  client: ContainerdClient,
+  works: readonly Work[],
+  signal: AbortSignal,
+): Promise<Map<string, ImageRecord>> {
+  const names = new Set(works.flatMap((work) => work.records.map(({ record }) => record.name)));
+  const records = await listed(client, names, signal);
+  return new Map(records.map((record) => [record.name, record]));
+}
+
+async function listed(
+  client: ContainerdClient,
+  names: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<ImageRecord[]> {
+  try {
+    return await client.listImages(signal, (name) => names.has(name));
+  } catch (error) {
+    if (statusOf(error) !== STATUS.RESOURCE_EXHAUSTED) throw error;
+  }
+  const found = await mapBounded([...names], { limit: ASKING, signal }, (name, stop) =>
+    client.getImage(name, stop),
+  );
+  return found.filter((record) => record !== undefined);
+}
+
+function compareRecords(work: Work, records: ReadonlyMap<string, ImageRecord>): void {
   for (const plan of work.records) {
     const { record } = plan;
-    const there = await client.getImage(record.name, signal);
+    const there = records.get(record.name);
     if (there === undefined) continue;
+    plan.isThere = true;
     const { mediaType, digest, size } = there.target;
     const sameTarget =
       digest === record.target.digest && mediaType === record.target.mediaType && size === record.target.size;
@@ -157,7 +195,7 @@ async function askRecords(client: ContainerdClient, work: Work, signal: AbortSig
   }
 }
 
-function decide(works: readonly Work[], pieces: readonly Piece[]): void {
+function decide(works: readonly Work[], pieces: Iterable<Piece>): void {
   for (const work of works) {
     if (work.records.some((plan) => plan.needed)) work.entry.state = 'write';
   }

@@ -81,7 +81,9 @@ export class ContainerdRun implements TargetRun {
       // A connection that broke in the meantime has failed all that were not done.
       if (work.entry.state !== 'write') return;
       await this.#guard([work], async () => {
-        for (const { record, needed } of work.records) if (needed) await client.putImage(record, signal);
+        for (const { record, needed, isThere } of work.records) {
+          if (needed) await client.putImage(record, { isThere, signal });
+        }
         if (work.entry.state === 'write') work.entry.state = 'written';
       });
     });

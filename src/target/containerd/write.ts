@@ -124,22 +124,28 @@ async function writeOnce(
     progress.resumed = start > 0;
     if (start > total) return 'other-bytes';
     progress.at(start);
+    const end = { total, expected, labels };
     let offset = start;
     if (start < total) {
       const bytes = source.open(descriptor, { signal, offset: start, passOn: CHUNK });
       for await (const data of inChunks(bytes, Math.min(CHUNK, total - start))) {
-        if (offset + data.length > total) break;
-        const answer = await stream.send({ action: 'write', offset, data });
-        offset += data.length;
-        if (answer.offset !== offset) throw lostBytes(ref, { expected: offset, found: answer.offset });
+        const next = offset + data.length;
+        if (next > total) return 'other-bytes';
+        // The last bytes and the commit are one message.
+        const step =
+          next === total ? ({ action: 'commit', ...end } as const) : ({ action: 'write' } as const);
+        const answer = await stream.send({ ...step, offset, data });
+        if (answer.offset !== next) throw lostBytes(ref, { expected: next, found: answer.offset });
+        offset = next;
         job.onSent(data.length);
         progress.at(offset);
+        if (offset === total) return 'sent';
       }
+      // Read from an offset the source cannot check itself; read from the start it has, and then this cannot be.
+      return 'other-bytes';
     }
-    // Read from an offset the source cannot check itself; read from the start it has, and then this cannot be.
-    if (offset !== total) return 'other-bytes';
-    await stream.send({ action: 'commit', offset, total, expected, labels });
-    return total > 0 && start === total ? 'shared' : 'sent';
+    await stream.send({ action: 'commit', offset, ...end });
+    return total > 0 ? 'shared' : 'sent';
   } finally {
     await stream.finish();
   }

@@ -21,7 +21,7 @@ export interface FileRange {
 export interface HashJob extends FileRange {
   readonly sha256: boolean;
   readonly blake3: boolean;
-  readonly copyTo?: { readonly file: number; readonly position: number; readonly what: string };
+  readonly copyTo?: { readonly file: number; readonly position: number; readonly path: string };
 }
 
 export interface HashResult {
@@ -66,7 +66,7 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
       sha?.update(chunk);
       b3?.update(chunk);
       if (copyTo !== undefined) {
-        writeAll(copyTo.file, chunk, { position: copyTo.position + done, path: copyTo.what });
+        writeAll(copyTo.file, chunk, { position: copyTo.position + done, path: copyTo.path });
       }
       done += got;
       if (done < breath) continue;

@@ -8,8 +8,9 @@ import type { BundlePlan, PlannedEntry } from './plan.ts';
 
 /** The place of one entry's content while a bundle is written. */
 export interface Slot {
-  /** An open file, and where in it the content begins. */
+  /** An open file, its path for messages, and where in it the content begins. */
   readonly file: number;
+  readonly path: string;
   readonly position: number;
   /** Writes at `position` bytes from the start of the content. */
   write(chunk: Uint8Array, position: number): void;
@@ -80,7 +81,7 @@ function backgroundSync(handle: FileHandle): { wrote(bytes: number): void; settl
 export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
   const { partial, out } = paths;
   const orDiskError = (error: unknown): never => {
-    throw diskError(error, partial);
+    throw diskError(error, partial, { side: 'destination' });
   };
   const flags = (await kindOf(partial)) === undefined ? 'wx+' : 'r+';
   const handle: FileHandle = await open(partial, flags, 0o644).catch(orDiskError);
@@ -103,6 +104,7 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
     path: partial,
     slot: async (entry) => ({
       file: handle.fd,
+      path: partial,
       position: entry.offset,
       write: (chunk, position) =>
         writeAll(handle.fd, chunk, { position: entry.offset + position, path: partial }),
@@ -125,12 +127,13 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
 /** The file of one entry in a folder. */
 async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
   const orDiskError = (error: unknown): never => {
-    throw diskError(error, path);
+    throw diskError(error, path, { side: 'destination' });
   };
   const flags = (await kindOf(path)) === undefined ? 'wx+' : 'r+';
   const handle = await open(path, flags, 0o644).catch(orDiskError);
   return {
     file: handle.fd,
+    path,
     position: 0,
     write: (chunk, position) => writeAll(handle.fd, chunk, { position, path }),
     read: (length) => readRange(handle, { position: 0, length }),
@@ -150,7 +153,7 @@ async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
 export async function folderSink(paths: Paths): Promise<Sink> {
   const { partial, out, replaced } = paths;
   const orDiskError = (error: unknown): never => {
-    throw diskError(error, partial);
+    throw diskError(error, partial, { side: 'destination' });
   };
   await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true }).catch(orDiskError);
   return {

@@ -104,8 +104,7 @@ async function hashed(
     emit({ type: 'progress', id: entry.name, bytes: bytes - told });
     told = bytes;
   };
-  const copyTo =
-    to === undefined ? {} : { copyTo: { file: to.file, position: to.position, what: entry.name } };
+  const copyTo = to === undefined ? {} : { copyTo: { file: to.file, position: to.position, path: to.path } };
   const range = { ...from, length: entry.size, sha256: true, blake3: true, ...copyTo };
   const result = await hashing.run(range, { signal, note });
   const isRight = result.bytes === entry.size && `sha256:${result.sha256}` === entry.digest;
@@ -115,7 +114,7 @@ async function hashed(
 async function ownBlob(entry: PlannedEntry, work: Work): Promise<void> {
   const slot = await work.job.sink.slot(entry);
   try {
-    const from = { file: slot.file, position: slot.position, length: entry.size, what: entry.name };
+    const from = { file: slot.file, position: slot.position, length: entry.size, what: slot.path };
     const blake3 = await hashed(entry, { from, work });
     if (blake3 !== undefined) work.found(entry, { blake3, how: 'resumed' });
   } finally {
@@ -140,7 +139,8 @@ async function fromPools(entry: PlannedEntry, work: Work): Promise<void> {
       if (blake3 !== undefined) return work.found(entry, { blake3, how: 'reused' });
     } catch (error) {
       // What a pool cannot read it does not have: the content is then fetched.
-      if (!(error instanceof SealiftError) || error.code !== 'FILE_UNREADABLE') throw error;
+      const isPools = error instanceof SealiftError && error.side !== 'destination';
+      if (!isPools || error.code !== 'FILE_UNREADABLE') throw error;
     } finally {
       await slot.close();
     }

@@ -272,11 +272,12 @@ class Writer implements BundleWriter {
     const { digest } = expected;
     const { offset } = entry;
     const slot = await sink.slot(entry);
-    const { file, position } = slot;
+    const { file, path, position } = slot;
     let into: Receiver | undefined;
+    let failed = false;
     let [start, told, noted] = [0, 0, begun];
     try {
-      into = await this.#receivers().open({ file, position, begun, expected });
+      into = await this.#receivers().open({ file, path, position, begun, expected });
       start = told = into.received;
       journal.part(digest, { offset, bytes: start });
       for await (const chunk of source(start, into)) {
@@ -294,6 +295,7 @@ class Writer implements BundleWriter {
       this.#done.set(entry.index, b3);
       return into.received - start;
     } catch (error) {
+      failed = true;
       // Wrong content may be the fault of what was there before; not where nothing of this source came behind it.
       const isMixed = isWrongContent(error) && into !== undefined && into.received > start;
       const bytes = isMixed ? 0 : (into?.received ?? begun);
@@ -305,7 +307,10 @@ class Writer implements BundleWriter {
       throw error;
     } finally {
       into?.close();
-      await slot.close();
+      // What went wrong first is what is told.
+      await slot.close().catch((error: unknown) => {
+        if (!failed) throw error;
+      });
     }
   }
 

@@ -176,13 +176,32 @@ export async function* readRange(
   }
 }
 
+/** Whose a path is that a disk fails with. `destination`: ours, that we write; whoever sends content has no part in it. */
+export interface DiskSide {
+  readonly side?: 'destination';
+}
+
+const FAULTY =
+  'the disk gives errors or was taken away (`dmesg` says more): run the same command again, or use another disk';
+
+/** What to do about an error of a disk that is neither full nor refuses us. */
+const HINTS: Readonly<Record<string, string>> = {
+  EFBIG:
+    'the file system, or a limit of this user (`ulimit -f`), allows no file this large; FAT32 ends at 4 GiB',
+  EIO: FAULTY,
+  ENODEV: FAULTY,
+  ENXIO: FAULTY,
+  ESTALE: FAULTY,
+};
+
 /** Turns a disk's errors into ours; ours pass unchanged. */
-export function diskError(error: unknown, path: string): unknown {
+export function diskError(error: unknown, path: string, { side }: DiskSide = {}): unknown {
   const code = errnoOf(error);
-  if (error instanceof SealiftError || code === '') return error;
+  if (error instanceof SealiftError || !/^E[A-Z]+$/.test(code)) return error;
+  const about = { cause: error, ...(side === undefined ? {} : { side }) };
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new SealiftError('DISK_FULL', `${path}: no space left on the disk`, {
-      cause: error,
+      ...about,
       hint: 'free some space and run the same command again: it goes on where it stopped',
     });
   }
@@ -190,18 +209,15 @@ export function diskError(error: unknown, path: string): unknown {
     return new SealiftError(
       'FILE_UNREADABLE',
       `${path}: ${code === 'EROFS' ? 'read-only' : 'not permitted'}`,
-      {
-        cause: error,
-        hint: 'check the owner and the mode of the path, or run as a user who may',
-      },
+      { ...about, hint: 'check the owner and the mode of the path, or run as a user who may' },
     );
   }
-  if (code.startsWith('E') && /^E[A-Z]+$/.test(code)) {
-    return new SealiftError('FILE_UNREADABLE', `${path}: ${error instanceof Error ? error.message : code}`, {
-      cause: error,
-    });
-  }
-  return error;
+  const said = error instanceof Error ? error.message : code;
+  const hint = HINTS[code];
+  return new SealiftError('FILE_UNREADABLE', `${path}: ${said}`, {
+    ...about,
+    ...(hint === undefined ? {} : { hint }),
+  });
 }
 
 /**
@@ -220,17 +236,22 @@ export function readNow(fd: number, position: number, length: number): Buffer {
 }
 
 /** Does something with a disk, whose errors become ours. @throws DISK_FULL, FILE_UNREADABLE */
-export function onDisk<T>(work: () => T, path: string): T {
+export function onDisk<T>(work: () => T, path: string, whose: DiskSide = {}): T {
   try {
     return work();
   } catch (error) {
-    throw diskError(error, path);
+    throw diskError(error, path, whose);
   }
 }
 
-/** Writes all bytes, from `position` on. Synchronous: to the page cache that is faster than a thread-pool round trip. */
+/**
+ * Writes all bytes, from `position` on. Synchronous: to the page cache that is faster than a thread-pool round trip.
+ * @throws DISK_FULL, FILE_UNREADABLE, both with side `destination`
+ */
 export function writeAll(fd: number, chunk: Uint8Array, at: { position: number; path: string }): void {
+  const side = 'destination';
   for (let done = 0; done < chunk.length; ) {
-    done += onDisk(() => writeSync(fd, chunk, done, chunk.length - done, at.position + done), at.path);
+    const write = (): number => writeSync(fd, chunk, done, chunk.length - done, at.position + done);
+    done += onDisk(write, at.path, { side });
   }
 }

@@ -13,6 +13,8 @@ import { Ways } from './ways.ts';
 /** The place of one content in a file that is open in this process. Bytes. */
 export interface Place {
   readonly file: number;
+  /** For messages. */
+  readonly path: string;
   readonly position: number;
   /** How much of it is there and is only hashed. */
   readonly begun: number;
@@ -68,11 +70,11 @@ class Intake {
 
   /** Hashes the beginning that is there; it may turn out to be shorter than it was thought. */
   async takeUp(signal: AbortSignal): Promise<void> {
-    const { file, position, begun, expected } = this.#place;
+    const { file, path, position, begun } = this.#place;
     const buffer = begun > 0 ? Buffer.allocUnsafeSlow(Math.min(READ, begun)) : Buffer.alloc(0);
     for (let breath = BREATH; this.received < begun; ) {
       const want = Math.min(buffer.length, begun - this.received);
-      const got = onDisk(() => readSync(file, buffer, 0, want, position + this.received), expected.what);
+      const got = onDisk(() => readSync(file, buffer, 0, want, position + this.received), path);
       if (got === 0) return;
       this.#verifier.update(buffer.subarray(0, got));
       this.received += got;
@@ -84,11 +86,12 @@ class Intake {
   }
 
   take(chunk: Uint8Array): void {
-    const { file, position, expected } = this.#place;
+    const { file, path, position } = this.#place;
+    const side = 'destination';
     this.#verifier.update(chunk);
     for (let done = 0; done < chunk.length; ) {
       const at = position + this.received;
-      const took = onDisk(() => writeSync(file, chunk, done, chunk.length - done, at), expected.what);
+      const took = onDisk(() => writeSync(file, chunk, done, chunk.length - done, at), path, { side });
       done += took;
       this.received += took;
     }

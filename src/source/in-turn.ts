@@ -62,9 +62,10 @@ export function askInTurn(
     if (failure !== undefined) {
       throwIfAborted(signal);
       const isWrong = isWrongContent(failure);
-      // What is not the stream's concerns whoever comes next just as well; a disk is full for all of them.
-      const isOurs = failure !== own && !isWrong;
-      if (!(failure instanceof SealiftError) || isOurs || failure.code === 'DISK_FULL') throw failure;
+      if (!(failure instanceof SealiftError)) throw failure;
+      // What is not the stream's concerns whoever comes next just as well, and so does the disk that it is poured to.
+      const isOurs = (failure !== own && !isWrong) || failure.side === 'destination';
+      if (isOurs) throw failure;
       const isLast = turn === supplies.length - 1;
       if (isWrong && start > 0 && !isWhole) isWhole = true;
       else if (isWrong && isLast && !isSecond) isSecond = true;

@@ -1,5 +1,7 @@
 /** The writer by itself: wrong sources, two at once, and pools that cannot be read. */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readJournal } from '../../src/bundle/journal.ts';
 import { removePartial } from '../../src/bundle/partial.ts';
@@ -11,6 +13,8 @@ import { SealiftError } from '../../src/core/errors.ts';
 import type { Event } from '../../src/core/events.ts';
 import { kindOf } from '../../src/io/files.ts';
 import type { BlobStream, NextStream } from '../../src/oci/content.ts';
+import { askInTurn, type Supply } from '../../src/source/in-turn.ts';
+import { failureOf, startServer, testClient } from '../io/server.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from './site.ts';
 
 let site: Site;
@@ -286,6 +290,50 @@ describe('a bundle writer', () => {
     await fillAll(writer);
     await writer.finish();
     expect((await readFile(out)).equals(good.bytes)).toBe(true);
+  });
+
+  it('asks nobody else, and names its own file, where the disk that it writes to gives errors', async () => {
+    const writer = await open([], 'folder');
+    const entry = largestMissing(writer);
+    const file = `${out}.partial/${entry.name}`;
+    // The memory of this process at 0, where nothing is: every write is EIO.
+    await symlink('/proc/self/mem', file);
+    const server = await startServer((_, response) => response.end(contentOf(entry)));
+    const http = testClient(contextOf());
+    const asked: string[] = [];
+    const supply = (name: string): Supply => ({
+      name,
+      open: async function* (_, into) {
+        asked.push(name);
+        if (into === undefined) throw new Error('nowhere to pour to');
+        const answer = await http.request({ method: 'GET', url: new URL(server.url), into });
+        for await (const arrived of answer.body.pour?.(0) ?? []) yield arrived ?? Buffer.alloc(0);
+      },
+    });
+    const next = askInTurn([supply('mirror'), supply('origin')], contextOf());
+    expect(await failureOf(writer.fill(entry, next))).toMatchObject({
+      code: 'FILE_UNREADABLE',
+      message: expect.stringContaining(`${file}: EIO`),
+    });
+    expect(asked).toEqual(['mirror']);
+    await writer.close();
+  });
+
+  it('does not call a pool damaged where its own disk gives errors', async () => {
+    const entry = [...plan.entries].find((e) => e.digest !== undefined && e.size > 0);
+    if (entry === undefined) throw new Error('there are blobs');
+    const file = `${out}.partial/${entry.name}`;
+    const pool: BlobPool = {
+      what: 'an old bundle',
+      range: (digest) => {
+        if (digest !== entry.digest) return undefined;
+        mkdirSync(dirname(file), { recursive: true });
+        if (!existsSync(file)) symlinkSync('/proc/self/mem', file);
+        return { file: good.path, position: entry.offset, length: entry.size, what: entry.name };
+      },
+      close: async () => {},
+    };
+    expect(await failureOf(open([pool], 'folder'))).toMatchObject({ side: 'destination' });
   });
 
   it('makes a folder with the same content, and no file is longer than planned', async () => {

@@ -207,6 +207,19 @@ describe('errors of the disk', () => {
       });
   });
 
+  it('say of a faulty disk and of a file that is too large what to do', () => {
+    for (const code of ['EIO', 'ENODEV', 'ESTALE'])
+      expect(diskError(system(code), '/x')).toMatchObject({ hint: expect.stringContaining('dmesg') });
+    expect(diskError(system('EFBIG'), '/x')).toMatchObject({ hint: expect.stringContaining('FAT32') });
+  });
+
+  it('say whose the path is where that is known', () => {
+    for (const code of ['ENOSPC', 'EROFS', 'EIO']) {
+      expect(diskError(system(code), '/x', { side: 'destination' })).toMatchObject({ side: 'destination' });
+      expect(diskError(system(code), '/x')).toMatchObject({ side: undefined });
+    }
+  });
+
   it('leave everything else as it is', () => {
     const ours = new SealiftError('ABORTED', 'stopped');
     const bug = new TypeError('bug');

@@ -98,25 +98,43 @@ describe('a receiver', () => {
     expect(await received.bytes()).toHaveLength(0);
   });
 
-  it('tells of no byte that the disk did not take', async () => {
-    const context = testContext();
-    const receivers = startReceiving(content.length, context);
-    const full = await open('/dev/full', 'w');
-    onTestFinished(async () => {
-      await receivers.close();
-      await full.close();
-    });
-    const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
-    const into = await receivers.open({ file: full.fd, position: 0, begun: 0, expected });
-    const server = await contentServer();
-    const answer = await testClient(context).request({ method: 'GET', url: new URL(server.url), into });
-    const poured = (async () => {
-      for await (const _ of answer.body.pour?.(0) ?? []);
-    })();
-    expect(await failureOf(poured)).toMatchObject({ code: 'DISK_FULL' });
-    expect(into.received).toBe(0);
-    into.close();
-  });
+  // Both are there wherever Linux is: one disk is full, the other (the memory at 0, where nothing is) gives errors.
+  it.each([
+    ['/dev/full', 'DISK_FULL', 'no space left on the disk', 'free some space'],
+    ['/proc/self/mem', 'FILE_UNREADABLE', 'EIO', 'the disk gives errors'],
+  ])(
+    'tells of no byte that the disk did not take, and of the file that we write: %s',
+    async (path, code, said, hint) => {
+      const context = testContext();
+      const receivers = startReceiving(content.length, context);
+      const file = await open(path, 'r+');
+      onTestFinished(async () => {
+        await receivers.close();
+        await file.close();
+      });
+      const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
+      const into = await receivers.open({
+        file: file.fd,
+        path: '/out/file',
+        position: 0,
+        begun: 0,
+        expected,
+      });
+      const server = await contentServer();
+      const answer = await testClient(context).request({ method: 'GET', url: new URL(server.url), into });
+      const poured = (async () => {
+        for await (const _ of answer.body.pour?.(0) ?? []);
+      })();
+      expect(await failureOf(poured)).toMatchObject({
+        code,
+        message: expect.stringContaining(`/out/file: ${said}`),
+        hint: expect.stringContaining(hint),
+        side: 'destination',
+      });
+      expect(into.received).toBe(0);
+      into.close();
+    },
+  );
 
   it('finds wrong content out at the end', async () => {
     const server = await contentServer();

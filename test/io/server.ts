@@ -135,7 +135,7 @@ export async function testReceiver(
   const handle = await open(path, 'r+');
   const receivers = startReceiving(content.length, context);
   const expected = { digest: digestOf(content), size: content.length, what: 'the content' };
-  const into = await receivers.open({ file: handle.fd, position, begun: begun.length, expected });
+  const into = await receivers.open({ file: handle.fd, path, position, begun: begun.length, expected });
   onTestFinished(async () => {
     into.close();
     await receivers.close();

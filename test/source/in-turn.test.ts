@@ -104,6 +104,20 @@ describe('who is asked for a blob', () => {
     expect(await failureOf((async () => next(failure))())).toBe(failure);
   });
 
+  it('is not changed for the disk that a stream is poured to', async () => {
+    const faulty = new SealiftError('FILE_UNREADABLE', '/out: EIO', { side: 'destination' });
+    const { asked, left, failure } = await ask({ a: [faulty], origin: [undefined] });
+    expect([asked, left]).toEqual([['a 0'], []]);
+    expect(failure).toBe(faulty);
+  });
+
+  it('is left where it has no room of its own to unpack what it has', async () => {
+    const full = new SealiftError('DISK_FULL', 'no space left to unpack a.tar.gz');
+    const { asked, left, failure } = await ask({ a: [full], origin: [undefined] });
+    expect(asked).toEqual(['a 0', 'origin 10']);
+    expect([left, failure]).toEqual([['a: no space left to unpack a.tar.gz'], undefined]);
+  });
+
   it('is nobody any more after the run was stopped', async () => {
     const context = testContext();
     const next = askInTurn([{ open: () => gatherable() }, { open: () => gatherable() }], context);

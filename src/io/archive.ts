@@ -52,7 +52,10 @@ async function gunzipped(
   about: { readonly path: string; readonly options: ArchiveOptions },
 ): Promise<FileHandle> {
   const { path, options } = about;
-  const out = await Spool.open(path, options);
+  const out = await Spool.open(
+    { what: path, purpose: `to unpack ${path}`, instead: 'uncompress the archive yourself' },
+    options,
+  );
   const source = handle.createReadStream({ start: 0, autoClose: false, highWaterMark: MIB });
   try {
     const gunzip = createGunzip({ chunkSize: 256 * 1024 });

@@ -1,7 +1,7 @@
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SealiftError } from '../core/errors.ts';
+import { type ErrorOptions, SealiftError } from '../core/errors.ts';
 import { LIMITS, MIB } from '../core/limits.ts';
 import { besidePath, diskError, freeSpace, readRange } from './files.ts';
 import { throwIfAborted } from './pool.ts';
@@ -16,12 +16,39 @@ export interface SpoolOptions {
   readonly tempDir?: string;
 }
 
-async function refuseFull(folder: string, path: string): Promise<void> {
-  const free = await freeSpace(folder);
-  if (free >= SPACE_KEPT) return;
-  throw new SealiftError('DISK_FULL', `${folder}: no space left to unpack ${path}`, {
-    hint: 'set TMPDIR to a folder with more space, or uncompress the archive yourself',
-    details: { free },
+/** What a spool is for. */
+export interface SpoolUse {
+  /** For messages: whose content it holds. */
+  readonly what: string;
+  /** What room is needed for: `to unpack a.tar.gz`. */
+  readonly purpose: string;
+  /** What to do instead of making room. */
+  readonly instead?: string;
+  /** It stays so small that nothing is kept free for others; default false. */
+  readonly small?: boolean;
+}
+
+function noSpace(
+  folder: string,
+  { purpose, instead }: SpoolUse,
+  about: Pick<ErrorOptions, 'cause' | 'details'>,
+): SealiftError {
+  return new SealiftError('DISK_FULL', `${folder}: no space left ${purpose}`, {
+    ...about,
+    hint: ['set TMPDIR to a folder with more space', ...(instead === undefined ? [] : [instead])].join(
+      ', or ',
+    ),
+  });
+}
+
+/** What a disk says, with what was to be done there. */
+function spoolError(error: unknown, folder: string, use: SpoolUse): unknown {
+  const ours = diskError(error, folder);
+  if (!(ours instanceof SealiftError)) return ours;
+  if (ours.code === 'DISK_FULL') return noSpace(folder, use, { cause: error });
+  return new SealiftError(ours.code, `${ours.message} (needed ${use.purpose})`, {
+    cause: error,
+    hint: ours.hint ?? 'set TMPDIR to another folder',
   });
 }
 
@@ -29,35 +56,35 @@ async function refuseFull(folder: string, path: string): Promise<void> {
 export class Spool {
   readonly handle: FileHandle;
   readonly #folder: string;
-  readonly #of: string;
+  readonly #use: SpoolUse;
   readonly #signal: AbortSignal;
   #size = 0;
   #asked = Number.NEGATIVE_INFINITY;
 
   private constructor(
     handle: FileHandle,
-    of: { readonly folder: string; readonly what: string; readonly signal: AbortSignal },
+    of: { readonly folder: string; readonly use: SpoolUse; readonly signal: AbortSignal },
   ) {
     this.handle = handle;
     this.#folder = of.folder;
-    this.#of = of.what;
+    this.#use = of.use;
     this.#signal = of.signal;
   }
 
-  /** @param what for messages: whose content it holds */
-  static async open(what: string, { signal, tempDir }: SpoolOptions): Promise<Spool> {
+  /** @throws DISK_FULL, FILE_UNREADABLE that say what it is for */
+  static async open(use: SpoolUse, { signal, tempDir }: SpoolOptions): Promise<Spool> {
     const folder = tempDir ?? tmpdir();
-    const temp = besidePath(join(folder, 'sealift-archive'));
+    const temp = besidePath(join(folder, 'sealift-spool'));
     const handle = await open(temp, 'wx+', 0o600).catch((error: unknown) => {
-      throw diskError(error, temp);
+      throw spoolError(error, folder, use);
     });
     try {
       await unlink(temp);
     } catch (error) {
       await handle.close();
-      throw diskError(error, temp);
+      throw spoolError(error, folder, use);
     }
-    return new Spool(handle, { folder, what, signal });
+    return new Spool(handle, { folder, use, signal });
   }
 
   /** Bytes so far. */
@@ -68,13 +95,17 @@ export class Spool {
   /** Adds a chunk at the end; one at a time. @throws DISK_FULL, FILE_UNREADABLE, CONTENT_TOO_LARGE, ABORTED */
   async write(chunk: Uint8Array): Promise<void> {
     throwIfAborted(this.#signal);
-    if (this.#size - this.#asked >= SPACE_ASKED_EVERY) {
-      await refuseFull(this.#folder, this.#of);
+    if (this.#use.small !== true && this.#size - this.#asked >= SPACE_ASKED_EVERY) {
+      const free = await freeSpace(this.#folder);
+      if (free < SPACE_KEPT) throw noSpace(this.#folder, this.#use, { details: { free } });
       this.#asked = this.#size;
     }
     await this.#append(chunk);
     if (this.#size > LIMITS.archiveUnpacked) {
-      throw new SealiftError('CONTENT_TOO_LARGE', `${this.#of}: more than ${LIMITS.archiveUnpacked} bytes`);
+      throw new SealiftError(
+        'CONTENT_TOO_LARGE',
+        `${this.#use.what}: more than ${LIMITS.archiveUnpacked} bytes`,
+      );
     }
   }
 
@@ -87,12 +118,17 @@ export class Spool {
         this.#size += bytesWritten;
       }
     } catch (error) {
-      throw diskError(error, this.#folder);
+      throw spoolError(error, this.#folder, this.#use);
     }
   }
 
-  read(range: { readonly position: number; readonly length: number }): AsyncIterable<Buffer> {
-    return readRange(this.handle, range);
+  /** @throws FILE_UNREADABLE */
+  async *read(range: { readonly position: number; readonly length: number }): AsyncGenerator<Buffer> {
+    try {
+      yield* readRange(this.handle, range);
+    } catch (error) {
+      throw spoolError(error, this.#folder, this.#use);
+    }
   }
 
   close(): Promise<void> {

@@ -45,7 +45,10 @@ async function compress(work: Work, layer: Descriptor): Promise<Descriptor> {
   if (known !== undefined) return known;
   const { store, options, places } = work;
   const { signal } = options;
-  work.spool ??= Spool.open(store.name, options);
+  work.spool ??= Spool.open(
+    { what: store.name, purpose: `to compress layers of ${store.name} anew` },
+    options,
+  );
   const spool = await work.spool;
   const position = spool.size;
   const written = async function* (): AsyncGenerator<Uint8Array> {

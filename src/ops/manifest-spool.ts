@@ -10,31 +10,34 @@ import { collect, digestOf } from '../io/verify.ts';
  * may be too many for the memory. They lie in a file without a name.
  */
 export class ManifestSpool {
-  readonly #context: Context;
+  readonly #spool: Spool;
   readonly #digests = new DigestTable();
   /** Of each digest: where its bytes begin; and at last where the next begin. */
   readonly #begins: number[] = [0];
-  #spool: Promise<Spool> | undefined;
   /** The spool takes one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(context: Context) {
-    this.#context = context;
+  private constructor(spool: Spool) {
+    this.#spool = spool;
+  }
+
+  /** @throws DISK_FULL, FILE_UNREADABLE of the folder for temporary files */
+  static async open({ signal }: Context): Promise<ManifestSpool> {
+    const purpose = 'for the manifests of this pack, until they are written';
+    return new ManifestSpool(await Spool.open({ what: 'manifests', purpose, small: true }, { signal }));
   }
 
   has(digest: Digest): boolean {
     return this.#digests.indexOf(digest) >= 0;
   }
 
-  /** @throws DISK_FULL, FILE_UNREADABLE of the folder for temporary files, ABORTED */
+  /** @throws as `open`; ABORTED */
   put(digest: Digest, bytes: Uint8Array): Promise<void> {
     const done = this.#turn.then(async () => {
       if (this.has(digest)) return;
-      this.#spool ??= Spool.open('manifests', { signal: this.#context.signal });
-      const spool = await this.#spool;
-      await spool.write(bytes);
+      await this.#spool.write(bytes);
       this.#digests.add(digest);
-      this.#begins.push(spool.size);
+      this.#begins.push(this.#spool.size);
     });
     this.#turn = done.catch(() => {});
     return done;
@@ -43,10 +46,9 @@ export class ManifestSpool {
   /** The bytes of a manifest; undefined where it was never put, or where the disk gives back something else. */
   async read(digest: Digest): Promise<Buffer | undefined> {
     const number = this.#digests.indexOf(digest);
-    const spool = await this.#spool;
-    if (number < 0 || spool === undefined) return undefined;
+    if (number < 0) return undefined;
     const [position = 0, end = 0] = this.#begins.slice(number, number + 2);
-    const source = spool.read({ position, length: end - position });
+    const source = this.#spool.read({ position, length: end - position });
     const bytes = await collect(source, { limit: LIMITS.manifest, what: digest });
     return digestOf(bytes) === digest ? bytes : undefined;
   }
@@ -54,7 +56,6 @@ export class ManifestSpool {
   /** Never throws. */
   async close(): Promise<void> {
     await this.#turn;
-    const spool = await this.#spool?.catch(() => undefined);
-    await spool?.close().catch(() => {});
+    await this.#spool.close().catch(() => {});
   }
 }

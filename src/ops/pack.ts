@@ -81,7 +81,6 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);
-    const manifests = new ManifestSpool(context);
     const there = await openExisting(out, { known: { lock, bytes }, context });
     try {
       const finished =
@@ -90,14 +89,18 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
         await removePartial(out);
         return finished;
       }
-      const tools: PackTools = { context, access, lock, manifests };
-      const { contents, sources } = await gatherContents(tools, there);
-      const plan = planBundle({ value: lock, bytes }, contents);
-      await there?.close();
-      const stats = await write({ plan, out, kind, sources, tools });
-      return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
+      const manifests = await ManifestSpool.open(context);
+      try {
+        const tools: PackTools = { context, access, lock, manifests };
+        const { contents, sources } = await gatherContents(tools, there);
+        const plan = planBundle({ value: lock, bytes }, contents);
+        await there?.close();
+        const stats = await write({ plan, out, kind, sources, tools });
+        return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
+      } finally {
+        await manifests.close();
+      }
     } finally {
-      await manifests.close();
       await there?.close();
       await access.registries.close();
     }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openJournal, readJournal } from '../../src/bundle/journal.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
 import type { Event } from '../../src/core/events.ts';
@@ -234,6 +234,37 @@ describe('a disk that is full', () => {
       }
     },
   );
+
+  it.skipIf(!canMount)(
+    '(needs root for a small tmpfs) does not concern a folder for temporary files that has room for manifests',
+    async () => {
+      const disk = bench.site.path('temporary');
+      await mkdir(disk);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]);
+      vi.stubEnv('TMPDIR', disk);
+      try {
+        await bench.packTo(bench.site.path('anew', 'b.tar'));
+        expect((await readFile(bench.site.path('anew', 'b.tar'))).equals(bench.good.bytes)).toBe(true);
+      } finally {
+        vi.unstubAllEnvs();
+        execFileSync('umount', [disk]);
+      }
+    },
+  );
+
+  it('is told once where the folder for temporary files is not there', async () => {
+    vi.stubEnv('TMPDIR', bench.site.path('none'));
+    try {
+      const error: unknown = await bench.packTo(bench.site.path('x.tar')).catch((e: unknown) => e);
+      expect(error).toMatchObject({
+        code: 'FILE_UNREADABLE',
+        message: expect.stringContaining('needed for the manifests of this pack'),
+        faults: [],
+      });
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  });
 
   it.skipIf(!canMount)(
     '(needs root for a small tmpfs) in the middle is told clearly, and it goes on when there is room',

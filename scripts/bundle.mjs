@@ -27,6 +27,18 @@ const LIMITS = /\/src\/core\/limits\.ts/;
 /** What a thread that only hashes needs, and who starts it early. */
 const HASHING = /\/src\/(?:io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
 
+/** Modules of Node that few runs need, though what all runs need imports them: loaded when something of theirs is used. */
+const RARE =
+  /^(\s*)(let|const) (\w+) = require\("node:(child_process|https|readline|tls|worker_threads)"\);$/gm;
+
+const rareLater = {
+  name: 'rare-later',
+  renderChunk(code) {
+    const later = '$1$2 $3 = new Proxy({}, { get: (_, name) => require("node:$4")[name] });';
+    return code.replace(RARE, later);
+  },
+};
+
 /** The program, and every module that is started as a thread. All lie in one folder: `./x-thread.js` is beside its starter. */
 function entries() {
   const src = join(ROOT, 'src');
@@ -63,6 +75,7 @@ try {
     input: entries(),
     platform: 'node',
     external: NATIVE,
+    plugins: [rareLater],
     preserveEntrySignatures: 'allow-extension',
     onLog(level, log) {
       if (level === 'warn') throw new Error(log.message);

@@ -5,7 +5,7 @@ import {
   Agent as PlainAgent,
   request as plainRequest,
 } from 'node:http';
-import { type RequestOptions, Agent as SecureAgent, request as secureRequest } from 'node:https';
+import { Agent as SecureAgent, request as secureRequest } from 'node:https';
 import { Duplex } from 'node:stream';
 import { SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
@@ -81,35 +81,31 @@ function whenStanding(
   socket.once(event, stands).once('error', end);
 }
 
-class PlainConnections extends PlainAgent {
-  readonly connecting = new Set<Duplex>();
-
-  override createConnection(options: ClientRequestArgs, then?: Connected): undefined {
-    const { connecting } = this;
-    return whenStanding(super.createConnection(options), { event: 'connect', connecting, then });
-  }
+interface Connections {
+  readonly agent: PlainAgent;
+  readonly connecting: Set<Duplex>;
 }
 
-class SecureConnections extends SecureAgent {
-  readonly connecting = new Set<Duplex>();
-
-  override createConnection(options: RequestOptions, then?: Connected): undefined {
-    const { connecting } = this;
-    return whenStanding(super.createConnection(options), { event: 'secureConnect', connecting, then });
-  }
+/** An agent whose requests get a connection when it stands. */
+function connectionsOf(agent: PlainAgent, event: 'connect' | 'secureConnect'): Connections {
+  const connecting = new Set<Duplex>();
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options: ClientRequestArgs, then?: Connected): undefined =>
+    whenStanding(connect(options), { event, connecting, then });
+  return { agent, connecting };
 }
 
 /** Connections of Node's own client, kept by how the server is trusted. Close it to end its sockets. */
 export class DirectClient {
-  readonly #agents = new Map<string, PlainConnections | SecureConnections>();
+  readonly #agents = new Map<string, Connections>();
 
-  #agent(way: Way, secure: boolean): PlainConnections | SecureConnections {
+  #connections(way: Way, secure: boolean): Connections {
     const known = this.#agents.get(way.key);
     if (known !== undefined) return known;
     const options = { keepAlive: true, maxSockets: LIMITS.connectionsPerHost, timeout: KEEP_MS };
     const made = secure
-      ? new SecureConnections({ ...options, ...way.settings })
-      : new PlainConnections(options);
+      ? connectionsOf(new SecureAgent({ ...options, ...way.settings }), 'secureConnect')
+      : connectionsOf(new PlainAgent(options), 'connect');
     this.#agents.set(way.key, made);
     return made;
   }
@@ -130,15 +126,15 @@ export class DirectClient {
     const port = url.port === '' ? (secure ? 443 : 80) : Number(url.port);
     const path = `${url.pathname}${url.search}`;
     const options = { host, port, path, method, headers: { host: url.host, ...headers } };
-    const agent = this.#agent(way, secure);
+    const { agent } = this.#connections(way, secure);
     const maxHeaderSize = LIMITS.answerHead;
     return (secure ? secureRequest : plainRequest)({ ...options, agent, maxHeaderSize });
   }
 
   /** Ends all connections. */
   close(): void {
-    for (const agent of this.#agents.values()) {
-      for (const socket of agent.connecting) socket.destroy(broken('UND_ERR_CLOSED', 'closed'));
+    for (const { agent, connecting } of this.#agents.values()) {
+      for (const socket of connecting) socket.destroy(broken('UND_ERR_CLOSED', 'closed'));
       agent.destroy();
     }
     this.#agents.clear();

@@ -46,6 +46,23 @@ describe('the built program', () => {
     );
   });
 
+  it.each([
+    ['--version'],
+    ['ls', 'no-such-bundle.tar'],
+    ['load', 'no-such-bundle.tar', '--registry', 'localhost:1'],
+  ])('has Node load nothing that %s does not need', async (...args) => {
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-rare-'));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const [hook, list] = [join(dir, 'hook.cjs'), join(dir, 'list')];
+    const write = `require('node:fs').writeFileSync(${JSON.stringify(list)}, process.moduleLoadList.join('\\n'))`;
+    await writeFile(hook, `process.on('exit', () => ${write});`);
+    await runProgram(args, { cwd: dir, env: { NODE_OPTIONS: `--require=${hook}` } });
+    const loaded = readFileSync(list, 'utf8').split('\n');
+    expect(loaded).toContain('NativeModule vm');
+    const rare = ['child_process', 'https', 'readline', 'tls', 'worker_threads'];
+    expect(rare.filter((name) => loaded.includes(`NativeModule ${name}`))).toEqual([]);
+  });
+
   it('begins a thread for verify of a large file, and ends as ever when nobody needs it', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'sealift-early-'));
     onTestFinished(() => rm(dir, { recursive: true }));

@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads';
+import { startThread } from '../io/cores.ts';
 import type { SharedSweep } from './sweep-jobs.ts';
 
 /** A thread that waits for what to hash, and has nothing more to do when no job is left. */
@@ -14,8 +14,9 @@ const SCRIPT = import.meta.url.endsWith('.ts') ? undefined : new URL('./sweep-th
 
 const waiting: SweepThread[] = [];
 
-function startThread(script: URL): SweepThread {
-  const worker = new Worker(script);
+function startSweeping(script: URL): SweepThread | undefined {
+  const worker = startThread(script);
+  if (worker === undefined) return undefined;
   let isDone = false;
   const ended = new Promise<void>((resolve) => {
     const done = (): void => {
@@ -38,9 +39,16 @@ function startThread(script: URL): SweepThread {
   };
 }
 
-/** Starts threads before it is known what they shall hash. The next sweep takes them; without one they end with the process. */
+/**
+ * Starts threads before it is known what they shall hash; fewer where the system allows no more. The next sweep takes them;
+ * without one they end with the process.
+ */
 export function callThreads(count: number): void {
-  while (SCRIPT !== undefined && waiting.length < count) waiting.push(startThread(SCRIPT));
+  while (SCRIPT !== undefined && waiting.length < count) {
+    const thread = startSweeping(SCRIPT);
+    if (thread === undefined) return;
+    waiting.push(thread);
+  }
 }
 
 /** So many threads that have just been given the sweep, or none where there can be none. */

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import { startThread } from './cores.ts';
 import { type FromWorker, fromWire, type ToWorker } from './thread-messages.ts';
 
 /** What a piece of work gets beside its job. */
@@ -48,7 +48,8 @@ interface Lane<Job, Result> {
 }
 
 /**
- * Starts threads. The own thread is always one of them, so a small job starts none. Run from its TypeScript sources (by
+ * Starts threads. The own thread is always one of them, so a small job starts none, and where the system allows no
+ * more it is the only one. Run from its TypeScript sources (by
  * the tests) the program has no script that a thread could load, and does everything on the own thread.
  */
 export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): Threads<Job, Result> {
@@ -64,7 +65,7 @@ export function startThreads<Job, Result>(options: ThreadOptions<Job, Result>): 
   const others = options.script.pathname.endsWith('.ts') ? 0 : options.count - 1;
   const lanes: [Lane<Job, Result>, ...Lane<Job, Result>[]] = [
     own,
-    ...Array.from({ length: Math.max(others, 0) }, () => workerLane(options)),
+    ...Array.from({ length: Math.max(others, 0) }, () => workerLane(options) ?? []).flat(),
   ];
   return {
     count: lanes.length,
@@ -105,8 +106,9 @@ interface Waiting {
   readonly note: (bytes: number) => void;
 }
 
-function workerLane<Job, Result>(options: ThreadOptions<Job, Result>): Lane<Job, Result> {
-  const worker = new Worker(options.script, { workerData: options.data });
+function workerLane<Job, Result>(options: ThreadOptions<Job, Result>): Lane<Job, Result> | undefined {
+  const worker = startThread(options.script, { workerData: options.data });
+  if (worker === undefined) return undefined;
   const waiting = new Map<number, Waiting>();
   let ids = 0;
   let dead: Error | undefined;

@@ -1,7 +1,7 @@
 // What comes before the program: settings of V8, and code that V8 compiled when the program was built.
 const { readFileSync, writeFileSync } = require('node:fs');
 const Module = require('node:module');
-const { dirname } = require('node:path');
+const { basename, dirname } = require('node:path');
 const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
 const { crc32 } = require('node:zlib');
@@ -28,12 +28,23 @@ function settleEngine() {
   setTimeout(() => setFlagsFromString('--interrupt-budget=67584'), 1000).unref();
 }
 
-/** What stands before the code in a `.compiled` file: CRC-32 of the module's bytes, then of the code; 4 bytes each. */
+/** What stands before the code in a `.compiled` file: CRC-32 of engine and module's bytes, then of the code; 4 bytes each. */
 const HEAD = 8;
+
+/** V8 compares versions by number and by settings that can be changed: not the processor, the patches, how it was built. */
+const ENGINE = crc32(
+  JSON.stringify([
+    process.platform,
+    process.arch,
+    process.version,
+    process.versions.v8,
+    Object.entries(process.config.variables).filter(([name]) => name.startsWith('v8_')),
+  ]),
+);
 
 function headOf(bytes, code) {
   const head = Buffer.alloc(HEAD);
-  head.writeUInt32LE(crc32(bytes), 0);
+  head.writeUInt32LE(crc32(bytes, ENGINE), 0);
   head.writeUInt32LE(crc32(code), 4);
   return head;
 }
@@ -52,7 +63,10 @@ function compiledOf(file, bytes) {
 function scriptOf(file) {
   const bytes = readFileSync(file);
   const cachedData = compiledOf(file, bytes);
-  return { file, bytes, script: new Script(Module.wrap(bytes.toString()), { filename: file, cachedData }) };
+  // What is compiled keeps the name that it had when it was built, so it is the same wherever that was. Joined, it is a text
+  // of its own: put together in another way it would keep the whole path as its part.
+  const filename = ['dist/program', basename(file)].join('/');
+  return { file, bytes, script: new Script(Module.wrap(bytes.toString()), { filename, cachedData }) };
 }
 
 /** Keeps what V8 compiled of a module beside it. */

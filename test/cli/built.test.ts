@@ -76,6 +76,37 @@ describe('the built program', () => {
     expect(other.code).toBe(5);
   });
 
+  it('does all by itself where the system allows no more threads', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-alone-'));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const preload = join(dir, 'no-threads.cjs');
+    await writeFile(
+      preload,
+      `require('node:worker_threads').Worker = class {
+        constructor() {
+          process.stderr.write('no thread\\n');
+          throw Object.assign(new Error('EAGAIN'), { code: 'ERR_WORKER_INIT_FAILED' });
+        }
+      };`,
+    );
+    const large = join(dir, 'large.bin');
+    await writeFile(large, '');
+    await truncate(large, 64 * 1024 * 1024);
+    const manifest = `apiVersion: sealift/v1\nname: n\nversion: "1"\nfiles:\n  - {path: large.bin, name: large.bin}\n`;
+    await writeFile(join(dir, 'sealift.yaml'), manifest);
+    const options = { cwd: dir, env: { NODE_OPTIONS: `--require ${preload}` } };
+    for (const words of [
+      ['lock'],
+      ['pack', '-o', 'a.tar'],
+      ['verify', 'a.tar'],
+      ['verify', 'a.tar', '--deep'],
+    ]) {
+      const { code, stderr } = await runProgram(words, options);
+      expect([words, code, stderr]).toEqual([words, 0, expect.any(String)]);
+      expect(stderr.includes('no thread')).toBe(availableParallelism() > 1 && words[0] !== 'lock');
+    }
+  });
+
   it('has every thread beside what starts it', () => {
     const sources = readdirSync(join(ROOT, 'src'), { recursive: true }).map(String);
     const threads = sources.filter((path) => path.endsWith('-thread.ts')).map((p) => p.split('/').at(-1));
@@ -89,12 +120,18 @@ describe('the built program', () => {
     );
 
     /** Whether V8 takes what lies beside a module, in a process that has compiled nothing of it yet. */
-    function isTaken(module: string): boolean {
-      const script = `const { scriptOf, settleEngine } = require(${JSON.stringify(join(ROOT, 'bin/start.js'))});
+    function isTaken(module: string, as: Readonly<Record<string, unknown>> = {}): boolean {
+      const script = `for (const [key, value] of Object.entries(JSON.parse(process.argv[2]))) {
+          Object.defineProperty(process, key, { value });
+        }
+        const { scriptOf, settleEngine } = require(${JSON.stringify(join(ROOT, 'bin/start.js'))});
         settleEngine();
         const { script } = scriptOf(process.argv[1]);
         process.stdout.write(String(script.cachedDataRejected === false));`;
-      return spawnSync(process.execPath, ['-e', script, module], { encoding: 'utf8' }).stdout === 'true';
+      return (
+        spawnSync(process.execPath, ['-e', script, module, JSON.stringify(as)], { encoding: 'utf8' })
+          .stdout === 'true'
+      );
     }
 
     it('of every file of it', () => {
@@ -102,6 +139,26 @@ describe('the built program', () => {
       expect(modules).toContain('main.js');
       for (const name of modules) expect(readdirSync(PROGRAM)).toContain(`${name}.compiled`);
       expect(isTaken(join(PROGRAM, 'main.js'))).toBe(true);
+    });
+
+    it('which names no folder of the machine that built it', () => {
+      const names = readdirSync(PROGRAM).filter((name) => name.endsWith('.compiled'));
+      expect(names).toContain('main.js.compiled');
+      const hasName = (name: string): boolean => readFileSync(join(PROGRAM, name)).includes('dist/program');
+      for (const name of names) {
+        expect(readFileSync(join(PROGRAM, name)).includes(ROOT), name).toBe(false);
+      }
+      expect(names.some(hasName)).toBe(true);
+    });
+
+    it('but not what another Node, or one for another processor, compiled', () => {
+      for (const [key, value] of [
+        ['version', 'v20.99.0'],
+        ['arch', 'other'],
+        ['config', { variables: { v8_enable_pointer_compression: 1 } }],
+      ] as const) {
+        expect(isTaken(join(PROGRAM, 'main.js'), { [key]: value }), key).toBe(false);
+      }
     });
 
     it('but never code that is damaged, or that is of another text', async () => {

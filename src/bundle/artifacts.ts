@@ -2,6 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { MEDIA } from '../core/media.ts';
+import type { Sequence } from '../core/packed-list.ts';
 import {
   type ChartLock,
   chartName,
@@ -160,21 +161,70 @@ export interface ArtifactJob {
   readonly read: () => Promise<Artifact>;
 }
 
-/** Every artifact that a lock names, in the lock's order, each to be read by itself. */
-export function* artifactJobs(lock: Lock, read: ReadManifest): Generator<ArtifactJob> {
-  for (const image of lock.images) {
-    yield { name: image.ref, image, read: () => imageArtifact(image, read) };
+/**
+ * Every artifact that a lock names, in the lock's order: images, charts, files, and what is about the images. Each is to be
+ * read by itself and made when it is asked for.
+ */
+export class ArtifactJobs implements Sequence<ArtifactJob> {
+  readonly #lock: Lock;
+  readonly #read: ReadManifest;
+  /** Of each referrer: the place of its image, and its own among those of the image. */
+  readonly #referrers: (readonly [number, number])[] = [];
+
+  constructor(lock: Lock, read: ReadManifest) {
+    this.#lock = lock;
+    this.#read = read;
+    let at = 0;
+    for (const image of lock.images) {
+      for (let i = 0; i < referrersOf(image).length; i += 1) this.#referrers.push([at, i]);
+      at += 1;
+    }
   }
-  for (const chart of lock.charts) {
-    yield { name: chartName(chart), chart, read: () => chartArtifactOf(chart, read) };
+
+  get length(): number {
+    const { images, charts, files } = this.#lock;
+    return images.length + charts.length + files.length + this.#referrers.length;
   }
-  for (const file of lock.files) {
-    yield { name: file.name, read: async () => fileArtifactOf(file).artifact };
+
+  /** Whether bytes of an artifact may come from a registry. */
+  isAsked(index: number): boolean {
+    const { images, charts, files } = this.#lock;
+    const chart = charts[index - images.length];
+    if (chart !== undefined) return chart.source.type === 'oci';
+    return index < images.length || index >= images.length + charts.length + files.length;
   }
-  for (const image of lock.images) {
-    for (const referrer of referrersOf(image)) {
-      const name = referrerName(image, referrer.digest);
-      yield { name, image, read: () => referrerArtifact(image, referrer, read) };
+
+  at(index: number): ArtifactJob | undefined {
+    const { images, charts, files } = this.#lock;
+    if (index < images.length) return this.#image(index);
+    const chart = charts[index - images.length];
+    const read = this.#read;
+    if (chart !== undefined)
+      return { name: chartName(chart), chart, read: () => chartArtifactOf(chart, read) };
+    const file = files[index - images.length - charts.length];
+    if (file !== undefined) return { name: file.name, read: async () => fileArtifactOf(file).artifact };
+    return this.#referrer(index - images.length - charts.length - files.length);
+  }
+
+  #image(index: number): ArtifactJob | undefined {
+    const image = this.#lock.images.at(index);
+    if (image === undefined) return undefined;
+    return { name: image.ref, image, read: () => imageArtifact(image, this.#read) };
+  }
+
+  #referrer(index: number): ArtifactJob | undefined {
+    const [at, i] = this.#referrers[index] ?? [-1, 0];
+    const image = at < 0 ? undefined : this.#lock.images.at(at);
+    const referrer = image === undefined ? undefined : referrersOf(image)[i];
+    if (image === undefined || referrer === undefined) return undefined;
+    const name = referrerName(image, referrer.digest);
+    return { name, image, read: () => referrerArtifact(image, referrer, this.#read) };
+  }
+
+  *[Symbol.iterator](): Generator<ArtifactJob> {
+    for (let index = 0; index < this.length; index += 1) {
+      const job = this.at(index);
+      if (job !== undefined) yield job;
     }
   }
 }

@@ -6,7 +6,7 @@ import { collect, digestOf, verified } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 import type { Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
-import { artifactJobs } from './artifacts.ts';
+import { ArtifactJobs } from './artifacts.ts';
 import { compareWithPlan, openDocument, readB3Sums, readDocument } from './compare.ts';
 import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
@@ -126,7 +126,7 @@ async function readContents(
       limit: LIMITS.manifest,
       what: `${about.path}: ${blobName(d.digest)}`,
     });
-  for (const job of artifactJobs(lock, read)) {
+  for (const job of new ArtifactJobs(lock, read)) {
     try {
       const artifact = await job.read();
       contents.add(artifact);

@@ -7,17 +7,21 @@ export function throwIfAborted(signal: AbortSignal): void {
   }
 }
 
+/** Things in their order; an array is one. */
+interface Items<T> {
+  readonly length: number;
+  at(index: number): T | undefined;
+}
+
 /**
  * Runs `work` over items, at most `limit` at a time, and waits for all that started. The first failure stops new
  * starts and is thrown after the running ones ended; with `signal` aborted the same happens with ABORTED.
- * Results come in the order of the items.
  */
-export async function mapBounded<T, R>(
-  items: readonly T[],
+export async function eachBounded<T>(
+  items: Items<T>,
   options: { readonly limit: number; readonly signal: AbortSignal },
-  work: (item: T, signal: AbortSignal) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = new Array(items.length);
+  work: (item: T, index: number, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
   let next = 0;
@@ -27,7 +31,7 @@ export async function mapBounded<T, R>(
       throwIfAborted(options.signal);
       const at = next++;
       try {
-        results[at] = await work(items[at] as T, signal);
+        await work(items.at(at) as T, at, signal);
       } catch (error) {
         failure ??= { error };
         stop.abort();
@@ -42,6 +46,18 @@ export async function mapBounded<T, R>(
     throw failure.error;
   }
   for (const l of lanes) if (l.status === 'rejected') throw l.reason;
+}
+
+/** The same, and what came of each item, in the order of the items. */
+export async function mapBounded<T, R>(
+  items: Items<T>,
+  options: { readonly limit: number; readonly signal: AbortSignal },
+  work: (item: T, signal: AbortSignal) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = new Array(items.length);
+  await eachBounded(items, options, async (item, at, signal) => {
+    results[at] = await work(item, signal);
+  });
   return results;
 }
 

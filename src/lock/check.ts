@@ -1,5 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
+import type { Sequence } from '../core/packed-list.ts';
 import { type Platform, parsePlatform, platformMatches } from '../core/platform.ts';
 import { INCLUDES, type Include } from '../core/referrer.ts';
 import {
@@ -64,7 +65,8 @@ export interface WantedFile {
 export interface Wanted {
   readonly name: string;
   readonly version: string;
-  readonly images: readonly WantedImage[];
+  /** Perhaps made when they are asked for: there may be very many. */
+  readonly images: Sequence<WantedImage>;
   readonly charts: readonly WantedChart[];
   readonly files: readonly WantedFile[];
 }
@@ -243,8 +245,8 @@ interface Compared {
 
 interface Comparison<W, L> {
   readonly kind: string;
-  readonly wanted: readonly W[];
-  readonly locked: readonly L[];
+  readonly wanted: Sequence<W>;
+  readonly locked: Sequence<L>;
   readonly nameOfWanted: (item: W) => string;
   readonly nameOfLocked: (item: L) => string;
   readonly differ: (wanted: W, locked: L) => Difference;
@@ -256,11 +258,12 @@ function compare<W extends { readonly position?: Position }, L>(options: Compari
   const { kind, nameOfLocked, nameOfWanted } = options;
   const faults: Fault[] = [];
   const kept = new Set<string>();
-  const locked = new Map(options.locked.map((item) => [nameOfLocked(item), item]));
-  const wanted = new Set(options.wanted.map(nameOfWanted));
+  const locked = new Map(Array.from(options.locked, (item, at) => [nameOfLocked(item), at]));
+  const wanted = new Set<string>();
   for (const item of options.wanted) {
     const name = nameOfWanted(item);
-    const there = locked.get(name);
+    wanted.add(name);
+    const there = options.locked.at(locked.get(name) ?? options.locked.length);
     if (there === undefined) {
       faults.push(stale(`${kind} ${name} is missing in the lock`, item.position));
       continue;
@@ -270,8 +273,9 @@ function compare<W extends { readonly position?: Position }, L>(options: Compari
     faults.push(...[...content, ...beside].map((text) => stale(`${kind} ${name} ${text}`, item.position)));
   }
   const leftOver = options.leftOver ?? (() => EXTRA);
-  for (const [name, item] of locked) {
-    const text = wanted.has(name) ? undefined : leftOver(item, kept);
+  for (const [name, at] of locked) {
+    const item = wanted.has(name) ? undefined : options.locked.at(at);
+    const text = item === undefined ? undefined : leftOver(item, kept);
     if (text !== undefined) faults.push(stale(`${kind} ${name} ${text}`));
   }
   return { faults, kept };

@@ -75,34 +75,54 @@ function referrerText(r: ReferrerLock): string {
   return `${r.digest} ${what}${r.artifactType === undefined ? '' : ` ${plain(r.artifactType)}`}`;
 }
 
-function imageItem(image: ImageLock): Item {
-  const at = image.ref.indexOf('@');
-  const named = at < 0 ? image.ref : image.ref.slice(0, at);
-  const colon = named.lastIndexOf(':');
-  const isTag = colon > named.lastIndexOf('/');
+/** The facts of an image. */
+function imageFacts(image: ImageLock, tag: string | undefined): Facts {
+  const { platforms } = image;
   return {
-    kind: 'image',
-    name: image.ref,
-    family: isTag ? named.slice(0, colon) : named,
-    get facts() {
-      return {
-        ...(isTag ? { tag: named.slice(colon + 1) } : {}),
-        ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
-        digest: image.digest,
-        mediaType: image.mediaType,
-        platforms: image.allPlatforms ? 'all' : Object.keys(image.platforms).join(', '),
-        manifests: [...Object.entries(image.platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(
-          ', ',
-        ),
-        ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
-        ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
-        ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
-        ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),
-        size: String(image.size),
-        usedBy: image.usedBy.map(plain).join(', '),
-      };
-    },
+    ...(tag === undefined ? {} : { tag }),
+    ...(image.replacedBy === undefined ? {} : { replacedBy: image.replacedBy }),
+    digest: image.digest,
+    mediaType: image.mediaType,
+    platforms: image.allPlatforms ? 'all' : Object.keys(platforms).join(', '),
+    manifests: [...Object.entries(platforms).map(([p, d]) => `${p} ${d}`), ...image.others].join(', '),
+    ...(image.recompressed === undefined ? {} : { recompressed: image.recompressed }),
+    ...(image.include === undefined ? {} : { include: image.include.join(', ') || 'nothing' }),
+    ...(image.referrers === undefined ? {} : { referrers: image.referrers.map(referrerText).join(', ') }),
+    ...(image.foreignLayers === undefined ? {} : { foreignLayers: 'carried' }),
+    size: String(image.size),
+    usedBy: image.usedBy.map(plain).join(', '),
   };
+}
+
+/** An image of a lock; the image itself is made only for its facts. */
+class ImageItem implements Item {
+  readonly kind = 'image';
+  readonly name: string;
+  readonly #of: Lock['images'];
+  readonly #index: number;
+
+  constructor(of: Lock['images'], at: { readonly name: string; readonly index: number }) {
+    this.#of = of;
+    this.name = at.name;
+    this.#index = at.index;
+  }
+
+  /** Where the tag begins; -1 where there is none. */
+  get #colon(): number {
+    const named = this.name.split('@', 1)[0] ?? '';
+    const colon = named.lastIndexOf(':');
+    return colon > named.lastIndexOf('/') ? colon : -1;
+  }
+
+  get family(): string {
+    return this.#colon < 0 ? (this.name.split('@', 1)[0] ?? '') : this.name.slice(0, this.#colon);
+  }
+
+  get facts(): Facts {
+    const image = this.#of.at(this.#index);
+    const tag = this.#colon < 0 ? undefined : this.name.split('@', 1)[0]?.slice(this.#colon + 1);
+    return image === undefined ? {} : imageFacts(image, tag);
+  }
 }
 
 function blobFacts(name: string, blob: BlobLock): Facts {
@@ -152,8 +172,12 @@ function fileItem(file: FileLock): Item {
   };
 }
 
+function imageItems(images: Lock['images']): Item[] {
+  return Array.from(images, ({ ref }, index) => new ImageItem(images, { name: ref, index }));
+}
+
 function itemsOf(lock: Lock): Item[] {
-  return [...lock.images.map(imageItem), ...lock.charts.map(chartItem), ...lock.files.map(fileItem)];
+  return [...imageItems(lock.images), ...lock.charts.map(chartItem), ...lock.files.map(fileItem)];
 }
 
 function factChanges(from: Facts, to: Facts): FactChange[] {

@@ -1,9 +1,11 @@
+import { isUtf8 } from 'node:buffer';
 import type { z } from 'zod';
 import { errorOf, type Fault, fault, type Position, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
+import { PackedList } from '../core/packed-list.ts';
 import { chartName, type ImageLock, imageSchema, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
 import { type Lines, linesOf, type Marks, RESTORE_HINT, readPlain } from './text.ts';
-import { LOCK_HEADER, lockLines, referrerKey } from './write.ts';
+import { compareBytes, imageLines, LOCK_HEADER, lockLines, referrerKey } from './write.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -158,14 +160,14 @@ function entryFaults(lock: Lock, source: Source): Fault[] {
   const files = lock.files.map((f) => f.name);
   const found = [
     ...repeats(
-      lock.images.map((i) => i.ref),
+      Array.from(lock.images, (i) => i.ref),
       'images',
       'ref',
     ),
     ...repeats(lock.charts.map(chartName), 'charts', 'name'),
     ...repeats(files, 'files', 'name'),
     ...nested(files),
-    ...lock.images.flatMap(referrerFaults),
+    ...Array.from(lock.images, referrerFaults).flat(),
   ];
   if (found.length === 0) return [];
   const placeOf = placesOf(source);
@@ -219,6 +221,17 @@ function several(faults: readonly Fault[], path: string): SealiftError {
   return errorOf(sorted, `${path} has ${faults.length} faults`);
 }
 
+/** All of it at once: for a lock without images, and to say what is wrong. */
+function parseWhole(bytes: Uint8Array, path: string): Lock {
+  const source: Source = { path, lines: readLines(bytes, path) };
+  const plain = readPlain(source.lines, { file: path, firstLine: 1 });
+  const lock = checkedLock(plain, source);
+  const faults = entryFaults(lock, source);
+  if (faults.length > 0) throw several(faults, path);
+  checkCanonical(lock, source);
+  return lock;
+}
+
 /**
  * Reads versions.lock. Strict: only exactly the bytes that `formatLock` writes for this content are accepted, so two
  * locks are equal when their bytes are. Nothing in it can name a place outside a folder that it is written to.
@@ -227,11 +240,59 @@ function several(faults: readonly Fault[], path: string): SealiftError {
  * unknown keys, wrong values, entries that are there twice, not canonical
  */
 export function parseLock(bytes: Uint8Array, path: string): Lock {
-  const source: Source = { path, lines: readLines(bytes, path) };
-  const plain = readPlain(source.lines, { file: path, firstLine: 1 });
-  const lock = checkedLock(plain, source);
-  const faults = entryFaults(lock, source);
-  if (faults.length > 0) throw several(faults, path);
-  checkCanonical(lock, source);
-  return lock;
+  return readByImage(bytes, path) ?? parseWhole(bytes, path);
+}
+
+const BEFORE_IMAGES = '\nimages:';
+const BEFORE_IMAGE = '\n  - ';
+const AFTER_IMAGES = '\ncharts:';
+
+/**
+ * Reads a lock image by image, so that only one is an object at a time. What it accepts is what `parseWhole` accepts: the
+ * lock without its images, then each image by itself, in their order.
+ * @returns undefined for a lock in which anything is wrong
+ */
+function readByImage(bytes: Uint8Array, path: string): Lock | undefined {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const from = text.indexOf(BEFORE_IMAGES + BEFORE_IMAGE);
+  const to = text.indexOf(AFTER_IMAGES, from);
+  if (from < 0 || to < 0 || text.length > LIMITS.lockText || !isUtf8(text)) return undefined;
+  const images = new PackedList<ImageLock>();
+  let last = '';
+  for (let at = from + BEFORE_IMAGES.length; at < to; ) {
+    const next = text.indexOf(BEFORE_IMAGE, at + 1);
+    const end = next < 0 ? to : Math.min(next, to);
+    const image = readImage(text.toString('utf8', at + 1, end), path);
+    if (image === undefined || (last !== '' && compareBytes(last, image.ref) >= 0)) return undefined;
+    images.push(image);
+    last = image.ref;
+    at = end;
+  }
+  const rest = [text.subarray(0, from), `${BEFORE_IMAGES} []`, text.subarray(to)];
+  const lock = orUndefined(() => parseWhole(Buffer.concat(rest.map((part) => Buffer.from(part))), path));
+  return lock === undefined ? undefined : { ...lock, images };
+}
+
+/** One image from its lines; undefined where they are not exactly those of an image without fault. */
+function readImage(text: string, path: string): ImageLock | undefined {
+  const lines = ['images:', ...text.split('\n')];
+  const plain = orUndefined(() => readPlain(lines, { file: path, firstLine: 0 }));
+  const [found, ...others] = Array.isArray(plain?.images) ? plain.images : [];
+  const { data } = imageSchema.safeParse(found);
+  if (plain === undefined || data === undefined || others.length + Object.keys(plain).length > 1)
+    return undefined;
+  // Proved just now; nothing in the schema changes what it reads.
+  const image = data as ImageLock;
+  if (referrerFaults(image, 0).length > 0) return undefined;
+  const written = [...imageLines([image])];
+  return written.length === lines.length && written.every((line, i) => line === lines[i]) ? image : undefined;
+}
+
+function orUndefined<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof SealiftError) return undefined;
+    throw error;
+  }
 }

@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { z } from 'zod';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
+import type { Sequence } from '../core/packed-list.ts';
 import { imageName, isRepository, parseReference, type Reference } from '../core/reference.ts';
 import { attachedTags, type Include } from '../core/referrer.ts';
 
@@ -128,7 +129,8 @@ export interface Lock {
   readonly lockVersion: 1;
   readonly name: string;
   readonly version: string;
-  readonly images: readonly ImageLock[];
+  /** Perhaps made when they are asked for: there may be very many. */
+  readonly images: Sequence<ImageLock>;
   readonly charts: readonly ChartLock[];
   readonly files: readonly FileLock[];
 }

@@ -1,4 +1,5 @@
 import { KIB } from '../core/limits.ts';
+import type { Sequence } from '../core/packed-list.ts';
 import type {
   BlobLock,
   ChartDependency,
@@ -154,8 +155,23 @@ function plainFile(file: FileLock): Plain {
   };
 }
 
-function* mapped<T>(list: readonly T[], plain: (item: T) => Plain): Generator<Plain> {
+function* mapped<T>(list: Iterable<T>, plain: (item: T) => Plain): Generator<Plain> {
   for (const item of list) yield plain(item);
+}
+
+/** The images by ref, each made when it is written. */
+function* sortedImages(images: Sequence<ImageLock>): Generator<ImageLock> {
+  const refs = Array.from(images, (image) => image.ref);
+  const order = [...refs.keys()].sort((a, b) => compareBytes(refs[a] ?? '', refs[b] ?? ''));
+  for (const at of order) {
+    const image = images.at(at);
+    if (image !== undefined) yield image;
+  }
+}
+
+/** The lines of some images, without their LF, and the line before them. */
+export function imageLines(images: Iterable<ImageLock>): Generator<string> {
+  return plainLines({ images: mapped(images, plainImage) });
 }
 
 /**
@@ -176,7 +192,7 @@ export function* lockLines(lock: Lock): Generator<string> {
     lockVersion: lock.lockVersion,
     name: lock.name,
     version: lock.version,
-    images: mapped(lock.images.toSorted(by((i) => i.ref)), plainImage),
+    images: mapped(sortedImages(lock.images), plainImage),
     charts: mapped(charts, plainChart),
     files: mapped(lock.files.toSorted(by((f) => f.name)), plainFile),
   });

@@ -39,7 +39,7 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Artifact>): Item[] {
     if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
     return artifact;
   };
-  const images = lock.images.map((image): Item => {
+  const images = Array.from(lock.images, (image): Item => {
     const { root, graph } = of(`image ${image.ref}`);
     const { ref, platforms } = image;
     const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {

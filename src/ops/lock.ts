@@ -2,6 +2,7 @@ import { basename, dirname, join } from 'node:path';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
+import type { Reference } from '../core/reference.ts';
 import { INCLUDES } from '../core/referrer.ts';
 import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
@@ -63,7 +64,8 @@ type MayRecompress = (of: Repository) => boolean;
 
 /** Of which repositories a lock has images that were made anew. */
 export function recompressedIn(locked: Lock): MayRecompress {
-  const made = locked.images.filter((image) => image.recompressed !== undefined).map(imageSource);
+  const made: Reference[] = [];
+  for (const image of locked.images) if (image.recompressed !== undefined) made.push(imageSource(image));
   return (of) => made.some((image) => image.host === of.host && image.repository === of.repository);
 }
 
@@ -128,23 +130,26 @@ async function withAccess<T>(
 function movesOf(options: LockOptions, state: WantedState, before: Lock | undefined): ResolveTools['moves'] {
   if (options.updateAll === true) return () => true;
   const asked = new Set(options.update ?? []);
+  const unknown = new Set(asked);
+  const moved = new Set<string>();
+  const note = (entry: string, names: readonly string[]): void => {
+    const hits = names.filter((one) => asked.has(one));
+    if (hits.length > 0) moved.add(entry);
+    for (const hit of hits) unknown.delete(hit);
+  };
   const locked = before?.charts ?? [];
   const parents = new Set(locked.map(chartName));
-  const dependencies = locked.filter((c) => c.usedBy.some((user) => parents.has(user)));
-  const names = new Map<string, readonly string[]>([
-    ...dependencies.map((c): [string, string[]] => [`chart ${chartName(c)}`, chartNames(c)]),
-    ...state.wanted.images.map((i): [string, string[]] => [`image ${i.name}`, imageNames(i.name)]),
-    ...state.wanted.charts.map((c): [string, string[]] => [`chart ${chartName(c)}`, chartNames(c)]),
-    ...state.wanted.files.map((f): [string, string[]] => [`file ${f.name}`, [f.name]]),
-  ]);
-  const known = new Set([...names.values()].flat());
-  const unknown = [...asked].filter((name) => !known.has(name));
-  if (unknown.length > 0) {
-    throw new SealiftError('USAGE', `--update: nothing is called ${unknown.join(', ')}`, {
+  const { images, charts, files } = state.wanted;
+  for (const chart of [...locked.filter((c) => c.usedBy.some((user) => parents.has(user))), ...charts])
+    note(`chart ${chartName(chart)}`, chartNames(chart));
+  if (asked.size > 0) for (const { name } of images) note(`image ${name}`, imageNames(name));
+  for (const { name } of files) note(`file ${name}`, [name]);
+  if (unknown.size > 0) {
+    throw new SealiftError('USAGE', `--update: nothing is called ${[...unknown].join(', ')}`, {
       hint: 'give an image, chart or file name as it stands in versions.lock',
     });
   }
-  return (kind, name) => (names.get(`${kind} ${name}`) ?? []).some((n) => asked.has(n));
+  return (kind, name) => moved.has(`${kind} ${name}`);
 }
 
 /**
@@ -267,7 +272,10 @@ async function imageDrift(image: ImageLock, access: ChartAccess): Promise<Fault 
 async function findDrift(locked: Lock, access: ChartAccess): Promise<Fault[]> {
   const cache: IndexCache = new Map();
   const jobs: (() => Promise<Fault | undefined>)[] = [
-    ...locked.images.map((image) => () => imageDrift(image, access)),
+    ...Array.from({ length: locked.images.length }, (_, at) => async () => {
+      const image = locked.images.at(at);
+      return image === undefined ? undefined : imageDrift(image, access);
+    }),
     ...locked.charts.map((chart: ChartLock) => () => checkPublished(chart, access, cache)),
     ...locked.files.map((file) => async () => {
       if (!('url' in file.source)) return undefined;

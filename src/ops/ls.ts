@@ -50,8 +50,17 @@ export interface LsResult {
 type Facts = Pick<Listed, 'kind' | 'name' | 'platforms' | 'usedBy' | 'replacedBy' | 'recompressed'>;
 
 /** What the lock says of an artifact. */
-function factsOf(lock: Lock, { kind, name }: Artifact): Facts {
-  const image = kind === 'image' ? lock.images.find((i) => i.ref === name) : undefined;
+function factsOf(
+  lock: Lock,
+  of: {
+    readonly artifact: Artifact;
+    /** Where each image is in the lock. */
+    readonly places: ReadonlyMap<string, number>;
+  },
+): Facts {
+  const { kind, name } = of.artifact;
+  const place = kind === 'image' ? of.places.get(name) : undefined;
+  const image = place === undefined ? undefined : lock.images.at(place);
   const chart = kind === 'chart' ? lock.charts.find((c) => chartName(c) === name) : undefined;
   return {
     kind,
@@ -126,8 +135,10 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
   const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
   const bundle = await openBundle(resolve(path), { signal: context.signal, tell });
   try {
+    const { lock } = bundle;
+    const places = new Map(Array.from(lock.images, ({ ref }, at) => [ref, at]));
     const content = contentOf(
-      artifacts.map((artifact) => ({ ...factsOf(bundle.lock, artifact), graph: artifact.graph })),
+      artifacts.map((artifact) => ({ ...factsOf(lock, { artifact, places }), graph: artifact.graph })),
     );
     const { name, version } = bundle.lock;
     const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };

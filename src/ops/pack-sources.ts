@@ -1,13 +1,13 @@
-import { type ArtifactJob, artifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import { type ArtifactJob, ArtifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
 import { type Artifact, Contents } from '../bundle/plan.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
-import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST, isDigest } from '../core/digest.ts';
+import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { TextTable } from '../core/text-table.ts';
-import { mapBounded } from '../io/pool.ts';
+import { eachBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
 import { type ChartLock, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
@@ -22,7 +22,7 @@ import { askForeign } from '../source/foreign.ts';
 import { askInTurn } from '../source/in-turn.ts';
 import type { ManifestSpool } from './manifest-spool.ts';
 import { announcePulls, pullsOfPack } from './pulls.ts';
-import { attempt, countOf, sortAttempts } from './session.ts';
+import { attempt, countOf } from './session.ts';
 
 /** Manifests asked for at once. */
 const MANIFESTS_PARALLEL = 8;
@@ -80,27 +80,27 @@ export interface Gathered {
 export async function gatherContents(tools: PackTools, there: Bundle | undefined): Promise<Gathered> {
   const { context, access, lock } = tools;
   context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
-  const isHere = (digest: string): boolean =>
-    isDigest(digest) && (tools.manifests.has(digest) || there?.has(digest) === true);
+  const isHere = (digest: Digest): boolean => tools.manifests.has(digest) || there?.has(digest) === true;
   await announcePulls(pullsOfPack(lock, isHere), access);
-  const jobs = [...artifactJobs(lock, manifestReader(tools, there))];
+  const jobs = new ArtifactJobs(lock, manifestReader(tools, there));
   const contents = new Contents();
   const supplies = new Supplies(jobs, contents);
   const warnings: Fault[] = [];
   const limits = { limit: MANIFESTS_PARALLEL, signal: context.signal };
-  const done = await mapBounded([...jobs.keys()], limits, (job) =>
-    attempt(async () => {
-      const artifact = await jobs[job]?.read();
-      if (artifact === undefined) return;
+  const faults: Fault[] = [];
+  await eachBounded(jobs, limits, async (job, at) => {
+    const done = await attempt(async () => {
+      const artifact = await job.read();
       contents.add(artifact);
-      supplies.add(artifact, job);
+      supplies.add(artifact, at);
       const foreign = foreignLayers(artifact.graph);
-      if (foreign.length > 0) warnings[job] = foreignWarning(artifact.name, foreign);
-    }),
-  );
-  const { faults } = sortAttempts(done);
-  if (faults.length > 0) throw errorOf(faults, `${faults.length} manifests cannot be fetched`);
+      if (foreign.length > 0) warnings[at] = foreignWarning(artifact.name, foreign);
+    });
+    if ('fault' in done) faults[at] = done.fault;
+  });
   // In the order of the lock, whatever came first.
+  const failed = faults.filter(() => true);
+  if (failed.length > 0) throw errorOf(failed, `${failed.length} manifests cannot be fetched`);
   for (const fault of warnings) if (fault !== undefined) context.emit({ type: 'warning', fault });
   return { contents, sources: blobSources(supplies, tools) };
 }
@@ -134,7 +134,7 @@ function askOf({ image, chart }: ArtifactJob, { access }: PackTools): Ask | unde
 
 /** Who supplies each blob. There may be very many: of each it keeps a few numbers. */
 class Supplies {
-  readonly #jobs: readonly ArtifactJob[];
+  readonly #jobs: ArtifactJobs;
   readonly #contents: Contents;
   /** By the number of the blob in the contents: which job supplies it, the first of those that can. */
   readonly #from: number[] = [];
@@ -144,14 +144,9 @@ class Supplies {
   /** Descriptors that say more than digest, size and media type: other places, or the content itself. */
   readonly #special = new Map<Digest, Descriptor>();
 
-  constructor(jobs: readonly ArtifactJob[], contents: Contents) {
+  constructor(jobs: ArtifactJobs, contents: Contents) {
     this.#jobs = jobs;
     this.#contents = contents;
-  }
-
-  #isAsked(job: number): boolean {
-    const { image, chart } = this.#jobs[job] ?? {};
-    return image !== undefined || chart?.source.type === 'oci';
   }
 
   /** Notes what an artifact whose contents are known supplies. */
@@ -159,7 +154,8 @@ class Supplies {
     for (const { descriptor } of graph.nodes.values()) {
       const id = this.#contents.digests.indexOf(descriptor.digest);
       const known = this.#from[id];
-      if (known !== undefined && (known < job || !this.#isAsked(job)) && this.#isAsked(known)) continue;
+      const isAsked = (one: number): boolean => this.#jobs.isAsked(one);
+      if (known !== undefined && (known < job || !isAsked(job)) && isAsked(known)) continue;
       this.#from[id] = job;
       this.#types[id] = this.#mediaTypes.add(descriptor.mediaType);
       if (descriptor.urls === undefined && descriptor.data === undefined)
@@ -171,7 +167,7 @@ class Supplies {
   /** The blob as its supplier describes it, and who that is. */
   find(digest: Digest): { readonly descriptor: Descriptor; readonly job: ArtifactJob } | undefined {
     const id = this.#contents.digests.indexOf(digest);
-    const job = this.#jobs[this.#from[id] ?? -1];
+    const job = this.#jobs.at(this.#from[id] ?? this.#jobs.length);
     if (job === undefined) return undefined;
     const size = this.#contents.sizeOf(id);
     const mediaType = this.#mediaTypes.at(this.#types[id] ?? 0) ?? '';

@@ -12,7 +12,7 @@ import { readChartArchive } from '../helm/archive.ts';
 import { chartArtifact } from '../helm/artifact.ts';
 import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
-import { mapBounded } from '../io/pool.ts';
+import { eachBounded } from '../io/pool.ts';
 import { digestOf, verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
@@ -20,7 +20,7 @@ import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
 import { ManifestSpool } from './manifest-spool.ts';
 import { gatherContents, type PackTools, type Sources } from './pack-sources.ts';
-import { attempt, sortAttempts, withHttp } from './session.ts';
+import { attempt, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
 
 /** Blobs received at once. */
@@ -259,8 +259,9 @@ async function fillAll(
   const { context } = job.tools;
   const { sources } = job;
   const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
-  const done = await mapBounded(job.indexes, limits, (index) =>
-    attempt(async () => {
+  const faults: Fault[] = [];
+  await eachBounded(job.indexes, limits, async (index, at) => {
+    const done = await attempt(async () => {
       const entry = job.plan.entries.at(index);
       const { name, size, digest } = entry;
       const source = digest === undefined ? undefined : await sources.of(digest);
@@ -276,9 +277,11 @@ async function fillAll(
         throw error;
       }
       context.emit({ type: 'end', id: name, outcome: 'done' });
-    }),
-  );
-  return sortAttempts(done).faults;
+    });
+    if ('fault' in done) faults[at] = done.fault;
+  });
+  // In the order of the entries, without the gaps of those that are there.
+  return faults.filter(() => true);
 }
 
 /** Manifests and configs that no source has: they follow from the archive by the written rule. */

@@ -1,5 +1,7 @@
+import type { Digest } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
 import { fault, SealiftError } from '../core/errors.ts';
-import { imageName } from '../core/reference.ts';
+import { imageName, type Reference } from '../core/reference.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import { imageSource, type Lock } from '../lock/schema.ts';
 import { type ChartAccess, ociReference } from '../source/chart-archive.ts';
@@ -17,33 +19,39 @@ export interface Pull {
   readonly reference: string;
 }
 
-/** Every manifest that a pack asks for, each once. @param has true for those that need not be asked for */
-export function pullsOfPack(lock: Lock, has: (digest: string) => boolean): Pull[] {
-  const images = lock.images.flatMap((image) => {
-    const { host, repository } = imageSource(image);
+/** Every manifest that a pack asks for, each once at a registry. @param has true for those that need not be asked for */
+export function* pullsOfPack(lock: Lock, has: (digest: Digest) => boolean): Generator<Pull> {
+  const known = new DigestTable();
+  const once = function* ({ host, repository }: Reference, digests: readonly Digest[]): Generator<Pull> {
+    for (const reference of digests) {
+      // Of the others nobody counts.
+      if (host !== COUNTING || known.indexOf(reference) >= 0 || has(reference)) continue;
+      known.add(reference);
+      yield { host, repository, reference };
+    }
+  };
+  for (const image of lock.images) {
     const beside = (image.referrers ?? []).map((referrer) => referrer.digest);
     const digests = [image.digest, ...Object.values(image.platforms), ...image.others, ...beside];
-    return digests.map((reference) => ({ host, repository, reference }));
-  });
-  const charts = lock.charts.flatMap((chart) => {
-    if (chart.source.type !== 'oci') return [];
-    const { host, repository } = ociReference(chart.source.ref);
-    return [{ host, repository, reference: chart.manifest.digest }];
-  });
-  const known = new Map([...images, ...charts].map((pull) => [pull.reference, pull]));
-  return [...known.values()].filter(({ reference }) => !has(reference));
+    yield* once(imageSource(image), digests);
+  }
+  for (const { source, manifest } of lock.charts) {
+    if (source.type === 'oci') yield* once(ociReference(source.ref), [manifest.digest]);
+  }
 }
 
 /** The manifests that a lock asks for at least: one for each image that is not pinned already. */
-export function pullsOfLock(tools: Pick<ResolveTools, 'state' | 'before' | 'check' | 'moves'>): Pull[] {
+export function* pullsOfLock(
+  tools: Pick<ResolveTools, 'state' | 'before' | 'check' | 'moves'>,
+): Generator<Pull> {
   const { state, before, check, moves } = tools;
-  const locked = new Set(before?.images.map((image) => image.ref));
-  return state.manifest.images.flatMap(({ ref, source }) => {
+  const locked = new Set(Array.from(before?.images ?? [], (image) => image.ref));
+  for (const { ref, source } of state.manifest.images) {
     const name = imageName(ref);
-    if (locked.has(name) && !moves('image', name) && check.satisfied.images.has(name)) return [];
+    if (locked.has(name) && !moves('image', name) && check.satisfied.images.has(name)) continue;
     const { host, repository } = source;
-    return [{ host, repository, reference: source.digest ?? source.tag ?? 'latest' }];
-  });
+    yield { host, repository, reference: source.digest ?? source.tag ?? 'latest' };
+  }
 }
 
 function windowText(ms: number): string {
@@ -65,17 +73,22 @@ function leftText({ limit, remaining, windowMs, byLogin }: Quota): string {
  * @throws REGISTRY_RATE_LIMITED when they are more than what is left and nobody wants to wait (--no-wait)
  */
 export async function announcePulls(
-  pulls: readonly Pull[],
+  pulls: Iterable<Pull>,
   access: Pick<ChartAccess, 'http' | 'context' | 'registries'>,
 ): Promise<void> {
-  const counted = pulls.filter(({ host }) => host === COUNTING);
-  const [first] = counted;
+  let first: Pull | undefined;
+  let needed = 0;
+  for (const pull of pulls) {
+    if (pull.host !== COUNTING) continue;
+    first ??= pull;
+    needed += 1;
+  }
   if (first === undefined) return;
   const quota = await access.registries.quota(first, first.reference);
   if (quota === undefined) return;
   const { context, http } = access;
-  const what = `${COUNTING}: ${countOf(counted.length, 'pull')} needed, ${leftText(quota)}`;
-  if (quota.remaining >= counted.length) return context.emit({ type: 'note', message: what });
+  const what = `${COUNTING}: ${countOf(needed, 'pull')} needed, ${leftText(quota)}`;
+  if (quota.remaining >= needed) return context.emit({ type: 'note', message: what });
   const end = quota.windowMs === undefined ? undefined : new Date(context.now() + quota.windowMs);
   const until =
     end === undefined ? '' : `; the limit ends at ${end.toISOString().replace(/\.\d+/, '')} at the latest`;
@@ -93,7 +106,7 @@ export async function announcePulls(
   throw new SealiftError('REGISTRY_RATE_LIMITED', what + until, {
     hint: `${login}or leave out --no-wait: then the run waits for the limit to end`,
     details: {
-      needed: counted.length,
+      needed,
       ...quota,
       ...(end === undefined ? {} : { resetAt: end.toISOString() }),
     },

@@ -70,12 +70,13 @@ async function told<T>(
 export async function resolveImages(tools: ResolveTools): Promise<Resolved<ImageLock>> {
   const { access, state, before, check, moves } = tools;
   const { signal } = access.context;
-  const locked = new Map(before?.images.map((i) => [i.ref, i]));
+  const locked = new Map(Array.from(before?.images ?? [], (i, at) => [i.ref, at]));
   const warnings: Fault[] = [];
   const done = await mapBounded(state.manifest.images, { limit: PARALLEL, signal }, (image) =>
     attempt(async (): Promise<ImageLock> => {
       const ref = imageName(image.ref);
-      const old = locked.get(ref);
+      const place = locked.get(ref);
+      const old = place === undefined ? undefined : before?.images.at(place);
       const usedBy = [...image.origins].sort();
       const keep = old !== undefined && !moves('image', ref);
       const { include, platforms, position } = image;

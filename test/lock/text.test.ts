@@ -117,7 +117,7 @@ files:
       lockOf({ images: images.toReversed(), charts: charts.toReversed(), files: files.toReversed() }),
     );
     expect(one).toBe(other);
-    expect(read(one).images.map((i) => i.ref)).toEqual(refs.toSorted());
+    expect(Array.from(read(one).images, (i) => i.ref)).toEqual(refs.toSorted());
     expect(read(one).charts.map((c) => c.dir.slice(16))).toEqual(['a-10.0.0', 'a-2.0.0', 'b-1.0.0']);
   });
 
@@ -136,7 +136,7 @@ files:
       fc.property(lockArbitrary, (lock) => {
         const text = formatLock(lock);
         const back = read(text);
-        expect(back).toEqual(lock);
+        expect({ ...back, images: [...back.images] }).toEqual(lock);
         expect(formatLock(back)).toBe(text);
       }),
     );
@@ -155,8 +155,8 @@ files:
     const text = formatLock(lockOf({ images: [image('a.example/x:1', { usedBy })] }));
     expect(text.split('\n').filter((line) => /: .*: /.test(line))).toEqual([]);
     expect(text).toMatch(/^[\n\x20-\x7e한국어]*$/);
-    expect(read(text).images[0]?.usedBy).toEqual(usedBy);
-    expect(parse(text).images[0].usedBy).toEqual(usedBy);
+    expect(read(text).images.at(0)?.usedBy).toEqual(usedBy);
+    expect(parse(text).images.at(0)?.usedBy).toEqual(usedBy);
   });
 
   it('sorts by bytes, not by code units', () => {
@@ -254,7 +254,7 @@ describe('a lock that is refused', () => {
   });
 
   it('names one thing twice', () => {
-    const nginx = small.images.concat(small.images);
+    const nginx = [...small.images, ...small.images];
     expect(faultsOf(formatLock(lockOf({ images: nginx })))).toEqual([
       'images[1]: docker.io/library/nginx:1.25.2 is there twice @16:5',
     ]);

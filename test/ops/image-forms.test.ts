@@ -125,7 +125,7 @@ describe('a foreign layer', () => {
     const named = `registries: {"${site.source.host}": {plainHttp: true}}\n`;
     const manifestPath = await manifest(`${named}images: ["${site.source.host}/odd/image:1"]\n`);
     const { lock: made } = await lock({ manifestPath, foreignLayers: true }, testContext());
-    expect(made.images[0]?.foreignLayers).toBe(true);
+    expect(made.images.at(0)?.foreignLayers).toBe(true);
     const bundle = join(site.dir, 'f', 'out.tar');
     await pack({ manifestPath, out: bundle }, testContext());
     const places = site.source.requests.map((r) => r.path);

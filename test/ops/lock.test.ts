@@ -53,11 +53,11 @@ describe('pins', () => {
     await lockNow();
     const other = await republish(image, 2);
     const kept = await lockNow();
-    expect([kept.written, kept.lock.images[0]?.digest]).toEqual([false, image.index.digest]);
+    expect([kept.written, kept.lock.images.at(0)?.digest]).toEqual([false, image.index.digest]);
     const dry = await lockNow({ updateAll: true, dryRun: true });
-    expect([dry.written, dry.lock.images[0]?.digest]).toEqual([false, other.index.digest]);
+    expect([dry.written, dry.lock.images.at(0)?.digest]).toEqual([false, other.index.digest]);
     const moved = await lockNow({ update: [image.name] });
-    expect(moved.lock.images[0]?.digest).toBe(other.index.digest);
+    expect(moved.lock.images.at(0)?.digest).toBe(other.index.digest);
     const [change] = moved.diff.changed[0]?.changes.filter((c) => c.fact === 'digest') ?? [];
     expect(change).toEqual({ fact: 'digest', from: image.index.digest, to: other.index.digest });
   });
@@ -70,8 +70,8 @@ describe('pins', () => {
     await republish(image, 2);
     await manifest(`platforms: [linux/amd64, linux/arm64]\nimages: ["${ref}"]\n`);
     const { lock: locked } = await lockNow();
-    expect(locked.images[0]?.digest).toBe(image.index.digest);
-    expect(locked.images[0]?.platforms).toEqual(image.platforms);
+    expect(locked.images.at(0)?.digest).toBe(image.index.digest);
+    expect(locked.images.at(0)?.platforms).toEqual(image.platforms);
   });
 
   it('can be asked to move only by names that exist', async () => {

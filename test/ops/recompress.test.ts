@@ -45,7 +45,7 @@ async function save(spoil: (files: Map<string, Buffer>) => void = () => {}): Pro
 
 async function lockNow(more: Partial<LockOptions> = {}) {
   const { lock: locked } = await lock({ manifestPath, recompress: true, ...more }, testContext());
-  return locked.images[0];
+  return locked.images.at(0);
 }
 
 async function packNow(dir = site.dir): Promise<string> {

@@ -425,7 +425,7 @@ describe('a source that says wrong or too much about an image', () => {
 
   it('is not believed when what it lists is about something else', async () => {
     const { lock: made, warnings } = await lockOf(lists([top()]));
-    expect(made.images[0]?.referrers).toBeUndefined();
+    expect(made.images.at(0)?.referrers).toBeUndefined();
     expect(warnings.map((w) => w.code)).toContain('OCI_MANIFEST_INVALID');
     expect(warnings[0]?.message).toContain('is about nothing');
   });
@@ -460,7 +460,7 @@ describe('a source that says wrong or too much about an image', () => {
         return true;
       },
     });
-    expect(made.images[0]?.referrers).toBeUndefined();
+    expect(made.images.at(0)?.referrers).toBeUndefined();
     const codes = { 401: 'AUTH_REQUIRED', 403: 'AUTH_DENIED', 500: 'REGISTRY_FAILED' };
     expect([...new Set(warnings.map((w) => w.code))]).toEqual([codes[status as keyof typeof codes]]);
     expect(warnings[0]?.hint).toContain('--update');

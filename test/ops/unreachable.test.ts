@@ -184,7 +184,7 @@ describe('an image that is replaced', () => {
 
   it('is locked, packed and loaded under the name that was asked for, with the other bytes', async () => {
     const { lock: locked, warnings } = await lockNow();
-    expect(locked.images[0]).toMatchObject({ ref: asked, replacedBy: place, digest: image.index.digest });
+    expect(locked.images.at(0)).toMatchObject({ ref: asked, replacedBy: place, digest: image.index.digest });
     expect(warnings).toEqual([]);
     const out = join(site.dir, 'b.tar');
     await pack({ manifestPath, out }, testContext());
@@ -217,9 +217,9 @@ describe('an image that is replaced', () => {
       ['LOCK_STALE', `image ${asked} is pulled from ${instead}, the lock has it from ${place}`],
     ]);
     const { lock: after, diff } = await lockNow();
-    expect(after.images[0]).toMatchObject({ replacedBy: instead, digest: other.index.digest });
+    expect(after.images.at(0)).toMatchObject({ replacedBy: instead, digest: other.index.digest });
     expect(diff.changed[0]?.changes).toContainEqual({ fact: 'replacedBy', from: place, to: instead });
-    expect(before.images[0]?.digest).not.toBe(other.index.digest);
+    expect(before.images.at(0)?.digest).not.toBe(other.index.digest);
     await manifest(`platforms: all\nimages: ["${asked}"]\n`);
     const gone = await checkLockFile({ manifestPath }, testContext());
     expect(gone.faults[0]?.message).toContain(
@@ -233,7 +233,7 @@ describe('an image that is replaced', () => {
     await manifest(`${pinned}${image.index.digest}"}]\n`);
     const { lock: locked } = await lockNow();
     expect(locked.images).toHaveLength(1);
-    expect(locked.images[0]).toMatchObject({ replacedBy: place, usedBy: ['list.txt', 'sealift.yaml'] });
+    expect(locked.images.at(0)).toMatchObject({ replacedBy: place, usedBy: ['list.txt', 'sealift.yaml'] });
     await manifest(`${pinned}sha256:${'0'.repeat(64)}"}]\n`);
     expect((await checkLockFile({ manifestPath }, testContext())).faults[0]?.message).toContain(
       'asks for sha256:00',

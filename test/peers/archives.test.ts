@@ -188,7 +188,7 @@ describe('an image that another tool saved', () => {
       `apiVersion: sealift/v1\nname: m\nversion: "1"\nplatforms: all\nimages: ["${name}"]\nregistries: {"${host}": {mirrors: ["oci-archive:mirror.tar"]}}\n`,
     );
     const { lock: locked } = await lock({ manifestPath }, context);
-    expect(locked.images[0]?.digest).toBe(image.index.digest);
+    expect(locked.images.at(0)?.digest).toBe(image.index.digest);
     await pack({ manifestPath, out: at('bundle.tar') }, context);
     expect((await verify({ bundle: at('bundle.tar'), deep: true }, context)).faults).toEqual([]);
   });
@@ -206,7 +206,7 @@ describe('an image that another tool saved', () => {
     await pack({ manifestPath, out: at('anew/bundle.tar') }, context);
     const place = { socket: containerd.socket, namespaces: ['anew'] };
     expect((await loadInto('anew/bundle.tar', { containerd: [place] })).failed).toBe(0);
-    expect(await digestThere('a/anew:1')).toBe(locked.images[0]?.digest);
+    expect(await digestThere('a/anew:1')).toBe(locked.images.at(0)?.digest);
     const { stdout } = await run(peer('crane'), [
       'validate',
       '--insecure',

@@ -77,7 +77,7 @@ describe.each(['1.6', '2.2'] as const)('a real containerd %s as a mirror', (vers
   it('gives the platform that it pulled, by name and by digest', async () => {
     await manifest(HERE);
     const { lock: locked } = await lockNow();
-    expect(locked.images[0]).toMatchObject({
+    expect(locked.images.at(0)).toMatchObject({
       digest: image.index.digest,
       platforms: { [HERE]: image.platforms[HERE] },
     });

@@ -67,7 +67,7 @@ afterAll(async () => {
 describe('twelve multi-platform images on a real docker-registry', () => {
   it('are locked, packed and verified', async () => {
     const { lock: locked } = await lock({ manifestPath }, context);
-    expect(locked.images.map((i) => i.digest).sort()).toEqual(images.map((i) => i.digest).sort());
+    expect(Array.from(locked.images, (i) => i.digest).sort()).toEqual(images.map((i) => i.digest).sort());
     expect(images).toHaveLength(IMAGES);
     const packed = await pack({ manifestPath, out: bundle }, context);
     expect(packed.size).toBeGreaterThan(MINIMUM_BYTES);

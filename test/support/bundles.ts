@@ -90,7 +90,7 @@ export function makeRuns(site: Site): Runs {
   return {
     lock: async (manifestPath, options = {}) => {
       context = testContext();
-      return (await lock({ manifestPath, ...options }, context)).lock.images[0];
+      return (await lock({ manifestPath, ...options }, context)).lock.images.at(0);
     },
     pack: async (manifestPath) => {
       context = testContext();

@@ -1,5 +1,6 @@
 import { type Digest, digestOfHex } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
+import { NumberList } from '../core/number-list.ts';
 
 /** An entry as it lies in the archive. Offset (of the content) and size in bytes; in a folder every offset is 0. */
 export interface FoundEntry {
@@ -21,64 +22,49 @@ export function digestOfName(name: string): Digest | undefined {
   return hex === undefined ? undefined : digestOfHex(hex);
 }
 
-/** Entries for which there is room at first. */
-const ROOM = 64;
-/** Numbers of each entry: offset, size. */
-const NUMBERS = 2;
-
-function twice<T extends Float64Array | Int32Array>(old: T, into: T): T {
-  into.set(old);
-  return into;
-}
-
 /**
  * The entries of an archive in their order. There may be a million: each is kept as numbers, and made into an object
  * when it is asked for.
  */
 export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E> {
   readonly #make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E;
-  readonly #digests: DigestTable;
+  /** Perhaps of more than these entries. */
+  readonly digests: DigestTable;
   /** The few names that are not of blobs, and where each is first. */
   readonly #names: string[] = [];
   readonly #named = new Map<string, { readonly id: number; readonly first: number }>();
-  #numbers: Float64Array;
+  readonly #offsets = new NumberList('float64');
+  readonly #sizes = new NumberList('float64');
   /** Of each entry: the number of its digest, or of its name counted down from -1. */
-  #ids: Int32Array;
-  /** Of each digest: the first entry with it. */
-  #firsts: Int32Array;
-  #length = 0;
+  readonly #ids = new NumberList('int32');
+  /** Of each digest: one more than the first entry with it. */
+  readonly #firsts = new NumberList('int32');
 
-  /** @param room for how many entries there shall be room at first */
-  constructor(make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E, room = ROOM) {
+  /** @param digests where the digests of entries are put: another list may have the same ones */
+  constructor(
+    make: (entry: FoundEntry, index: number, digest: Digest | undefined) => E,
+    digests = new DigestTable(),
+  ) {
     this.#make = make;
-    this.#digests = new DigestTable(room);
-    this.#numbers = new Float64Array(NUMBERS * room);
-    this.#ids = new Int32Array(room);
-    this.#firsts = new Int32Array(room);
+    this.digests = digests;
   }
 
   get length(): number {
-    return this.#length;
+    return this.#ids.length;
   }
 
   push({ name, size, offset }: FoundEntry): void {
-    const index = this.#length++;
-    if (index === this.#ids.length) {
-      this.#numbers = twice(this.#numbers, new Float64Array(2 * this.#numbers.length));
-      this.#ids = twice(this.#ids, new Int32Array(2 * index));
-      this.#firsts = twice(this.#firsts, new Int32Array(2 * index));
-    }
-    this.#numbers[NUMBERS * index] = offset;
-    this.#numbers[NUMBERS * index + 1] = size;
+    const index = this.length;
+    this.#offsets.push(offset);
+    this.#sizes.push(size);
     const digest = digestOfName(name);
     if (digest === undefined) {
-      this.#ids[index] = this.#named.get(name)?.id ?? this.#addName(name, index);
+      this.#ids.push(this.#named.get(name)?.id ?? this.#addName(name, index));
       return;
     }
-    const known = this.#digests.size;
-    const id = this.#digests.add(digest);
-    this.#ids[index] = id;
-    if (id === known) this.#firsts[id] = index;
+    const id = this.digests.add(digest);
+    this.#ids.push(id);
+    if (this.#firsts.at(id) === 0) this.#firsts.set(id, index + 1);
   }
 
   #addName(name: string, first: number): number {
@@ -89,22 +75,21 @@ export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E>
 
   /** @throws RangeError for an index that is not below `length` */
   at(index: number): E {
-    if (index < 0 || index >= this.#length) throw new RangeError(`no entry ${index}`);
-    const id = this.#ids[index] ?? 0;
-    const digest = id < 0 ? undefined : this.#digests.at(id);
+    if (index < 0 || index >= this.length) throw new RangeError(`no entry ${index}`);
+    const id = this.#ids.at(index);
+    const digest = id < 0 ? undefined : this.digests.at(id);
     const name = digest === undefined ? (this.#names[-id - 1] ?? '') : blobName(digest);
-    const [offset = 0, size = 0] = [this.#numbers[NUMBERS * index], this.#numbers[NUMBERS * index + 1]];
-    return this.#make({ name, size, offset }, index, digest);
+    return this.#make({ name, size: this.#sizes.at(index), offset: this.#offsets.at(index) }, index, digest);
   }
 
   sizeAt(index: number): number {
-    return this.#numbers[NUMBERS * index + 1] ?? 0;
+    return this.#sizes.at(index);
   }
 
   /** Bytes of all entries together. */
   bytes(): number {
     let sum = 0;
-    for (let index = 0; index < this.#length; index += 1) sum += this.sizeAt(index);
+    for (let index = 0; index < this.length; index += 1) sum += this.sizeAt(index);
     return sum;
   }
 
@@ -115,8 +100,8 @@ export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E>
   }
 
   indexOfBlob(digest: Digest): number {
-    const id = this.#digests.indexOf(digest);
-    return id < 0 ? -1 : (this.#firsts[id] ?? -1);
+    const id = this.digests.indexOf(digest);
+    return id < 0 ? -1 : this.#firsts.at(id) - 1;
   }
 
   /** The first entry of this name. */
@@ -131,7 +116,7 @@ export class EntryList<E extends FoundEntry = FoundEntry> implements Iterable<E>
   }
 
   *[Symbol.iterator](): Generator<E> {
-    for (let index = 0; index < this.#length; index += 1) yield this.at(index);
+    for (let index = 0; index < this.length; index += 1) yield this.at(index);
   }
 }
 

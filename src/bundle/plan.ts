@@ -4,9 +4,10 @@ import { type Digest, digestOfHex, EMPTY_DIGEST, hexOf } from '../core/digest.ts
 import { DigestTable } from '../core/digest-table.ts';
 import { SealiftError } from '../core/errors.ts';
 import { KIB } from '../core/limits.ts';
+import { NumberList } from '../core/number-list.ts';
 import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
-import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
+import { lockPieces } from '../lock/write.ts';
 import type { Graph, NodeKind } from '../oci/graph.ts';
 import { blobName, EntryList, type FoundEntry, type HashList } from './entries.ts';
 
@@ -74,12 +75,18 @@ const RANK: Readonly<Record<NodeKind, number>> = { index: 0, manifest: 0, config
 /** What the artifacts of a bundle say about its shape, gathered one by one: they themselves need not be kept. */
 export class Contents {
   /** Every blob once. */
-  readonly digests = new DigestTable();
-  readonly #sizes: number[] = [];
-  readonly #ranks: number[] = [];
+  readonly digests: DigestTable;
+  /** By the number of the digest: bytes, and one more than its rank; 0 where it is none of these blobs. */
+  readonly #sizes = new NumberList('float64');
+  readonly #ranks = new NumberList('int32');
   readonly #roots: (Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor })[] = [];
   /** Blobs about whose size two manifests disagree, as a message. */
   readonly #disputes: string[] = [];
+
+  /** @param digests where the digests are put: a list of entries may have most of them already */
+  constructor(digests = new DigestTable()) {
+    this.digests = digests;
+  }
 
   add({ kind, name, root, graph }: Artifact): void {
     const { mediaType, digest, size } = root;
@@ -88,19 +95,19 @@ export class Contents {
   }
 
   #addBlob({ digest, size }: Descriptor, rank: number): void {
-    const known = this.digests.size;
     const id = this.digests.add(digest);
-    if (id === known) {
-      this.#sizes.push(size);
-      this.#ranks.push(rank);
+    const known = this.#ranks.at(id);
+    if (known === 0) {
+      this.#sizes.set(id, size);
+      this.#ranks.set(id, rank + 1);
       return;
     }
-    const other = this.#sizes[id] ?? 0;
+    const other = this.#sizes.at(id);
     if (other !== size) {
       const [less, more] = [Math.min(other, size), Math.max(other, size)];
       this.#disputes.push(`${digest} is said to have ${less} and ${more} bytes`);
     }
-    this.#ranks[id] = Math.min(this.#ranks[id] ?? rank, rank);
+    this.#ranks.set(id, Math.min(known, rank + 1));
   }
 
   /** What `index.json` names, in bundle order: images, charts, files, referrers, each by name. */
@@ -117,14 +124,14 @@ export class Contents {
     const [dispute] = this.#disputes.sort();
     if (dispute !== undefined) throw new SealiftError('OCI_MANIFEST_INVALID', dispute);
     const ranks = this.#ranks;
-    const ids = new Uint32Array(this.digests.size).map((_, id) => id);
-    ids.sort((a, b) => (ranks[a] ?? 0) - (ranks[b] ?? 0) || this.digests.compare(a, b));
-    const below = (rank: number): number => ranks.reduce((sum, r) => sum + (r < rank ? 1 : 0), 0);
+    const ids = new Uint32Array(this.digests.size).map((_, id) => id).filter((id) => ranks.at(id) > 0);
+    ids.sort((a, b) => ranks.at(a) - ranks.at(b) || this.digests.compare(a, b));
+    const below = (rank: number): number => ids.reduce((sum, id) => sum + (ranks.at(id) <= rank ? 1 : 0), 0);
     return { ids, manifests: below(RANK.config), documents: below(RANK.blob) };
   }
 
   sizeOf(id: number): number {
-    return this.#sizes[id] ?? 0;
+    return this.#sizes.at(id);
   }
 }
 
@@ -220,9 +227,16 @@ function span(size: number): number {
   return tarHeaderLength(size) + size + tarPadding(size);
 }
 
+/** A lock that was read, and the digest and the size of its bytes: those are made anew where they are needed. */
+export interface PlannedLock {
+  readonly value: Lock;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
 /** The documents but SHA256SUMS, which lists them; and how long both lists and the whole are. */
 function documentsOf(
-  lock: { readonly value: Lock; readonly bytes: Buffer },
+  lock: PlannedLock,
   contents: Contents,
   ids: Uint32Array,
 ): {
@@ -235,9 +249,13 @@ function documentsOf(
   const first = [
     document('oci-layout', () => [OCI_LAYOUT]),
     document('index.json', () => inPieces(indexJson(roots))),
-    document('versions.lock', () => [lock.bytes]),
+    {
+      name: 'versions.lock',
+      size: lock.size,
+      text: { digest: lock.digest, pieces: () => lockPieces(lock.value) },
+    },
   ];
-  const facts = { lock: digestOf(lock.bytes), entries: DOCUMENTS.length + ids.length + 1 };
+  const facts = { lock: lock.digest, entries: DOCUMENTS.length + ids.length + 1 };
   const about = (size: number): Document =>
     document('sealift.json', () => [sealiftJson(lock.value, { ...facts, size })]);
   // What has a fixed width has its length before its content is known.
@@ -253,7 +271,7 @@ function documentsOf(
 /** Makes planned entries of what the list keeps. */
 function planned(
   order: ReturnType<Contents['order']>,
-  texts: readonly DocumentText[],
+  about: { readonly texts: readonly DocumentText[]; readonly digests: DigestTable },
 ): EntryList<PlannedEntry> {
   const kindAt = (blob: number): EntryKind =>
     blob < order.manifests ? 'manifest' : blob < order.documents ? 'config' : 'blob';
@@ -261,12 +279,12 @@ function planned(
     if (digest !== undefined) {
       return { name, kind: kindAt(index - DOCUMENTS.length), size, offset, index, digest };
     }
-    const text = texts[index];
+    const text = about.texts[index];
     return text === undefined
       ? { name, kind: 'sums', size, offset, index }
       : { name, kind: 'document', size, offset, index, text };
   };
-  return new EntryList(make, DOCUMENTS.length + order.ids.length + 1);
+  return new EntryList(make, about.digests);
 }
 
 /**
@@ -274,15 +292,12 @@ function planned(
  * the graphs that the lock names (design, "The bundle").
  * @throws OCI_MANIFEST_INVALID when two manifests disagree about a blob's size
  */
-export function planBundle(
-  lock: { readonly value: Lock; readonly bytes: Buffer },
-  contents: Contents,
-): BundlePlan {
+export function planBundle(lock: PlannedLock, contents: Contents): BundlePlan {
   const order = contents.order();
   const { ids } = order;
   const { listed, sums, b3sums, size } = documentsOf(lock, contents, ids);
   const texts = listed.map((d) => d.text);
-  const entries = planned(order, texts);
+  const entries = planned(order, { texts, digests: contents.digests });
   let at = 0;
   const place = (name: string, bytes: number): void => {
     entries.push({ name, size: bytes, offset: at + tarHeaderLength(bytes) });

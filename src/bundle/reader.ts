@@ -1,5 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
+import type { DigestTable } from '../core/digest-table.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { collect, digestOf, verified } from '../io/verify.ts';
@@ -27,7 +28,8 @@ export interface OpenContent extends ContentReader {
 export interface Bundle extends OpenContent {
   readonly info: BundleInfo;
   readonly lock: Lock;
-  readonly lockBytes: Buffer;
+  /** SHA-256 of its bytes. */
+  readonly lockDigest: Digest;
   /** undefined when a manifest is damaged or missing; `faults` says which. */
   readonly plan: BundlePlan | undefined;
   /** Everything wrong so far; empty means documents, headers and graphs are as they must be. */
@@ -116,9 +118,14 @@ function missingBlobs({ name, graph }: Artifact, has: (digest: Digest) => boolea
 async function readContents(
   lock: Lock,
   content: ReturnType<typeof contentOf>,
-  about: { readonly signal: AbortSignal; readonly path: string; readonly tell: TellArtifact | undefined },
+  about: {
+    readonly signal: AbortSignal;
+    readonly path: string;
+    readonly tell: TellArtifact | undefined;
+    readonly digests: DigestTable;
+  },
 ): Promise<ReadContents> {
-  const contents = new Contents();
+  const contents = new Contents(about.digests);
   const faults: Fault[] = [];
   const incomplete: Fault[] = [];
   const read = (d: Descriptor): Promise<Buffer> =>
@@ -142,10 +149,10 @@ async function readContents(
   return { contents, faults, incomplete };
 }
 
-/** A lock and its bytes. */
+/** A lock, and the digest of its bytes. */
 export interface KnownLock {
   readonly lock: Lock;
-  readonly bytes: Buffer;
+  readonly digest: Digest;
 }
 
 /** Hears of each artifact whose manifests could all be read. */
@@ -192,7 +199,7 @@ async function readBundle(
 ): Promise<Bundle> {
   const { signal, known, tell } = options;
   const faults: Fault[] = [...medium.faults];
-  const { info, lock, lockBytes } = await readEssentials(medium, { faults, known });
+  const { info, lock, lockDigest } = await readEssentials(medium, { faults, known });
   if (medium.kind === 'tar' && medium.size < info.size) {
     faults.push(
       fault('BUNDLE_TRUNCATED', `${medium.path}: has ${medium.size} of ${info.size} bytes`, {
@@ -201,11 +208,17 @@ async function readBundle(
     );
   }
   const content = contentOf(medium);
-  const read = await readContents(lock, content, { signal, path: medium.path, tell });
+  const read = await readContents(lock, content, {
+    signal,
+    path: medium.path,
+    tell,
+    digests: medium.entries.digests,
+  });
   faults.push(...read.faults);
   let plan: BundlePlan | undefined;
   if (read.faults.length === 0) {
-    plan = planBundle({ value: lock, bytes: lockBytes }, read.contents);
+    const size = medium.entries.find('versions.lock')?.size ?? 0;
+    plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents);
     faults.push(...(await compareWithPlan(medium, plan)));
   }
   const sums = await readB3Sums(medium, plan);
@@ -215,7 +228,7 @@ async function readBundle(
     medium,
     info,
     lock,
-    lockBytes,
+    lockDigest,
     plan,
     implied: plan === undefined ? undefined : impliedSums(plan),
     b3: sums.hashes,
@@ -240,20 +253,19 @@ function impliedSums({ entries }: BundlePlan): ReadonlyMap<string, string> {
 async function readEssentials(
   medium: Medium,
   { faults, known }: { readonly faults: readonly Fault[]; readonly known: KnownLock | undefined },
-): Promise<{ info: BundleInfo; lock: Lock; lockBytes: Buffer }> {
+): Promise<{ info: BundleInfo; lock: Lock; lockDigest: Digest }> {
   let info: BundleInfo;
-  let lockBytes: Buffer;
   try {
     info = await readInfo(medium);
-    lockBytes = await readDocument(medium, 'versions.lock');
-    const found = digestOf(lockBytes);
+    const bytes = await readDocument(medium, 'versions.lock');
+    const found = digestOf(bytes);
     // When the list agrees with the lock, it is sealift.json that is wrong: the comparison with the plan will say so.
     if (found !== info.lock && (await listedSha(medium, 'versions.lock')) !== hexOf(found)) {
       const what = `SHA-256 expected ${hexOf(info.lock)} (sealift.json), found ${hexOf(found)}`;
       throw documentError(medium, 'versions.lock', what);
     }
-    if (known?.bytes.equals(lockBytes) === true) return { info, lockBytes: known.bytes, lock: known.lock };
-    return { info, lockBytes, lock: parseLock(lockBytes, `${medium.path}: versions.lock`) };
+    const lock = known?.digest === found ? known.lock : parseLock(bytes, `${medium.path}: versions.lock`);
+    return { info, lock, lockDigest: found };
   } catch (error) {
     if (!(error instanceof SealiftError) || isAbort(error)) throw error;
     if (error.code === 'BUNDLE_TOO_NEW' || error.code === 'FILE_UNREADABLE') throw error;

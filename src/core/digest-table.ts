@@ -4,6 +4,8 @@ import { type Digest, digestOfHex, hexOf } from './digest.ts';
 const WIDTH = 32;
 /** Digests for which there is room at first. */
 const ROOM = 64;
+/** Digests of one block: what is there is not copied when more come. */
+const BLOCK = 2048;
 
 /**
  * A random number for every value that every byte of a digest can have: a digest's hash is what they make together. Who
@@ -17,12 +19,17 @@ function randomNumbers(): Int32Array {
   return numbers;
 }
 
+/** Where the bytes of a number begin in its block. */
+function placeIn(index: number): number {
+  return (index % BLOCK) * WIDTH;
+}
+
 /**
  * Many digests, each once, numbered from 0 in the order in which they came. A digest takes 32 bytes and a place in a table
  * instead of a text and an object each.
  */
 export class DigestTable {
-  #bytes: Buffer;
+  readonly #blocks: Buffer[] = [];
   /** Number plus one of the digest at each place; 0 where none is. At most half of it is taken. */
   #places: Int32Array;
   #size = 0;
@@ -31,7 +38,6 @@ export class DigestTable {
 
   /** @param room for how many there shall be room at first */
   constructor(room = ROOM) {
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(1, room) * WIDTH);
     this.#places = new Int32Array(2 * Math.max(1, room));
   }
 
@@ -45,7 +51,8 @@ export class DigestTable {
     const place = this.#find(digest);
     const known = (this.#places[place] ?? 0) - 1;
     if (known >= 0) return known;
-    this.#key.copy(this.#bytes, this.#size * WIDTH);
+    if (this.#size % BLOCK === 0) this.#blocks.push(Buffer.allocUnsafeSlow(BLOCK * WIDTH));
+    this.#key.copy(this.#block(this.#size), placeIn(this.#size));
     this.#places[place] = ++this.#size;
     return this.#size - 1;
   }
@@ -57,13 +64,21 @@ export class DigestTable {
 
   /** The digest of a number below `size`. */
   at(index: number): Digest {
-    return digestOfHex(this.#bytes.toString('hex', index * WIDTH, (index + 1) * WIDTH));
+    const from = placeIn(index);
+    return digestOfHex(this.#block(index).toString('hex', from, from + WIDTH));
   }
 
   /** Compares the digests of two numbers as their texts compare. */
   compare(a: number, b: number): number {
-    const bytes = this.#bytes;
-    return bytes.compare(bytes, b * WIDTH, (b + 1) * WIDTH, a * WIDTH, (a + 1) * WIDTH);
+    const [from, other] = [placeIn(a), placeIn(b)];
+    return this.#block(a).compare(this.#block(b), other, other + WIDTH, from, from + WIDTH);
+  }
+
+  /** The block of a number at most `size`. */
+  #block(index: number): Buffer {
+    const block = this.#blocks[Math.floor(index / BLOCK)];
+    if (block === undefined) throw new RangeError(`no digest ${index}`);
+    return block;
   }
 
   /** The place of a digest, or the empty one where it belongs; leaves its bytes in the key. */
@@ -73,7 +88,8 @@ export class DigestTable {
     for (let place = this.#hash(key, 0); ; place = (place + 1) % this.#places.length) {
       const index = (this.#places[place] ?? 0) - 1;
       if (index < 0) return place;
-      if (key.compare(this.#bytes, index * WIDTH, (index + 1) * WIDTH) === 0) return place;
+      const from = placeIn(index);
+      if (key.compare(this.#block(index), from, from + WIDTH) === 0) return place;
     }
   }
 
@@ -84,12 +100,9 @@ export class DigestTable {
   }
 
   #grow(): void {
-    const bytes = Buffer.allocUnsafeSlow(2 * this.#bytes.length);
-    this.#bytes.copy(bytes);
-    this.#bytes = bytes;
     this.#places = new Int32Array(2 * this.#places.length);
     for (let index = 0; index < this.#size; index += 1) {
-      let place = this.#hash(bytes, index * WIDTH);
+      let place = this.#hash(this.#block(index), placeIn(index));
       while (this.#places[place] !== 0) place = (place + 1) % this.#places.length;
       this.#places[place] = index + 1;
     }

@@ -201,17 +201,21 @@ export function* lockLines(lock: Lock): Generator<string> {
 /** Characters that are made into bytes at once. */
 const PIECE = 64 * KIB;
 
-/** The bytes of versions.lock. */
-export function lockBytes(lock: Lock): Buffer {
-  const pieces: Buffer[] = [];
+/** The bytes of versions.lock in pieces, each made when it is asked for. */
+export function* lockPieces(lock: Lock): Generator<Buffer> {
   let text = '';
   for (const line of lockLines(lock)) {
     text += `${line}\n`;
     if (text.length < PIECE) continue;
-    pieces.push(Buffer.from(text));
+    yield Buffer.from(text);
     text = '';
   }
-  return Buffer.concat([...pieces, Buffer.from(text)]);
+  if (text !== '') yield Buffer.from(text);
+}
+
+/** The bytes of versions.lock. */
+export function lockBytes(lock: Lock): Buffer {
+  return Buffer.concat([...lockPieces(lock)]);
 }
 
 /** The same as text. */

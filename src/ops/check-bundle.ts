@@ -19,7 +19,7 @@ import { type ImageArchives, openImageArchives } from './image-archives.ts';
 import { isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
 
 /** What of an open bundle is checked; the rest, which grows with the number of images, may be let go. */
-export type CheckedBundle = Omit<Bundle, 'plan' | 'lock' | 'lockBytes'> & {
+export type CheckedBundle = Omit<Bundle, 'plan' | 'lock' | 'lockDigest'> & {
   readonly lock: Pick<Lock, 'charts'>;
 };
 
@@ -84,7 +84,7 @@ function unique(faults: readonly Fault[]): Fault[] {
 }
 
 async function compareWithLock(
-  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockBytes'>,
+  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'>,
   lockPath: string,
 ): Promise<Fault[]> {
   const bytes = await readFileLimited(lockPath, {
@@ -92,13 +92,14 @@ async function compareWithLock(
     missing: 'FILE_NOT_FOUND',
     hint: 'give the lock that came with the bundle another way',
   });
-  if (bytes.equals(bundle.lockBytes)) return [];
+  const digest = digestOf(bytes);
+  if (digest === bundle.lockDigest) return [];
   const given = parseLock(bytes, lockPath);
   const { added, removed, changed } = diffLocks(given, bundle.lock);
   const hint = 'this bundle was packed from another lock: use the bundle that belongs to this lock';
   const headline = fault(
     'BUNDLE_LOCK_DIFFERS',
-    `${bundle.medium.path}: its lock is ${hexOf(digestOf(bundle.lockBytes))}, ${lockPath} is ${hexOf(digestOf(bytes))}`,
+    `${bundle.medium.path}: its lock is ${hexOf(bundle.lockDigest)}, ${lockPath} is ${hexOf(digest)}`,
     { hint },
   );
   return [
@@ -151,7 +152,7 @@ async function openChecked(
   const { signal } = context;
   const opened = await openBundle(path, { signal, strict: false, medium: options.medium });
   try {
-    const { plan: _, lock, lockBytes, ...rest } = opened;
+    const { plan: _, lock, lockDigest, ...rest } = opened;
     const lockFaults = options.lockPath === undefined ? [] : await compareWithLock(opened, options.lockPath);
     return {
       bundle: { ...rest, lock: { charts: lock.charts } },
@@ -159,7 +160,7 @@ async function openChecked(
       facts: {
         name: lock.name,
         version: lock.version,
-        lock: digestOf(lockBytes),
+        lock: lockDigest,
         images: lock.images.length,
         charts: lock.charts.length,
         files: lock.files.length,

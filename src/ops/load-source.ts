@@ -106,12 +106,12 @@ async function openItems(
   const tell = (artifact: Artifact): unknown =>
     byKey.set(`${artifact.kind} ${artifact.name}`, { ...artifact, graph: graphs.keep(artifact.graph) });
   const bundle = await openBundle(path, { signal: context.signal, tell });
-  const { plan: _, lock, lockBytes, ...rest } = bundle;
+  const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;
   return {
     bundle: { ...rest, lock: { charts } },
     items: itemsOf(lock, byKey),
-    about: { format: 'bundle', name, version, lock: digestOf(lockBytes) },
+    about: { format: 'bundle', name, version, lock: lockDigest },
   };
 }
 

@@ -1,4 +1,5 @@
 import { basename, dirname, join } from 'node:path';
+import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -6,6 +7,7 @@ import type { Reference } from '../core/reference.ts';
 import { INCLUDES } from '../core/referrer.ts';
 import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
+import { digestOf } from '../io/verify.ts';
 import { type CheckResult, checkLock } from '../lock/check.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
@@ -77,14 +79,16 @@ export function lockPathOf(options: {
   return options.lockPath ?? join(dirname(options.manifestPath), 'versions.lock');
 }
 
-/** Reads a lock that must be there. @throws LOCK_NOT_FOUND, LOCK_INVALID */
-export async function readLockFile(path: string): Promise<{ readonly lock: Lock; readonly bytes: Buffer }> {
+/** Reads a lock that must be there; digest and size are those of its bytes. @throws LOCK_NOT_FOUND, LOCK_INVALID */
+export async function readLockFile(
+  path: string,
+): Promise<{ readonly lock: Lock; readonly digest: Digest; readonly size: number }> {
   const bytes = await readFileLimited(path, {
     limit: LIMITS.lockText,
     missing: 'LOCK_NOT_FOUND',
     hint: 'run `sealift lock` to make it',
   });
-  return { lock: parseLock(bytes, path), bytes };
+  return { lock: parseLock(bytes, path), digest: digestOf(bytes), size: bytes.length };
 }
 
 function emptyLock(name: string, version: string): Lock {

@@ -4,7 +4,6 @@ import { openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { digestOf } from '../io/verify.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
 import type { Format } from './archive-items.ts';
@@ -142,7 +141,7 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
     );
     const { name, version } = bundle.lock;
     const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };
-    return { ...facts, lock: digestOf(bundle.lockBytes), size: bundle.medium.size, ...content };
+    return { ...facts, lock: bundle.lockDigest, size: bundle.medium.size, ...content };
   } finally {
     await bundle.close();
   }

@@ -13,7 +13,7 @@ import { chartArtifact } from '../helm/artifact.ts';
 import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
 import { eachBounded } from '../io/pool.ts';
-import { digestOf, verified } from '../io/verify.ts';
+import { verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
 import { checkOpened } from './check-bundle.ts';
@@ -62,7 +62,7 @@ export interface PackResult {
  */
 export function pack(options: PackOptions, context: Context): Promise<PackResult> {
   const work = async (http: HttpClient): Promise<PackResult> => {
-    const { lock, bytes } = await readLockFile(lockPathOf(options));
+    const { lock, digest, size } = await readLockFile(lockPathOf(options));
     if (lock.images.length + lock.charts.length + lock.files.length === 0) {
       throw new SealiftError('MANIFEST_EMPTY', 'the lock names nothing to carry', {
         hint: 'add images, charts or files to sealift.yaml and run `sealift lock`',
@@ -81,10 +81,10 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);
-    const there = await openExisting(out, { known: { lock, bytes }, context });
+    const there = await openExisting(out, { known: { lock, digest }, context });
     try {
       const finished =
-        there === undefined ? undefined : await finishedResult(there, { bytes, options, kind, context });
+        there === undefined ? undefined : await finishedResult(there, { digest, options, kind, context });
       if (finished !== undefined) {
         await removePartial(out);
         return finished;
@@ -93,10 +93,10 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       try {
         const tools: PackTools = { context, access, lock, manifests };
         const { contents, sources } = await gatherContents(tools, there);
-        const plan = planBundle({ value: lock, bytes }, contents);
+        const plan = planBundle({ value: lock, digest, size }, contents);
         await there?.close();
         const stats = await write({ plan, out, kind, sources, tools });
-        return result({ plan, out, kind, lock, bytes, outcome: 'packed', compared: null, stats });
+        return result({ plan, out, kind, lock, digest, outcome: 'packed', compared: null, stats });
       } finally {
         await manifests.close();
       }
@@ -148,14 +148,14 @@ async function openExisting(
 async function finishedResult(
   there: Bundle,
   about: {
-    readonly bytes: Buffer;
+    readonly digest: Digest;
     readonly options: PackOptions;
     readonly kind: 'tar' | 'folder';
     readonly context: Context;
   },
 ): Promise<PackResult | undefined> {
   const { plan, lock } = there;
-  if (!there.lockBytes.equals(about.bytes) || there.faults.length > 0 || plan === undefined) return undefined;
+  if (there.lockDigest !== about.digest || there.faults.length > 0 || plan === undefined) return undefined;
   const read = about.options.verify === true;
   if (read && (await checkOpened(there, { deep: true, context: about.context })).faults.length > 0)
     return undefined;
@@ -166,7 +166,7 @@ async function finishedResult(
     out,
     kind: about.kind,
     lock,
-    bytes: about.bytes,
+    digest: about.digest,
     outcome: 'present',
     compared,
     stats: null,
@@ -178,7 +178,7 @@ function result(facts: {
   readonly out: string;
   readonly kind: 'tar' | 'folder';
   readonly lock: Lock;
-  readonly bytes: Buffer;
+  readonly digest: Digest;
   readonly outcome: PackResult['outcome'];
   readonly compared: PackResult['compared'];
   readonly stats: WriterStats | null;
@@ -190,7 +190,7 @@ function result(facts: {
     size: plan.size,
     entries: plan.entries.length,
     blobs: plan.blobs,
-    lock: digestOf(facts.bytes),
+    lock: facts.digest,
     outcome,
     compared,
     stats,

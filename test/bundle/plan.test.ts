@@ -8,7 +8,7 @@ import { EMPTY_DIGEST, hexOf } from '../../src/core/digest.ts';
 import { SealiftError } from '../../src/core/errors.ts';
 import { blake3Of, digestOf } from '../../src/io/verify.ts';
 import type { Lock } from '../../src/lock/schema.ts';
-import { formatLock } from '../../src/lock/write.ts';
+import { formatLock, lockBytes } from '../../src/lock/write.ts';
 import type { Graph, GraphNode } from '../../src/oci/graph.ts';
 import { file, image, lockOf } from '../lock/locks.ts';
 
@@ -36,7 +36,8 @@ function imageOf(name: string, layers: Readonly<Record<string, number>>): Artifa
 }
 
 function planOf(lock: Lock, artifacts: readonly Artifact[]): BundlePlan {
-  return planBundle({ value: lock, bytes: Buffer.from(formatLock(lock)) }, contentsOf(artifacts));
+  const bytes = lockBytes(lock);
+  return planBundle({ value: lock, digest: digestOf(bytes), size: bytes.length }, contentsOf(artifacts));
 }
 
 function text(plan: BundlePlan, name: string): string {

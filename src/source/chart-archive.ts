@@ -104,7 +104,9 @@ export async function* openArchive(
       digest: chart.integrity.archive,
       size: chart.size,
     };
-    yield* access.registries.read(ociReference(source.ref), descriptor, offset);
+    const of = ociReference(source.ref);
+    // Its whole is in memory where it goes on to, too (`fetchArchive`); a pack asks registries by itself.
+    yield (await access.registries.readWhole(of, descriptor, PACKED_LIMIT)).subarray(offset);
   } else {
     const vendor = await vendorOf(chart, access, options.all);
     const { bytes } = await packFolder(join(access.root, source.path), vendor);

@@ -59,6 +59,11 @@ export function readIndex(repo: string, access: ChartAccess, cache: IndexCache):
   return index;
 }
 
+function refuseLarge(size: number, what: string): void {
+  if (size <= LIMITS.chartArchive) return;
+  throw new SealiftError('CHART_ARCHIVE_BOMB', `${what}: more than ${LIMITS.chartArchive} bytes`);
+}
+
 /** Reads an archive once: its content, and digest and size of its bytes. */
 async function measureArchive(
   bytes: AsyncIterable<Uint8Array>,
@@ -69,9 +74,7 @@ async function measureArchive(
   const passing = async function* (): AsyncGenerator<Uint8Array> {
     for await (const chunk of bytes) {
       size += chunk.length;
-      if (size > LIMITS.chartArchive) {
-        throw new SealiftError('CHART_ARCHIVE_BOMB', `${what}: more than ${LIMITS.chartArchive} bytes`);
-      }
+      refuseLarge(size, what);
       sha.update(chunk);
       yield chunk;
     }
@@ -216,6 +219,7 @@ async function resolveFromRegistry(
   const published = await access.registries.getManifest(reference, reference.tag ?? 'latest');
   const parsed = parseManifest(published.bytes, published.descriptor);
   const { config, archive, provenance } = selectChartLayers(parsed, ref);
+  refuseLarge(archive.size, ref);
   const bytes = access.registries.read(reference, archive);
   const { content } = await measureArchive(bytes, ref);
   checkNames(content, wanted, ref);

@@ -7,8 +7,7 @@ import { type TlsOptions, tlsOptionsOf } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
-import { WRONG_CONTENT } from '../io/resume.ts';
-import { collect, isWrongContent, Verifier } from '../io/verify.ts';
+import { collect } from '../io/verify.ts';
 import type { NextStream } from '../oci/content.ts';
 import { openImageArchive } from '../oci/image-archive.ts';
 import type { ImagePlace } from '../oci/image-store.ts';
@@ -16,6 +15,7 @@ import { recompressing } from '../oci/recompress.ts';
 import { type HostConfig, type ManifestContent, Registry } from '../oci/registry.ts';
 import { type Endpoint, type Repository, registryEndpoint } from './endpoint.ts';
 import { askInTurn, type Supply } from './in-turn.ts';
+import { spooled } from './spooled.ts';
 import { StoreEndpoint } from './store-endpoint.ts';
 import { type WebAccess, WebLogins } from './web-logins.ts';
 
@@ -278,30 +278,10 @@ export class Registries {
     return askInTurn(this.supplies(of, descriptor), { signal, sum });
   }
 
-  /**
-   * Streams a blob from a byte on, verified when that is the start. What was given cannot be taken back: a mirror whose bytes
-   * turn out wrong at the end fails the stream, and is not asked again.
-   */
-  async *read(of: Repository, descriptor: Descriptor, offset = 0): AsyncGenerator<Uint8Array> {
+  /** A blob of bounded size, verified before its first byte is given. @throws as `spooled` */
+  read(of: Repository, descriptor: Descriptor): AsyncGenerator<Uint8Array> {
     const what = `${of.host}/${of.repository} blob ${descriptor.digest}`;
-    const next = this.ask(of, descriptor);
-    let verifier: Verifier | undefined;
-    let at = offset;
-    for (let source = next(); ; ) {
-      try {
-        if (at === 0) verifier = new Verifier({ ...descriptor, what, hint: WRONG_CONTENT });
-        for await (const chunk of source(at)) {
-          at += chunk.length;
-          verifier?.update(chunk);
-          yield chunk;
-        }
-        verifier?.finish();
-        return;
-      } catch (error) {
-        source = next(error);
-        if (at > offset && isWrongContent(error)) throw error;
-      }
-    }
+    return spooled(this.ask(of, descriptor), { descriptor, what, signal: this.#context.signal });
   }
 
   /** A small blob whole; wrong bytes of a mirror are asked for again elsewhere. @throws CONTENT_TOO_LARGE, as `ask` in the end */

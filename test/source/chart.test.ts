@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { MEDIA } from '../../src/core/media.ts';
+import { digestOf } from '../../src/io/verify.ts';
 import type { ChartLock } from '../../src/lock/schema.ts';
 import { type ResolvedChart, resolveChart } from '../../src/source/chart.ts';
 import { vendorOf } from '../../src/source/chart-archive.ts';
@@ -48,6 +50,63 @@ describe('the provenance of a chart', () => {
       }
     });
     expect([facts.integrity.provenance, asked]).toEqual(['absent', 2]);
+  });
+});
+
+describe('a chart in a registry', () => {
+  /** Serves the chart; of the archive's bytes from `wrongFrom` on it sends others. */
+  async function chartRegistry(wrongFrom: number, size?: number) {
+    const archive = await chartArchive(demoFiles('web', '1.0.0'), 'web');
+    const blob = (mediaType: string, bytes: Buffer) => ({
+      mediaType,
+      digest: digestOf(bytes),
+      size: bytes.length,
+    });
+    const config = blob(MEDIA.helmConfig, Buffer.from('{}'));
+    const layer = blob(MEDIA.helmChart, archive);
+    const manifest = JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA.ociManifest,
+      config,
+      layers: [{ ...layer, size: size ?? layer.size }],
+    });
+    return startServer((request, response) => {
+      if (request.url?.endsWith('/manifests/1.0.0')) {
+        response.setHeader('content-type', MEDIA.ociManifest).end(manifest);
+      } else if (request.url?.endsWith(layer.digest)) {
+        response.end(
+          Buffer.concat([archive.subarray(0, wrongFrom), archive.subarray(wrongFrom).map((b) => b ^ 1)]),
+        );
+      } else response.writeHead(404).end();
+    });
+  }
+
+  async function resolvedFrom(host: string, mirror: string): Promise<ResolvedChart> {
+    const context = testContext();
+    const http = testClient(context);
+    const registries = new Registries({ http, context, config: { [host]: { mirrors: [mirror] } } });
+    const wanted = { kind: 'oci', name: 'web', version: '1.0.0', oci: `oci://${host}/charts/web` } as const;
+    return resolveChart(wanted, { http, context, registries, root: '/' }, new Map());
+  }
+
+  it.each([
+    ['at its end', 300],
+    ['so that it is no archive', 0],
+  ])('that a mirror gives wrong, %s, is asked of the next place in the same run', async (_, wrongFrom) => {
+    const [origin, mirror] = [await chartRegistry(1e6), await chartRegistry(wrongFrom)];
+    const { facts } = await resolvedFrom(origin.host, mirror.host);
+    expect(facts.name).toBe('web');
+    const asked = (server: typeof origin) =>
+      server.asked.filter(({ url }) => url?.includes('/blobs/')).length;
+    expect([asked(mirror), asked(origin)]).toEqual([1, 1]);
+  });
+
+  it('is not fetched where it is announced too large', async () => {
+    const origin = await chartRegistry(1e6, 65 * 1024 * 1024);
+    expect(await failureOf(resolvedFrom(origin.host, origin.host))).toMatchObject({
+      code: 'CHART_ARCHIVE_BOMB',
+    });
+    expect(origin.asked.filter(({ url }) => url?.includes('/blobs/'))).toEqual([]);
   });
 });
 

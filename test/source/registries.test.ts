@@ -113,15 +113,10 @@ describe('a mirror with other bytes', () => {
     expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
   });
 
-  it('that were passed on already fail the reading, which nobody else can mend; the mirror is not asked again', async () => {
+  it('is left before anybody has a byte of it, named, and not asked again', async () => {
     const { origin, mirror, context, asked, of } = await behindWrong();
-    expect(await failureOf(gather(asked.read(of, LAYER)))).toMatchObject({
-      code: 'CONTENT_DIGEST_MISMATCH',
-      message: expect.stringContaining(mirror.host),
-    });
-    expect([mirror.asked.length, origin.asked.length]).toEqual([1, 0]);
-    expect((await gather(asked.read(of, LAYER))).equals(BLOB)).toBe(true);
-    expect(mirror.asked).toHaveLength(1);
+    for (let i = 0; i < 2; i++) expect((await gather(asked.read(of, LAYER))).equals(BLOB)).toBe(true);
+    expect([mirror.asked.length, origin.asked.length]).toEqual([1, 2]);
     expect(context.events).toMatchObject([{ type: 'note', message: expect.stringContaining(mirror.host) }]);
   });
 

@@ -52,3 +52,17 @@ export class PackedList<T> implements Sequence<T> {
     for (let index = 0; index < this.length; index += 1) yield this.at(index) as T;
   }
 }
+
+/** What is made of each thing of a list, when it is asked for. */
+export function mapSequence<T, U>(things: Sequence<T>, make: (thing: T) => U): Sequence<U> {
+  return {
+    length: things.length,
+    at(index) {
+      const thing = things.at(index);
+      return thing === undefined ? undefined : make(thing);
+    },
+    *[Symbol.iterator]() {
+      for (const thing of things) yield make(thing);
+    },
+  };
+}

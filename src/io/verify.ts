@@ -22,8 +22,11 @@ export function isWrongContent(error: unknown): boolean {
 }
 
 /** The SHA-256 of bytes in memory, as a digest. */
-export function digestOf(bytes: Uint8Array | string): Digest {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+export function digestOf(bytes: Uint8Array | string | Iterable<Uint8Array>): Digest {
+  const hash = createHash('sha256');
+  if (typeof bytes === 'string' || bytes instanceof Uint8Array) hash.update(bytes);
+  else for (const piece of bytes) hash.update(piece);
+  return `sha256:${hash.digest('hex')}`;
 }
 
 /** The BLAKE3 of bytes in memory, as 64 hex digits. */

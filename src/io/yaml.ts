@@ -11,9 +11,11 @@ import {
   Parser,
   Scalar,
   type YAMLMap,
+  type YAMLSeq,
 } from 'yaml';
 import { type ErrorCode, type Fault, fault, type Position } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
+import { type ListWords, takeWords, type WordsByList } from './yaml-words.ts';
 
 /** Keys and list indexes from the root of a YAML text to one of its nodes. */
 export type YamlPath = readonly (string | number)[];
@@ -51,6 +53,8 @@ interface Reading extends YamlOptions {
   /** Nodes that are being read; an alias to one of them would never end. */
   readonly open: Set<unknown>;
   readonly pairs: WeakMap<YAMLMap, ReadonlyMap<string, Pair>>;
+  /** What was taken out of lists before they became nodes. */
+  readonly words: WordsByList;
   nodes: number;
   aliasDepth: number;
   /** The limit on nodes or depth was passed: nothing more is read. */
@@ -89,6 +93,7 @@ function compose(text: string, reading: Reading): Document.Parsed[] {
   reading.lines.addNewLine(0);
   for (const lexeme of new Lexer().lex(text)) {
     for (const token of parser.next(lexeme)) tokens.push(token);
+    takeWords(parser.stack.at(-1), reading.words, isText);
     count += 1;
     if (count > LIMITS.yamlNodes || parser.stack.length > LIMITS.yamlDepth) {
       const what =
@@ -113,6 +118,11 @@ function compose(text: string, reading: Reading): Document.Parsed[] {
 const NULLS: ReadonlySet<string> = new Set(['', '~', 'null', 'Null', 'NULL']);
 const TRUES: ReadonlySet<string> = new Set(['true', 'True', 'TRUE']);
 const FALSES: ReadonlySet<string> = new Set(['false', 'False', 'FALSE']);
+/** Whether a plain word means its text. */
+function isText(word: string): boolean {
+  return !NULLS.has(word) && !TRUES.has(word) && !FALSES.has(word);
+}
+
 const TAGS: ReadonlySet<string | undefined> = new Set([
   undefined,
   'tag:yaml.org,2002:str',
@@ -186,6 +196,19 @@ function aliasValue(node: unknown, source: string, reading: Reading): unknown {
   return value;
 }
 
+function listValue(list: YAMLSeq, reading: Reading): unknown[] {
+  const { texts } = wordsOf(list, reading);
+  reading.nodes += texts.length;
+  return [...texts, ...list.items.map((item) => read(item, reading))];
+}
+
+const NO_WORDS: ListWords = { texts: [], offsets: [] };
+
+/** The words that stood before the other items of a list. */
+function wordsOf(list: YAMLSeq, { words }: Reading): ListWords {
+  return words.get(list.range?.[0] ?? -1) ?? NO_WORDS;
+}
+
 /** The value of a node. Recursion is bounded by `yamlDepth`, work by `yamlNodes`, also through aliases. */
 function read(node: unknown, reading: Reading): unknown {
   reading.nodes += 1;
@@ -213,7 +236,7 @@ function read(node: unknown, reading: Reading): unknown {
   }
   if (isScalar(node)) return scalarValue(node);
   reading.open.add(node);
-  const value = isMap(node) ? mapValue(node, reading) : node.items.map((item) => read(item, reading));
+  const value = isMap(node) ? mapValue(node, reading) : listValue(node, reading);
   reading.open.delete(node);
   return value;
 }
@@ -233,8 +256,11 @@ function step(
   node: unknown,
   part: string | number,
   reading: Reading,
-): { readonly key: unknown; readonly value: unknown } {
-  if (isSeq(node) && typeof part === 'number') return { key: undefined, value: node.items[part] };
+): { readonly key: unknown; readonly value: unknown; readonly offset?: number | undefined } {
+  if (isSeq(node) && typeof part === 'number') {
+    const { offsets } = wordsOf(node, reading);
+    return { key: undefined, value: node.items[part - offsets.length], offset: offsets[part] };
+  }
   const pair = isMap(node) ? pairsOf(node, reading).get(String(part)) : undefined;
   return { key: pair?.key, value: pair?.value };
 }
@@ -250,7 +276,7 @@ function locate(root: unknown, path: YamlPath, part: 'key' | 'value', reading: R
     const next = step(reading.targets.get(node) ?? node, name, reading);
     const last = i === path.length - 1;
     const useKey = next.key !== undefined && ((last && part === 'key') || isEmptyScalar(next.value));
-    const offset = useKey ? startOf(next.key) : (startOf(next.value) ?? startOf(next.key));
+    const offset = next.offset ?? (useKey ? startOf(next.key) : (startOf(next.value) ?? startOf(next.key)));
     if (offset === undefined) break;
     at = offset;
     node = next.value;
@@ -273,6 +299,7 @@ export function parseYaml(text: string, options: YamlOptions): YamlResult {
     anchors: new Map(),
     open: new Set(),
     pairs: new WeakMap(),
+    words: new Map(),
     nodes: 0,
     aliasDepth: 0,
     full: false,

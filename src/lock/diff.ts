@@ -231,21 +231,26 @@ function entryOf(item: Item): DiffEntry {
  * when it is the only one of its repository or name that moved; else as removed and added.
  */
 export function diffLocks(a: Lock, b: Lock): LockDiff {
+  if (a === b) return { added: [], removed: [], changed: [] };
   const [before, after] = [itemsOf(a), itemsOf(b)];
-  const keyOf = (item: Item): string => `${item.kind} ${item.name}`;
+  // No name of an image has a space: so many need no text of their own.
+  const keyOf = ({ kind, name }: Item): string => (kind === 'image' ? name : `${kind} ${name}`);
   const old = new Map(before.map((item) => [keyOf(item), item]));
   const now = new Set(after.map(keyOf));
-  const same = after.flatMap((item): [Item, Item][] => {
-    const other = old.get(keyOf(item));
-    return other === undefined ? [] : [[other, item]];
-  });
   const gone = before.filter((item) => !now.has(keyOf(item)));
   const fresh = after.filter((item) => !old.has(keyOf(item)));
   const moved = pairFamilies(gone, fresh);
   const paired = new Set(moved.flat());
-  const changed = [...same, ...moved]
-    .map(([x, y]) => ({ kind: y.kind, name: y.name, changes: factChanges(x.facts, y.facts) }))
-    .filter((c) => c.changes.length > 0);
+  const changed: DiffChange[] = [];
+  const compare = (x: Item, y: Item): void => {
+    const changes = factChanges(x.facts, y.facts);
+    if (changes.length > 0) changed.push({ kind: y.kind, name: y.name, changes });
+  };
+  for (const item of after) {
+    const other = old.get(keyOf(item));
+    if (other !== undefined) compare(other, item);
+  }
+  for (const [x, y] of moved) compare(x, y);
   const bundle = factChanges({ name: a.name, version: a.version }, { name: b.name, version: b.version });
   if (bundle.length > 0) changed.push({ kind: 'bundle', name: b.name, changes: bundle });
   return {

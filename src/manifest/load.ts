@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
+import type { Sequence } from '../core/packed-list.ts';
 import type { Platform } from '../core/platform.ts';
 import { INCLUDES } from '../core/referrer.ts';
 import { readFileLimited } from '../io/files.ts';
@@ -36,7 +37,8 @@ export interface Manifest {
   readonly version: string;
   /** The default for images that name none: every platform when the manifest does not say. */
   readonly platforms: readonly Platform[] | 'all';
-  readonly images: readonly ManifestImage[];
+  /** Made when they are asked for: there may be very many. */
+  readonly images: Sequence<ManifestImage>;
   readonly charts: readonly ManifestChart[];
   readonly files: readonly ManifestFile[];
   readonly registries: Readonly<Record<string, RegistrySettings>>;
@@ -92,17 +94,20 @@ function shapeFaults(yaml: YamlText): Fault[] {
   return faultsOfIssues(issues, { yaml, path: [] });
 }
 
-function floatingWarnings(images: readonly ManifestImage[]): Fault[] {
-  return images
-    .filter(({ source }) => source.digest === undefined && source.tag === 'latest')
-    .map(({ text, replacedBy, position }) => ({ text: replacedBy ?? text, position }))
-    .map(({ text, position }) =>
-      fault(
-        'IMAGE_TAG_FLOATING',
-        `image ${text} ${text.endsWith(':latest') ? 'has the tag "latest"' : 'has no tag'}: it may be other content tomorrow`,
-        { position, hint: 'write the tag of a release; until then versions.lock keeps what it found first' },
-      ),
+function floatingWarnings(images: Sequence<ManifestImage>): Fault[] {
+  const warnings: Fault[] = [];
+  for (const { source, text, replacedBy, position } of images) {
+    if (source.digest !== undefined || source.tag !== 'latest') continue;
+    const name = replacedBy ?? text;
+    const what = name.endsWith(':latest') ? 'has the tag "latest"' : 'has no tag';
+    warnings.push(
+      fault('IMAGE_TAG_FLOATING', `image ${name} ${what}: it may be other content tomorrow`, {
+        position,
+        hint: 'write the tag of a release; until then versions.lock keeps what it found first',
+      }),
     );
+  }
+  return warnings;
 }
 
 /**
@@ -120,10 +125,8 @@ export async function loadManifest(
   const reading: Reading = { yaml, root: isMap(yaml.value) ? yaml.value : {}, faults };
   const lists = await readImageLists(path, readListPatterns(reading));
   faults.push(...lists.faults);
-  const asked = [
-    ...readImages(reading, basename(path)),
-    ...lists.images.map((image) => ({ ...image, platforms: undefined })),
-  ];
+  const asked = readImages(reading, basename(path));
+  for (const image of lists.images) asked.push({ ...image, platforms: undefined });
   const platforms = platformsOf(reading.root.platforms) ?? 'all';
   const include = includeOf(reading.root.include) ?? INCLUDES;
   const images = mergeImages(asked, { platforms, include });

@@ -1,5 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, type Position } from '../core/errors.ts';
+import { PackedList, type Sequence } from '../core/packed-list.ts';
 import { formatPlatform, type Platform } from '../core/platform.ts';
 import { formatReference, imageName, type Reference } from '../core/reference.ts';
 import type { Include } from '../core/referrer.ts';
@@ -160,19 +161,19 @@ function placeOf({ ref, replace }: AskedImage): Pick<ManifestImage, 'source' | '
 
 /** Unites entries that name the same image; two that contradict are MANIFEST_CONFLICT with both places. */
 export function mergeImages(
-  asked: readonly AskedImage[],
+  asked: Iterable<AskedImage>,
   defaults: { readonly platforms: readonly Platform[] | 'all'; readonly include: readonly Include[] },
-): Merged<ManifestImage> {
+): { readonly entries: Sequence<ManifestImage>; readonly faults: readonly Fault[] } {
   const faults: Fault[] = [];
-  const groups = new Map<string, { first: AskedImage; origins: Set<string> }>();
+  const groups = new Map<string, { first: AskedImage; readonly origins: string[] }>();
   for (const entry of asked) {
     const group = groups.get(imageName(entry.ref));
     if (group === undefined) {
-      groups.set(imageName(entry.ref), { first: entry, origins: new Set([entry.origin]) });
+      groups.set(imageName(entry.ref), { first: entry, origins: [entry.origin] });
       continue;
     }
     faults.push(...imageConflicts(group.first, entry));
-    group.origins.add(entry.origin);
+    if (!group.origins.includes(entry.origin)) group.origins.push(entry.origin);
     const digest = group.first.ref.digest ?? entry.ref.digest;
     group.first = {
       ...entry,
@@ -182,16 +183,19 @@ export function mergeImages(
     };
   }
   for (const { first } of groups.values()) faults.push(...replaceFaults(first, groups));
-  const entries = [...groups.values()].map(({ first, origins }) => ({
-    ref: first.ref,
-    text: first.text,
-    ...placeOf(first),
-    platforms: first.platforms ?? defaults.platforms,
-    include: first.include ?? defaults.include,
-    ...(first.foreignLayers === undefined ? {} : { foreignLayers: first.foreignLayers }),
-    origins: [...origins].sort(),
-    position: first.position,
-  }));
+  const entries = new PackedList<ManifestImage>();
+  for (const { first, origins } of groups.values()) {
+    entries.push({
+      ref: first.ref,
+      text: first.text,
+      ...placeOf(first),
+      platforms: first.platforms ?? defaults.platforms,
+      include: first.include ?? defaults.include,
+      ...(first.foreignLayers === undefined ? {} : { foreignLayers: first.foreignLayers }),
+      origins: origins.toSorted(),
+      position: first.position,
+    });
+  }
   return { entries, faults };
 }
 

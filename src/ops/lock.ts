@@ -12,7 +12,7 @@ import { type CheckResult, checkLock } from '../lock/check.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
 import { type ChartLock, chartName, type ImageLock, imageSource, type Lock } from '../lock/schema.ts';
-import { lockBytes, referrerKey } from '../lock/write.ts';
+import { lockBytes, lockPieces, referrerKey } from '../lock/write.ts';
 import { checkPublished, type IndexCache } from '../source/chart.ts';
 import type { ChartAccess } from '../source/chart-archive.ts';
 import { resolveFile } from '../source/file.ts';
@@ -91,6 +91,12 @@ export async function readLockFile(
   return { lock: parseLock(bytes, path), digest: digestOf(bytes), size: bytes.length };
 }
 
+/** The lock that is there, and the digest of its bytes, which are not kept. @throws LOCK_INVALID */
+async function readBefore(path: string): Promise<{ readonly lock?: Lock; readonly digest?: Digest }> {
+  const bytes = await readFileIfExists(path);
+  return bytes === undefined ? {} : { lock: parseLock(bytes, path), digest: digestOf(bytes) };
+}
+
 function emptyLock(name: string, version: string): Lock {
   return { lockVersion: 1, name, version, images: [], charts: [], files: [] };
 }
@@ -165,8 +171,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
   const work = async (http: ChartAccess['http']): Promise<LockResult> => {
     const state = await readWanted(options.manifestPath, { http, context });
     const path = lockPathOf(options);
-    const bytes = await readFileIfExists(path);
-    const before = bytes === undefined ? undefined : parseLock(bytes, path);
+    const { lock: before, digest } = await readBefore(path);
     const known = before ?? emptyLock(state.manifest.name, state.manifest.version);
     const { check, changedPaths } = await compareNow(known, state);
     const moves = movesOf(options, state, before);
@@ -203,10 +208,13 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
       charts: charts.entries,
       files: files.entries,
     };
+    const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];
+    if (digest !== undefined && digest === digestOf(lockPieces(made))) {
+      return { path, lock: known, diff: diffLocks(known, known), written: false, warnings };
+    }
     const text = lockBytes(made);
     const checked = parseLock(text, path);
     const written = options.dryRun === true ? false : await writeFileIfChanged(path, text);
-    const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];
     return { path, lock: checked, diff: diffLocks(known, checked), written, warnings };
   };
   return withHttp(context, work, { waitForLimits: options.noWait !== true });

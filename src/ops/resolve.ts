@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
+import { PackedList, type Sequence } from '../core/packed-list.ts';
 import { imageName } from '../core/reference.ts';
-import { mapBounded } from '../io/pool.ts';
+import { eachBounded, mapBounded } from '../io/pool.ts';
 import type { CheckResult, WantedChart } from '../lock/check.ts';
 import {
   type ChartDependency,
@@ -67,13 +68,17 @@ async function told<T>(
 }
 
 /** Every image of the manifest: pins that hold are kept, the others are asked for. */
-export async function resolveImages(tools: ResolveTools): Promise<Resolved<ImageLock>> {
+export async function resolveImages(
+  tools: ResolveTools,
+): Promise<Omit<Resolved<ImageLock>, 'entries'> & { readonly entries: Sequence<ImageLock> }> {
   const { access, state, before, check, moves } = tools;
   const { signal } = access.context;
   const locked = new Map(Array.from(before?.images ?? [], (i, at) => [i.ref, at]));
   const warnings: Fault[] = [];
-  const done = await mapBounded(state.manifest.images, { limit: PARALLEL, signal }, (image) =>
-    attempt(async (): Promise<ImageLock> => {
+  const entries = new PackedList<ImageLock>();
+  const faults: Fault[] = [];
+  await eachBounded(state.manifest.images, { limit: PARALLEL, signal }, async (image, at) => {
+    const done = await attempt(async (): Promise<ImageLock> => {
       const ref = imageName(image.ref);
       const place = locked.get(ref);
       const old = place === undefined ? undefined : before?.images.at(place);
@@ -90,10 +95,12 @@ export async function resolveImages(tools: ResolveTools): Promise<Resolved<Image
       const found = await told({ name: ref, access }, () => resolveImage(access.registries, wish));
       warnings.push(...found.warnings.map((w) => ({ ...w, position })));
       return { ref, ...(replacedBy === undefined ? {} : { replacedBy }), ...found.image, usedBy };
-    }, image.position).then((done) => ('fault' in done ? { fault: imageFault(done.fault, image) } : done)),
-  );
-  const { values, faults } = sortAttempts(done);
-  return { entries: values, faults, warnings };
+    }, image.position);
+    if ('fault' in done) faults[at] = imageFault(done.fault, image);
+    else entries.push(done.value);
+  });
+  // In the order of the manifest, without the gaps of those that were found.
+  return { entries, faults: faults.filter(() => true), warnings };
 }
 
 /** What the manifest says decides; where it says nothing, the flag; and without it what the lock has stays. */

@@ -3,6 +3,7 @@ import { errorOf, type Fault, faultOf, isAbort } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { parseMirror } from '../core/mirror.ts';
+import { mapSequence } from '../core/packed-list.ts';
 import { formatPlatform } from '../core/platform.ts';
 import { imageName } from '../core/reference.ts';
 import { packChartDirectory } from '../helm/pack-dir.ts';
@@ -12,6 +13,7 @@ import { digestOf } from '../io/verify.ts';
 import type { Wanted, WantedChart, WantedFile, WantedImage } from '../lock/check.ts';
 import type { Lock } from '../lock/schema.ts';
 import { loadManifest, type Manifest } from '../manifest/load.ts';
+import type { ManifestImage } from '../manifest/merge.ts';
 import { listFiles, resolveFile } from '../source/file.ts';
 import type { RegistriesConfig } from '../source/registries.ts';
 
@@ -81,7 +83,7 @@ async function wantedFiles(
   return found;
 }
 
-function wantedImage(image: Manifest['images'][number]): WantedImage {
+function wantedImage(image: ManifestImage): WantedImage {
   const { ref, source, replacedBy, platforms, include, foreignLayers, origins, position } = image;
   return {
     name: imageName(ref),
@@ -129,7 +131,7 @@ export async function readWanted(manifestPath: string, tools: Tools): Promise<Wa
     wanted: {
       name: manifest.name,
       version: manifest.version,
-      images: manifest.images.map(wantedImage),
+      images: mapSequence(manifest.images, wantedImage),
       charts,
       files,
     },

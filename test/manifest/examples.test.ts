@@ -22,7 +22,7 @@ describe('the example manifests', () => {
     const { manifest, warnings } = await loadManifest(`${root}/manifests/minimal.yaml`);
     expect(warnings).toEqual([]);
     expect(manifest.version).toBe('1.0');
-    expect(manifest.images.map((i) => imageName(i.ref))).toEqual([
+    expect(Array.from(manifest.images, (i) => imageName(i.ref))).toEqual([
       'docker.io/library/nginx:1.25.2',
       'docker.io/library/redis:7.4.1',
     ]);
@@ -30,7 +30,7 @@ describe('the example manifests', () => {
 
   it('platforms.yaml chooses platforms per image', async () => {
     const { manifest } = await loadManifest(`${root}/manifests/platforms.yaml`);
-    const platforms = manifest.images.map((i) =>
+    const platforms = Array.from(manifest.images, (i) =>
       i.platforms === 'all' ? 'all' : i.platforms.map(formatPlatform).join(' '),
     );
     expect(platforms).toEqual(['linux/amd64', 'linux/amd64 linux/arm64', 'linux/arm/v7', 'all']);
@@ -48,7 +48,10 @@ describe('the example manifests', () => {
     const { manifest, warnings } = await loadManifest(`${root}/manifests/astrago.yaml`);
     expect(warnings).toEqual([]);
     expect(manifest.version).toBe('2026.11');
-    expect(manifest.images.map((i) => i.origins)).toContainEqual(['astrago.yaml', 'imagelists/astrago.txt']);
+    expect(Array.from(manifest.images, (i) => i.origins)).toContainEqual([
+      'astrago.yaml',
+      'imagelists/astrago.txt',
+    ]);
     expect(manifest.images).toHaveLength(7);
     expect(manifest.charts.map((c) => c.kind)).toEqual(['repo', 'oci', 'path']);
     for (const chart of manifest.charts) {
@@ -98,7 +101,7 @@ describe.skipIf(!existsSync(lists))(
         .filter((l) => l !== '' && !l.startsWith('#'));
       const { manifest, warnings } = await loadManifest(`${folder}/sealift.yaml`);
       expect(manifest.images.length).toBeGreaterThan(50);
-      expect(manifest.images.map((i) => i.text).toSorted()).toEqual([...new Set(lines)].toSorted());
+      expect(Array.from(manifest.images, (i) => i.text).toSorted()).toEqual([...new Set(lines)].toSorted());
       const floating = new Set(
         lines.filter((l) => l.endsWith(':latest') || !l.split('/').at(-1)?.includes(':')),
       );

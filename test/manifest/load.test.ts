@@ -26,7 +26,7 @@ files:
 `);
     expect(manifest.version).toBe('1.10');
     expect(manifest.platforms).toEqual([AMD64, ARM64]);
-    expect(manifest.images[0]).toMatchObject({
+    expect(manifest.images.at(0)).toMatchObject({
       ref: { host: 'docker.io', repository: 'library/nginx', tag: '1.10' },
       text: 'nginx:1.10',
       platforms: [AMD64, ARM64],
@@ -51,11 +51,11 @@ files:
   });
 
   it('carries every platform unless it says which', async () => {
-    expect((await load('images: [nginx:1]\n')).manifest.images[0]?.platforms).toBe('all');
+    expect((await load('images: [nginx:1]\n')).manifest.images.at(0)?.platforms).toBe('all');
     const { manifest } = await load(
       'platforms: [linux/amd64]\nimages: [{ref: "nginx:1", platforms: all}, {ref: "redis:7", platforms: [linux/arm64]}]\n',
     );
-    expect(manifest.images.map((i) => i.platforms)).toEqual(['all', [ARM64]]);
+    expect(Array.from(manifest.images, (i) => i.platforms)).toEqual(['all', [ARM64]]);
   });
 
   it('knows where each entry is written', async () => {
@@ -315,7 +315,7 @@ files:
 `,
       { 'list.txt': 'docker.io/nginx:1.25.2\n' },
     );
-    expect(manifest.images).toMatchObject([
+    expect([...manifest.images]).toMatchObject([
       {
         ref: { tag: '1.25.2', digest: `sha256:${SHA}` },
         text: 'nginx:1.25.2',
@@ -393,7 +393,7 @@ describe('image lists', () => {
       'lists/c.md': 'c.example/x:1\n',
       'more/deep/er/z.txt': 'z.example/x:1\na.example/x:1\n',
     });
-    expect(manifest.images.map((i) => [i.ref.host, ...i.origins])).toEqual([
+    expect(Array.from(manifest.images, (i) => [i.ref.host, ...i.origins])).toEqual([
       ['a.example', 'lists/a.txt', 'more/deep/er/z.txt'],
       ['b.example', 'lists/b.txt'],
       ['z.example', 'more/deep/er/z.txt'],
@@ -404,13 +404,13 @@ describe('image lists', () => {
     const { manifest } = await load('imageLists: [l.txt]\n', {
       'l.txt': `\ufeff# 목록\r\n\r\nnginx:1  \r\n\t redis:7 # cache\r\n  # x:1\r\n#y:1\r\nquay.io/a/b:2\t# c\r\nlast@sha256:${SHA}`,
     });
-    expect(manifest.images.map((i) => [i.text, `${i.position.line}:${i.position.column}`])).toEqual([
+    expect(Array.from(manifest.images, (i) => [i.text, `${i.position.line}:${i.position.column}`])).toEqual([
       ['nginx:1', '3:1'],
       ['redis:7', '4:3'],
       ['quay.io/a/b:2', '7:1'],
       [`last@sha256:${SHA}`, '8:1'],
     ]);
-    expect(manifest.images[0]?.position.file).toMatch(/\/l\.txt$/);
+    expect(manifest.images.at(0)?.position.file).toMatch(/\/l\.txt$/);
   });
 
   it('tell every line that is wrong, after the faults of the manifest', async () => {
@@ -457,8 +457,8 @@ describe('image lists', () => {
       "in/sealift.yaml:4:14 image list link.txt is a link to a file outside the manifest's folder",
     ]);
     const up = await loadManifest(join(folder, 'in/up.yaml'));
-    expect(up.manifest.images[0]).toMatchObject({ text: 'nginx:1', origins: ['../out.txt'] });
+    expect(up.manifest.images.at(0)).toMatchObject({ text: 'nginx:1', origins: ['../out.txt'] });
     const near = await loadManifest(join(folder, 'in/near.yaml'));
-    expect(near.manifest.images[0]).toMatchObject({ text: 'redis:7', origins: ['lists/near.txt'] });
+    expect(near.manifest.images.at(0)).toMatchObject({ text: 'redis:7', origins: ['lists/near.txt'] });
   });
 });

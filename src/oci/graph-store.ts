@@ -1,33 +1,42 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
+import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
 import type { Graph, GraphNode, NodeKind } from './graph.ts';
 
 const KINDS: readonly NodeKind[] = ['index', 'manifest', 'config', 'blob'];
-/** Numbers for which there is room at first. */
-const ROOM = 1024;
 
-/** Where a graph's numbers lie in the store. */
+/** Where a graph's numbers lie in the store; and the number of its root's digest, and of what its descriptor says beside. */
 interface Span {
   readonly from: number;
   readonly to: number;
+  readonly digest: number;
+  readonly word: number;
 }
 
-/** A graph that a store keeps. */
-class KeptGraph implements Graph {
-  readonly root: Descriptor;
-  readonly #span: Span;
-  readonly #nodesOf: (span: Span) => Graph['nodes'];
+/** A graph that a store keeps: few numbers, its descriptors are made when they are asked for. */
+class KeptGraph implements Graph, Span {
+  readonly from: number;
+  readonly to: number;
+  readonly digest: number;
+  readonly word: number;
+  readonly #store: GraphStore;
 
-  constructor(root: Descriptor, span: Span, nodesOf: (span: Span) => Graph['nodes']) {
-    this.root = root;
-    this.#span = span;
-    this.#nodesOf = nodesOf;
+  constructor(store: GraphStore, { from, to, digest, word }: Span) {
+    this.from = from;
+    this.to = to;
+    this.digest = digest;
+    this.word = word;
+    this.#store = store;
+  }
+
+  get root(): Descriptor {
+    return this.#store.descriptor(this.digest, this.word);
   }
 
   get nodes(): Graph['nodes'] {
-    return this.#nodesOf(this.#span);
+    return this.#store.nodes(this);
   }
 }
 
@@ -38,12 +47,11 @@ class KeptGraph implements Graph {
 export class GraphStore {
   readonly #digests = new DigestTable();
   /** Of each digest, bytes. */
-  readonly #sizes: number[] = [];
+  readonly #sizes = new NumberList('float64');
   /** What descriptors say beside digest and size, as JSON. */
   readonly #words = new TextTable();
-  /** Of all graphs, one after the other: outside the heap, where a collector need not look at them. */
-  #numbers = new Int32Array(ROOM);
-  #length = 0;
+  /** Of all graphs, one after the other. */
+  readonly #numbers = new NumberList('int32');
   #last: { readonly from: number; readonly nodes: Graph['nodes'] } | undefined;
 
   /** The same graph, kept here. One that disagrees with others about a size is given back as it is. */
@@ -56,30 +64,21 @@ export class GraphStore {
         written.push(list === undefined ? 0 : list.length + 1);
         for (const each of list ?? []) {
           const known = this.#digests.indexOf(each.digest);
-          if (known >= 0 && this.#sizes[known] !== each.size) return graph;
+          if (known >= 0 && this.#sizes.at(known) !== each.size) return graph;
           written.push(this.#digest(each), this.#word(each));
         }
       }
     }
-    const from = this.#length;
-    this.#append(written);
-    return new KeptGraph(graph.root, { from, to: this.#length }, this.#nodes);
-  }
-
-  #append(written: readonly number[]): void {
-    const length = this.#length + written.length;
-    if (length > this.#numbers.length) {
-      const more = new Int32Array(Math.max(length, 2 * this.#numbers.length));
-      more.set(this.#numbers);
-      this.#numbers = more;
-    }
-    this.#numbers.set(written, this.#length);
-    this.#length = length;
+    const from = this.#numbers.length;
+    for (const number of written) this.#numbers.push(number);
+    const { root } = graph;
+    const span = { from, to: this.#numbers.length, digest: this.#digest(root), word: this.#word(root) };
+    return new KeptGraph(this, span);
   }
 
   #digest({ digest, size }: Descriptor): number {
     const number = this.#digests.add(digest);
-    this.#sizes[number] = size;
+    this.#sizes.set(number, size);
     return number;
   }
 
@@ -87,24 +86,26 @@ export class GraphStore {
     return this.#words.add(JSON.stringify(words));
   }
 
-  #descriptor(digest: number, word: number): Descriptor {
+  /** The descriptor of numbers that this store gave. */
+  descriptor(digest: number, word: number): Descriptor {
     const { mediaType, ...words } = JSON.parse(this.#words.at(word) ?? '{}') as Omit<
       Descriptor,
       'digest' | 'size'
     >;
-    return { mediaType, digest: this.#digests.at(digest), size: this.#sizes[digest] ?? 0, ...words };
+    return { mediaType, digest: this.#digests.at(digest), size: this.#sizes.at(digest), ...words };
   }
 
-  readonly #nodes = ({ from, to }: Span): Graph['nodes'] => {
+  /** The nodes of a graph that this store keeps. */
+  nodes({ from, to }: Span): Graph['nodes'] {
     if (this.#last?.from === from) return this.#last.nodes;
     const nodes = new Map<Digest, GraphNode>();
     let at = from;
-    const next = (): number => this.#numbers[at++] ?? 0;
+    const next = (): number => this.#numbers.at(at++);
     const list = (): Descriptor[] | undefined => {
       const length = next();
       return length === 0
         ? undefined
-        : Array.from({ length: length - 1 }, () => this.#descriptor(next(), next()));
+        : Array.from({ length: length - 1 }, () => this.descriptor(next(), next()));
     };
     while (at < to) {
       const kind = KINDS[next()] ?? 'blob';
@@ -115,5 +116,5 @@ export class GraphStore {
     }
     this.#last = { from, nodes };
     return nodes;
-  };
+  }
 }

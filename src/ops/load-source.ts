@@ -4,16 +4,17 @@ import { readDocument } from '../bundle/compare.ts';
 import type { Medium } from '../bundle/medium.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import { openBundle } from '../bundle/reader.ts';
+import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { parseReference } from '../core/reference.ts';
+import { parseReference, type Reference } from '../core/reference.ts';
 import { digestOf } from '../io/verify.ts';
-import { chartName, type Lock } from '../lock/schema.ts';
+import { chartName, type ImageLock, type Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
-import { isSparse } from '../oci/graph.ts';
+import { type Graph, isSparse } from '../oci/graph.ts';
 import { GraphStore } from '../oci/graph-store.ts';
-import type { Item } from '../target/target.ts';
+import type { ImageItem, Item, ReferrerItem } from '../target/target.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
 import { type CheckedBundle, checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
@@ -32,37 +33,74 @@ interface Opened {
   readonly name?: string;
 }
 
-/** What of the bundle is loaded. */
-function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Artifact>): Item[] {
-  const of = (key: string): Artifact => {
-    const artifact = byKey.get(key);
-    if (artifact === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
-    return artifact;
+const NONE: readonly ReferrerItem[] = [];
+
+/** An image of a lock. There may be very many: what is seldom asked for is made when it is. */
+class LockedImage implements ImageItem {
+  readonly kind = 'image';
+  readonly name: string;
+  readonly graph: Graph;
+  readonly sparse: boolean;
+  readonly referrers: readonly ReferrerItem[];
+  readonly replacedBy: string | undefined;
+  readonly recompressed: string | undefined;
+
+  readonly #images: Lock['images'];
+  readonly #index: number;
+
+  constructor(
+    image: ImageLock,
+    parts: {
+      readonly images: Lock['images'];
+      /** Where the image is among them. */
+      readonly index: number;
+      readonly graph: Graph;
+      readonly referrers: readonly ReferrerItem[];
+    },
+  ) {
+    this.name = image.ref;
+    this.replacedBy = image.replacedBy;
+    this.recompressed = image.recompressed;
+    this.graph = parts.graph;
+    this.sparse = isSparse(parts.graph);
+    this.referrers = parts.referrers;
+    this.#images = parts.images;
+    this.#index = parts.index;
+  }
+
+  get platforms(): ImageItem['platforms'] {
+    return this.#images.at(this.#index)?.platforms ?? {};
+  }
+
+  get root(): Descriptor {
+    return this.graph.root;
+  }
+
+  get reference(): Reference {
+    return parseReference(this.name);
+  }
+}
+
+/** What of the bundle is loaded. @param byKey the graphs of its artifacts by kind and name */
+function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Graph>): Item[] {
+  const of = (key: string): Graph => {
+    const graph = byKey.get(key);
+    if (graph === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
+    return graph;
   };
-  const images = Array.from(lock.images, (image): Item => {
-    const { root, graph } = of(`image ${image.ref}`);
-    const { ref, platforms } = image;
-    const referrers = (image.referrers ?? []).map(({ digest, subject, tag }) => {
-      const own = of(`referrer ${referrerName(image, digest)}`);
-      return { root: own.root, graph: own.graph, subject, ...(tag === undefined ? {} : { tag }) };
+  const { images } = lock;
+  const items = Array.from(images, (image, index): Item => {
+    const referrers = image.referrers?.map(({ digest, subject, tag }) => {
+      const graph = of(`referrer ${referrerName(image, digest)}`);
+      return { root: graph.root, graph, subject, ...(tag === undefined ? {} : { tag }) };
     });
-    const { replacedBy, recompressed } = image;
-    return {
-      kind: 'image',
-      name: ref,
-      root,
-      graph,
-      reference: parseReference(ref),
-      platforms,
-      sparse: isSparse(graph),
-      referrers,
-      ...(replacedBy === undefined ? {} : { replacedBy }),
-      ...(recompressed === undefined ? {} : { recompressed }),
-    };
+    const graph = of(`image ${image.ref}`);
+    return new LockedImage(image, { images, index, graph, referrers: referrers ?? NONE });
   });
   const charts = lock.charts.map((chart): Item => {
     const name = chartName(chart);
-    const { root, graph } = of(`chart ${name}`);
+    const graph = of(`chart ${name}`);
+    const { root } = graph;
     const { version, integrity } = chart;
     const archive = archiveOf(chart);
     return {
@@ -77,11 +115,12 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Artifact>): Item[] {
     };
   });
   const files = lock.files.map((file): Item => {
-    const { root, graph } = of(`file ${file.name}`);
+    const graph = of(`file ${file.name}`);
+    const { root } = graph;
     const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
     return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
   });
-  return [...images, ...charts, ...files];
+  return [...items, ...charts, ...files];
 }
 
 /** What is loaded: a bundle, or what another tool made. */
@@ -101,10 +140,10 @@ async function openItems(
   path: string,
   context: Context,
 ): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
-  const byKey = new Map<string, Artifact>();
+  const byKey = new Map<string, Graph>();
   const graphs = new GraphStore();
   const tell = (artifact: Artifact): unknown =>
-    byKey.set(`${artifact.kind} ${artifact.name}`, { ...artifact, graph: graphs.keep(artifact.graph) });
+    byKey.set(`${artifact.kind} ${artifact.name}`, graphs.keep(artifact.graph));
   const bundle = await openBundle(path, { signal: context.signal, tell });
   const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;

@@ -1,5 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { DigestTable } from '../core/digest-table.ts';
+import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
 import { mapBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
@@ -51,16 +52,16 @@ export class BlobWorks {
   readonly #entries: readonly PlacedEntry[];
   readonly #digests = new DigestTable();
   /** Of each blob: bytes, and the number of its media type. */
-  readonly #sizes: number[] = [];
-  readonly #types: number[] = [];
+  readonly #sizes = new NumberList('float64');
+  readonly #types = new NumberList('int32');
   readonly #mediaTypes = new TextTable();
   /** Of each blob: the use that was added last. */
-  readonly #heads: number[] = [];
+  readonly #heads = new NumberList('int32');
   /** Of each use: its entry, its blob, what is known, and the use of the same blob that was added before. */
-  readonly #users: number[] = [];
-  readonly #blobs: number[] = [];
-  readonly #states: number[] = [];
-  readonly #nexts: number[] = [];
+  readonly #users = new NumberList('int32');
+  readonly #blobs = new NumberList('int32');
+  readonly #states = new NumberList('int32');
+  readonly #nexts = new NumberList('int32');
 
   constructor(entries: readonly PlacedEntry[]) {
     this.#entries = entries;
@@ -81,46 +82,47 @@ export class BlobWorks {
       this.#types.push(this.#mediaTypes.add(mediaType));
       this.#heads.push(NO_USE);
     }
-    const use = this.#users.push(user) - 1;
+    const use = this.#users.push(user);
     this.#blobs.push(blob);
     this.#states.push(own.has(blob) ? STATE.same : STATE.unknown);
-    this.#nexts.push(this.#heads[blob] ?? NO_USE);
-    this.#heads[blob] = use;
+    this.#nexts.push(this.#heads.at(blob));
+    this.#heads.set(blob, use);
     own.add(blob);
   }
 
   *#usesOf(blob: number): Generator<number> {
-    for (let use = this.#heads[blob] ?? NO_USE; use !== NO_USE; use = this.#nexts[use] ?? NO_USE) yield use;
+    for (let use = this.#heads.at(blob); use !== NO_USE; use = this.#nexts.at(use)) yield use;
   }
 
   #usersOf(blob: number): PlacedEntry[] {
-    return Array.from(this.#usesOf(blob), (use) => this.#users[use] ?? 0)
+    return Array.from(this.#usesOf(blob), (use) => this.#users.at(use))
       .sort((a, b) => a - b)
       .flatMap((user) => this.#entries[user] ?? []);
   }
 
   #repositoryOf(use: number): string {
-    return this.#entries[this.#users[use] ?? 0]?.place.repository ?? '';
+    return this.#entries[this.#users.at(use)]?.place.repository ?? '';
   }
 
   #sizeOf(use: number): number {
-    return this.#sizes[this.#blobs[use] ?? 0] ?? 0;
+    return this.#sizes.at(this.#blobs.at(use));
   }
 
   /** The numbers of all blobs in the order in which they are sent: the largest first. */
   inOrder(): number[] {
-    return Array.from(this.#sizes.keys()).sort((a, b) => (this.#sizes[b] ?? 0) - (this.#sizes[a] ?? 0));
+    const blobs = Array.from({ length: this.#sizes.length }, (_, blob) => blob);
+    return blobs.sort((a, b) => this.#sizes.at(b) - this.#sizes.at(a));
   }
 
   at(blob: number): BlobWork {
     const where = (state: number): string[] =>
       [...this.#usesOf(blob)]
-        .filter((use) => this.#states[use] === state)
+        .filter((use) => this.#states.at(use) === state)
         .map((use) => this.#repositoryOf(use))
         .sort();
-    const mediaType = this.#mediaTypes.at(this.#types[blob] ?? 0) ?? '';
+    const mediaType = this.#mediaTypes.at(this.#types.at(blob)) ?? '';
     return {
-      descriptor: { mediaType, digest: this.#digests.at(blob), size: this.#sizes[blob] ?? 0 },
+      descriptor: { mediaType, digest: this.#digests.at(blob), size: this.#sizes.at(blob) },
       present: where(STATE.present),
       wanted: where(STATE.wanted),
       users: this.#usersOf(blob),
@@ -136,28 +138,29 @@ export class BlobWorks {
     const { signal, lacking } = options;
     const rest: number[] = [];
     const absent: number[] = [];
-    for (const [use, state] of this.#states.entries()) {
-      if (state === STATE.unknown) (lacking.has(this.#repositoryOf(use)) ? absent : rest).push(use);
+    for (let use = 0; use < this.#states.length; use += 1) {
+      if (this.#states.at(use) === STATE.unknown)
+        (lacking.has(this.#repositoryOf(use)) ? absent : rest).push(use);
     }
     absent.sort((a, b) => this.#sizeOf(b) - this.#sizeOf(a));
     const pool = { limit: ASK_PARALLEL, signal };
     const ask = (use: number): Promise<boolean> => this.#ask(use, options.registry);
     const found = await mapBounded(absent.splice(0, PROBES), pool, ask);
     if (found.includes(true)) for (const use of absent) rest.push(use);
-    else for (const use of absent) this.#states[use] = STATE.wanted;
+    else for (const use of absent) this.#states.set(use, STATE.wanted);
     await mapBounded(rest, pool, ask);
   }
 
   async #ask(use: number, registry: Registry): Promise<boolean> {
     const repository = this.#repositoryOf(use);
-    const blob = this.#blobs[use] ?? 0;
+    const blob = this.#blobs.at(use);
     try {
       const has = await registry.hasBlob(repository, this.#digests.at(blob));
-      this.#states[use] = has ? STATE.present : STATE.wanted;
+      this.#states.set(use, has ? STATE.present : STATE.wanted);
       return has;
     } catch (error) {
       for (const other of this.#usesOf(blob)) {
-        const user = this.#entries[this.#users[other] ?? 0];
+        const user = this.#entries[this.#users.at(other)];
         if (user?.place.repository === repository) failEntry(user, error);
       }
       return true;
@@ -166,15 +169,14 @@ export class BlobWorks {
 
   /** Tells entries what of them is there and what is sent: a blob that several use counts for the first. */
   count(): void {
-    const firsts = this.#heads.map(() => this.#entries.length);
-    const isThere = new Uint8Array(this.#heads.length);
-    for (const [use, blob] of this.#blobs.entries()) {
-      firsts[blob] = Math.min(firsts[blob] ?? 0, this.#users[use] ?? 0);
-      if (this.#states[use] === STATE.present) isThere[blob] = 1;
-    }
-    for (const [blob, size] of this.#sizes.entries()) {
-      const first = this.#entries[firsts[blob] ?? 0];
-      if (first !== undefined) first[isThere[blob] === 1 ? 'presentBytes' : 'writeBytes'] += size;
+    for (let blob = 0; blob < this.#sizes.length; blob += 1) {
+      let [user, isThere] = [this.#entries.length, false];
+      for (const use of this.#usesOf(blob)) {
+        user = Math.min(user, this.#users.at(use));
+        isThere ||= this.#states.at(use) === STATE.present;
+      }
+      const first = this.#entries[user];
+      if (first !== undefined) first[isThere ? 'presentBytes' : 'writeBytes'] += this.#sizes.at(blob);
     }
   }
 }

@@ -2,7 +2,7 @@ import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { chartPlace, filePlace, imageRepository, type Naming } from '../core/naming.ts';
-import { mapBounded } from '../io/pool.ts';
+import { eachBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
 import { carriedManifests } from '../oci/sparse.ts';
 import { type Entry, failEntry, type Item } from './target.ts';
@@ -18,10 +18,38 @@ export interface Place {
 
 export interface PlacedEntry extends Entry {
   readonly place: Place;
-  /** Digests under which the root counts as present: its own, and what stands for it. */
-  accepted: readonly Digest[];
+  /** Digests under which the root counts as present; absent: only its own. */
+  accepted?: readonly Digest[];
   /** Nothing was found under its name: then its manifests are put without asking for them first. */
   isNew: boolean;
+}
+
+/** An entry of a registry. A class, because V8 makes a shape of its own for each object that begins with another's fields. */
+export class RegistryEntry implements PlacedEntry {
+  readonly item: Item;
+  readonly place: Place;
+  state: Entry['state'] = 'write';
+  presentBytes = 0;
+  writeBytes = 0;
+  readonly notes: string[] = [];
+  isNew = true;
+  readonly #host: string;
+
+  declare accepted?: readonly Digest[];
+  declare pushedDigest?: Digest;
+  declare fault?: Fault;
+
+  constructor(item: Item, at: { readonly host: string; readonly place: Place }) {
+    this.item = item;
+    this.place = at.place;
+    this.#host = at.host;
+  }
+
+  get as(): string {
+    const { repository, tag } = this.place;
+    const name = tag === undefined ? `@${this.item.root.digest}` : `:${tag}`;
+    return repository === '' ? this.item.name : `${this.#host}/${repository}${name}`;
+  }
 }
 
 /** The place of an item by the naming rules of core/naming. */
@@ -96,11 +124,12 @@ async function planName(
   isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>,
 ): Promise<void> {
   const { repository, tag } = entry.place;
-  for (const name of tag === undefined ? entry.accepted : [tag]) {
+  const accepted = entry.accepted ?? [entry.item.root.digest];
+  for (const name of tag === undefined ? accepted : [tag]) {
     const found = await registry.resolve(repository, name, { askRepository: true });
     if (found === undefined) continue;
     entry.isNew = false;
-    if (!entry.accepted.includes(found)) {
+    if (!accepted.includes(found)) {
       entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
     } else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {
       entry.state = 'present';
@@ -121,7 +150,7 @@ export async function planNames(
     readonly isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>;
   },
 ): Promise<void> {
-  await mapBounded(entries, { limit: ASK_PARALLEL, signal: options.signal }, async (entry) => {
+  await eachBounded(entries, { limit: ASK_PARALLEL, signal: options.signal }, async (entry) => {
     try {
       await planName(entry, options.registry, options.isComplete);
     } catch (error) {

@@ -3,18 +3,24 @@ import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { KIB } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
-import { mapBounded } from '../io/pool.ts';
+import { eachBounded } from '../io/pool.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import type { Substitute } from '../oci/sparse.ts';
 import { type BlobWork, type BlobWorks, planBlobs } from './registry-blobs.ts';
-import { noteReplaced, type PlacedEntry, placeOf, planNames, refuseCollisions } from './registry-plan.ts';
+import {
+  noteReplaced,
+  type PlacedEntry,
+  placeOf,
+  planNames,
+  RegistryEntry,
+  refuseCollisions,
+} from './registry-plan.ts';
 import { Attachments } from './registry-referrers.ts';
 import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
 import {
   emptyTally,
   failEntry,
   type Item,
-  newEntry,
   type Tally,
   type Target,
   type TargetOptions,
@@ -50,20 +56,12 @@ type Options = RegistryTargetOptions & TargetOptions;
 
 /** An entry with its place; a name that the target cannot have is the item's own failure. */
 function placedEntry(item: Item, options: Options): PlacedEntry {
-  const { registry } = options;
-  const accepted = [item.root.digest];
+  const { host } = options.registry;
   try {
-    const place = placeOf(item, options);
-    const name = place.tag === undefined ? `@${item.root.digest}` : `:${place.tag}`;
-    const entry = newEntry(item, `${registry.host}/${place.repository}${name}`);
-    return { ...entry, place, accepted, isNew: true };
+    return new RegistryEntry(item, { host, place: placeOf(item, options) });
   } catch (error) {
-    const entry = {
-      ...newEntry(item, item.name),
-      place: { repository: '', tag: undefined },
-      accepted,
-      isNew: false,
-    };
+    const entry = new RegistryEntry(item, { host, place: { repository: '', tag: undefined } });
+    entry.isNew = false;
     failEntry(entry, error);
     return entry;
   }
@@ -77,7 +75,8 @@ async function planRegistry(items: readonly Item[], options: Options): Promise<T
   const shapes = new Map<Item, Shapes>();
   for (const entry of entries) {
     const shape = await shapesOf(entry.item, options);
-    if (shape.filtered.size > 0) shapes.set(entry.item, shape);
+    if (shape.filtered.size === 0) continue;
+    shapes.set(entry.item, shape);
     entry.accepted = acceptedOf(entry.item, shape, options.indexPolicy);
   }
   const ask = { registry, signal: context.signal };
@@ -146,7 +145,7 @@ class RegistryRun implements TargetRun {
     const { context } = this.#options;
     const { works } = this;
     if (works === undefined) return;
-    await mapBounded(works.inOrder(), { limit: BLOBS_PARALLEL, signal: context.signal }, async (blob) => {
+    await eachBounded(works.inOrder(), { limit: BLOBS_PARALLEL, signal: context.signal }, async (blob) => {
       const work = works.at(blob);
       this.tally.blobsPresent += work.present.length;
       await this.#writeBlob(work);
@@ -212,7 +211,7 @@ class RegistryRun implements TargetRun {
 
   async writeManifests(): Promise<void> {
     const limits = { limit: ITEMS_PARALLEL, signal: this.#options.context.signal };
-    await mapBounded(this.#open(), limits, async (entry) => {
+    await eachBounded(this.#open(), limits, async (entry) => {
       try {
         const { descriptor, bytes } = await this.#putGraph(entry);
         const isCarried = entry.item.graph.nodes.has(descriptor.digest);
@@ -306,7 +305,7 @@ class RegistryRun implements TargetRun {
 
   async commit(): Promise<void> {
     const { registry, context } = this.#options;
-    await mapBounded(this.#open(), { limit: ITEMS_PARALLEL, signal: context.signal }, async (entry) => {
+    await eachBounded(this.#open(), { limit: ITEMS_PARALLEL, signal: context.signal }, async (entry) => {
       const top: Top = this.#tops.get(entry) ?? { descriptor: entry.item.root };
       const { repository, tag } = entry.place;
       try {

@@ -35,8 +35,8 @@ export interface ImageItem extends ItemBase {
   /** What travels with it; default nothing. */
   readonly referrers?: readonly ReferrerItem[];
   /** The image whose bytes these are under another name, and why they are not what a registry had (`ImageLock`). */
-  readonly replacedBy?: string;
-  readonly recompressed?: string;
+  readonly replacedBy?: string | undefined;
+  readonly recompressed?: string | undefined;
 }
 
 export interface ChartItem extends ItemBase {

@@ -5,6 +5,7 @@ import { DigestTable } from '../core/digest-table.ts';
 import { SealiftError } from '../core/errors.ts';
 import { KIB } from '../core/limits.ts';
 import { NumberList } from '../core/number-list.ts';
+import { mapSequence, PackedList, type Sequence } from '../core/packed-list.ts';
 import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import type { Lock } from '../lock/schema.ts';
 import { lockPieces } from '../lock/write.ts';
@@ -72,6 +73,9 @@ export interface BundlePlan {
 
 const RANK: Readonly<Record<NodeKind, number>> = { index: 0, manifest: 0, config: 1, blob: 2 };
 
+/** What `index.json` says of one artifact. */
+type NamedRoot = Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor };
+
 /** What the artifacts of a bundle say about its shape, gathered one by one: they themselves need not be kept. */
 export class Contents {
   /** Every blob once. */
@@ -79,7 +83,7 @@ export class Contents {
   /** By the number of the digest: bytes, and one more than its rank; 0 where it is none of these blobs. */
   readonly #sizes = new NumberList('float64');
   readonly #ranks = new NumberList('int32');
-  readonly #roots: (Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor })[] = [];
+  readonly #roots = new PackedList<NamedRoot>();
   /** Blobs about whose size two manifests disagree, as a message. */
   readonly #disputes: string[] = [];
 
@@ -111,8 +115,11 @@ export class Contents {
   }
 
   /** What `index.json` names, in bundle order: images, charts, files, referrers, each by name. */
-  roots(): readonly (Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor })[] {
-    return sortArtifacts(this.#roots);
+  roots(): Sequence<NamedRoot> {
+    const names = Array.from(this.#roots, ({ kind, name }, at) => ({ kind, name, at }));
+    const places = sortArtifacts(names).map(({ at }) => at);
+    // Each place is one of the list's own.
+    return mapSequence(places, (at) => this.#roots.at(at) as NamedRoot);
   }
 
   /**
@@ -158,14 +165,16 @@ function* inPieces(parts: Iterable<string>): Generator<Buffer> {
 }
 
 /** `index.json`: images under their full name (so that skopeo and ctr find them), everything else under `dev.sealift.name`. */
-function* indexJson(roots: ReturnType<Contents['roots']>): Generator<string> {
+function* indexJson(roots: Sequence<NamedRoot>): Generator<string> {
   yield '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[';
-  for (const [i, { kind, name, root }] of roots.entries()) {
+  let separator = '';
+  for (const { kind, name, root } of roots) {
     const annotations =
       kind === 'image'
         ? { [ANNOTATION.containerdName]: name, [ANNOTATION.refName]: name }
         : { [ANNOTATION.sealiftName]: name };
-    yield `${i === 0 ? '' : ','}${JSON.stringify({ ...root, annotations })}`;
+    yield `${separator}${JSON.stringify({ ...root, annotations })}`;
+    separator = ',';
   }
   yield ']}\n';
 }

@@ -138,7 +138,7 @@ async function readContents(
       const artifact = await job.read();
       contents.add(artifact);
       incomplete.push(...missingBlobs(artifact, content.has));
-      about.tell?.(artifact);
+      about.tell?.(artifact, about.digests);
     } catch (error) {
       if (isAbort(error)) throw error;
       const { message, details } = faultOf(error);
@@ -155,8 +155,8 @@ export interface KnownLock {
   readonly digest: Digest;
 }
 
-/** Hears of each artifact whose manifests could all be read. */
-export type TellArtifact = (artifact: Artifact) => void;
+/** Hears of each artifact whose manifests could all be read, and where the digests of the bundle's entries are. */
+export type TellArtifact = (artifact: Artifact, digests: DigestTable) => void;
 
 /**
  * Opens a bundle and checks everything but the bytes of its blobs: headers, order, documents, the lock, every manifest.

@@ -45,14 +45,19 @@ class KeptGraph implements Graph, Span {
  * of a graph are made when they are asked for; those of the graph that was asked last are kept.
  */
 export class GraphStore {
-  readonly #digests = new DigestTable();
-  /** Of each digest, bytes. */
+  readonly #digests: DigestTable;
+  /** Of each digest, one more than its bytes; 0 where no graph has it. */
   readonly #sizes = new NumberList('float64');
   /** What descriptors say beside digest and size, as JSON. */
   readonly #words = new TextTable();
   /** Of all graphs, one after the other. */
   readonly #numbers = new NumberList('int32');
   #last: { readonly from: number; readonly nodes: Graph['nodes'] } | undefined;
+
+  /** @param digests where the digests are put: a list of entries may have them already */
+  constructor(digests = new DigestTable()) {
+    this.#digests = digests;
+  }
 
   /** The same graph, kept here. One that disagrees with others about a size is given back as it is. */
   keep(graph: Graph): Graph {
@@ -64,7 +69,8 @@ export class GraphStore {
         written.push(list === undefined ? 0 : list.length + 1);
         for (const each of list ?? []) {
           const known = this.#digests.indexOf(each.digest);
-          if (known >= 0 && this.#sizes.at(known) !== each.size) return graph;
+          const size = this.#sizes.at(known) - 1;
+          if (size >= 0 && size !== each.size) return graph;
           written.push(this.#digest(each), this.#word(each));
         }
       }
@@ -78,7 +84,7 @@ export class GraphStore {
 
   #digest({ digest, size }: Descriptor): number {
     const number = this.#digests.add(digest);
-    this.#sizes.set(number, size);
+    this.#sizes.set(number, size + 1);
     return number;
   }
 
@@ -92,7 +98,7 @@ export class GraphStore {
       Descriptor,
       'digest' | 'size'
     >;
-    return { mediaType, digest: this.#digests.at(digest), size: this.#sizes.at(digest), ...words };
+    return { mediaType, digest: this.#digests.at(digest), size: this.#sizes.at(digest) - 1, ...words };
   }
 
   /** The nodes of a graph that this store keeps. */

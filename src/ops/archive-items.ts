@@ -37,13 +37,12 @@ function renamed(images: readonly ArchivedImage[], name: string): ArchivedImage[
 }
 
 function itemOf(image: ArchivedImage, name: string): ImageItem {
-  const { root, graph, platforms } = image;
+  const { root, graph } = image;
   return {
     kind: 'image',
     name,
     root,
     graph,
-    platforms,
     reference: parseReference(name),
     sparse: isSparse(graph),
   };

@@ -2,8 +2,7 @@ import { resolve } from 'node:path';
 import { archiveOf, referrerName } from '../bundle/artifacts.ts';
 import { readDocument } from '../bundle/compare.ts';
 import type { Medium } from '../bundle/medium.ts';
-import type { Artifact } from '../bundle/plan.ts';
-import { openBundle } from '../bundle/reader.ts';
+import { openBundle, type TellArtifact } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
@@ -45,15 +44,9 @@ class LockedImage implements ImageItem {
   readonly replacedBy: string | undefined;
   readonly recompressed: string | undefined;
 
-  readonly #images: Lock['images'];
-  readonly #index: number;
-
   constructor(
     image: ImageLock,
     parts: {
-      readonly images: Lock['images'];
-      /** Where the image is among them. */
-      readonly index: number;
       readonly graph: Graph;
       readonly referrers: readonly ReferrerItem[];
     },
@@ -64,12 +57,6 @@ class LockedImage implements ImageItem {
     this.graph = parts.graph;
     this.sparse = isSparse(parts.graph);
     this.referrers = parts.referrers;
-    this.#images = parts.images;
-    this.#index = parts.index;
-  }
-
-  get platforms(): ImageItem['platforms'] {
-    return this.#images.at(this.#index)?.platforms ?? {};
   }
 
   get root(): Descriptor {
@@ -88,14 +75,13 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Graph>): Item[] {
     if (graph === undefined) throw new SealiftError('INTERNAL', `${key} is not in the bundle`);
     return graph;
   };
-  const { images } = lock;
-  const items = Array.from(images, (image, index): Item => {
+  const images = Array.from(lock.images, (image): Item => {
     const referrers = image.referrers?.map(({ digest, subject, tag }) => {
       const graph = of(`referrer ${referrerName(image, digest)}`);
       return { root: graph.root, graph, subject, ...(tag === undefined ? {} : { tag }) };
     });
     const graph = of(`image ${image.ref}`);
-    return new LockedImage(image, { images, index, graph, referrers: referrers ?? NONE });
+    return new LockedImage(image, { graph, referrers: referrers ?? NONE });
   });
   const charts = lock.charts.map((chart): Item => {
     const name = chartName(chart);
@@ -120,7 +106,7 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Graph>): Item[] {
     const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
     return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
   });
-  return [...items, ...charts, ...files];
+  return [...images, ...charts, ...files];
 }
 
 /** What is loaded: a bundle, or what another tool made. */
@@ -141,9 +127,11 @@ async function openItems(
   context: Context,
 ): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
   const byKey = new Map<string, Graph>();
-  const graphs = new GraphStore();
-  const tell = (artifact: Artifact): unknown =>
-    byKey.set(`${artifact.kind} ${artifact.name}`, graphs.keep(artifact.graph));
+  let graphs: GraphStore | undefined;
+  const tell: TellArtifact = ({ kind, name, graph }, digests) => {
+    graphs ??= new GraphStore(digests);
+    byKey.set(`${kind} ${name}`, graphs.keep(graph));
+  };
   const bundle = await openBundle(path, { signal: context.signal, tell });
   const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;

@@ -6,6 +6,7 @@ import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts'
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
+import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
 import { eachBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
@@ -136,10 +137,10 @@ function askOf({ image, chart }: ArtifactJob, { access }: PackTools): Ask | unde
 class Supplies {
   readonly #jobs: ArtifactJobs;
   readonly #contents: Contents;
-  /** By the number of the blob in the contents: which job supplies it, the first of those that can. */
-  readonly #from: number[] = [];
+  /** By the number of the blob in the contents: one more than the job that supplies it, the first of those that can. */
+  readonly #from = new NumberList('int32');
   /** By the same number: which media type that one says. */
-  readonly #types: number[] = [];
+  readonly #types = new NumberList('int32');
   readonly #mediaTypes = new TextTable();
   /** Descriptors that say more than digest, size and media type: other places, or the content itself. */
   readonly #special = new Map<Digest, Descriptor>();
@@ -153,11 +154,11 @@ class Supplies {
   add({ graph }: Artifact, job: number): void {
     for (const { descriptor } of graph.nodes.values()) {
       const id = this.#contents.digests.indexOf(descriptor.digest);
-      const known = this.#from[id];
+      const known = this.#from.at(id) - 1;
       const isAsked = (one: number): boolean => this.#jobs.isAsked(one);
-      if (known !== undefined && (known < job || !isAsked(job)) && isAsked(known)) continue;
-      this.#from[id] = job;
-      this.#types[id] = this.#mediaTypes.add(descriptor.mediaType);
+      if (known >= 0 && (known < job || !isAsked(job)) && isAsked(known)) continue;
+      this.#from.set(id, job + 1);
+      this.#types.set(id, this.#mediaTypes.add(descriptor.mediaType));
       if (descriptor.urls === undefined && descriptor.data === undefined)
         this.#special.delete(descriptor.digest);
       else this.#special.set(descriptor.digest, descriptor);
@@ -167,10 +168,11 @@ class Supplies {
   /** The blob as its supplier describes it, and who that is. */
   find(digest: Digest): { readonly descriptor: Descriptor; readonly job: ArtifactJob } | undefined {
     const id = this.#contents.digests.indexOf(digest);
-    const job = this.#jobs.at(this.#from[id] ?? this.#jobs.length);
+    const from = this.#from.at(id) - 1;
+    const job = from < 0 ? undefined : this.#jobs.at(from);
     if (job === undefined) return undefined;
     const size = this.#contents.sizeOf(id);
-    const mediaType = this.#mediaTypes.at(this.#types[id] ?? 0) ?? '';
+    const mediaType = this.#mediaTypes.at(this.#types.at(id)) ?? '';
     return { descriptor: this.#special.get(digest) ?? { mediaType, digest, size }, job };
   }
 }

@@ -30,8 +30,6 @@ export interface ImageItem extends ItemBase {
   readonly reference: Reference;
   /** Whether content that the root index names is not carried. */
   readonly sparse: boolean;
-  /** Carried platform → manifest digest. */
-  readonly platforms: Readonly<Record<string, Digest>>;
   /** What travels with it; default nothing. */
   readonly referrers?: readonly ReferrerItem[];
   /** The image whose bytes these are under another name, and why they are not what a registry had (`ImageLock`). */

@@ -72,8 +72,11 @@ export interface ImageOptions {
   readonly plain?: boolean;
 }
 
+/** An item, and the digest of each platform that is carried. */
+export type MadeImage = ImageItem & { readonly platforms: Readonly<Record<string, string>> };
+
 /** Adds an image to the store and gives the item that a load of it gets. */
-export async function makeImage(store: Store, ref: string, options: ImageOptions = {}): Promise<ImageItem> {
+export async function makeImage(store: Store, ref: string, options: ImageOptions = {}): Promise<MadeImage> {
   const { platforms = ['linux/amd64', 'linux/arm64'], layerSize = 5000 } = options;
   const carried = options.carried ?? platforms;
   const json = (value: unknown, mediaType: string): Descriptor =>

@@ -1,13 +1,14 @@
 /** The writer by itself: wrong sources, two at once, and pools that cannot be read. */
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
-import { readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { open as openFile, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { readJournal } from '../../src/bundle/journal.ts';
-import { removePartial } from '../../src/bundle/partial.ts';
+import { pathsOf, removePartial } from '../../src/bundle/partial.ts';
 import type { BundlePlan, PlannedEntry } from '../../src/bundle/plan.ts';
 import type { BlobPool } from '../../src/bundle/pool.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
+import { tarSink } from '../../src/bundle/sink.ts';
 import { type BundleWriter, openWriter } from '../../src/bundle/writer.ts';
 import { SealiftError } from '../../src/core/errors.ts';
 import type { Event } from '../../src/core/events.ts';
@@ -316,6 +317,40 @@ describe('a bundle writer', () => {
       message: expect.stringContaining(`${file}: EIO`),
     });
     expect(asked).toEqual(['mirror']);
+    await writer.close();
+  });
+
+  it('believes nothing that a disk took and could not keep: neither now nor in a later run', async () => {
+    const writer = await open();
+    const [entry] = writer.missing();
+    if (entry === undefined) throw new Error('there are blobs');
+    await writer.fill(
+      entry,
+      once(() => chunks(contentOf(entry))),
+    );
+    const paths = pathsOf(out);
+    const probe = await openFile(good.path, 'r');
+    const proto: { datasync(): Promise<void> } = Object.getPrototypeOf(probe);
+    await probe.close();
+    const sync = vi
+      .spyOn(proto, 'datasync')
+      .mockRejectedValueOnce(Object.assign(new Error('EIO: lost'), { code: 'EIO' }));
+    const sink = await tarSink(paths, plan);
+    try {
+      // More than may wait: it is synced in the background, and only that sync is told of what was lost.
+      sink.wrote(64 * 1024 * 1024);
+      expect(sync).toHaveBeenCalledOnce();
+      expect(await failureOf(sink.finish())).toMatchObject({
+        code: 'FILE_UNREADABLE',
+        message: expect.stringContaining(`${paths.partial}: EIO: lost`),
+      });
+      expect(await kindOf(out)).toBeUndefined();
+      expect(await kindOf(paths.journal)).toBe('file');
+    } finally {
+      await sink.close();
+      sync.mockRestore();
+    }
+    expect(await kindOf(paths.journal)).toBeUndefined();
     await writer.close();
   });
 

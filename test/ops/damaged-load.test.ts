@@ -1,15 +1,17 @@
 /** A load from a damaged or forged bundle: it is refused, and the targets stay as they were. */
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { PlannedEntry } from '../../src/bundle/plan.ts';
-import { blake3Of } from '../../src/io/verify.ts';
+import { blake3Of, digestOf } from '../../src/io/verify.ts';
 import { load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
-import { contextOf, openSite, SEED, seeded } from '../bundle/site.ts';
+import { startRegistry } from '../../src/serve/registry.ts';
+import { contextOf, openSite, placeOf, SEED, seeded } from '../bundle/site.ts';
 import { joined, partsOf } from '../bundle/tar-parts.ts';
+import { bodyOf } from '../io/server.ts';
 import { pushImage } from '../support/fleet.ts';
 import {
   damagedAt,
@@ -123,7 +125,8 @@ function isLayer(entry: PlannedEntry): boolean {
 }
 
 describe('a bundle that was made to look right', () => {
-  it('is found with --deep and --lock when a blob was swapped and every list was made anew', async () => {
+  /** The good bundle with another layer, and B3SUMS made anew. */
+  async function forge(): Promise<{ path: string; name: string }> {
     const parts = partsOf(good);
     const index = good.entries.findIndex((e) => isLayer(e) && e.kind === 'blob');
     const forged = parts.map((p, i) =>
@@ -134,7 +137,11 @@ describe('a bundle that was made to look right', () => {
     const path = site.path('forged.tar');
     const body = Buffer.from(sums.join(''));
     await writeFile(path, joined(forged.map((p, i) => (i === last ? { ...p, body } : p))));
+    return { path, name: parts[index]?.name ?? '' };
+  }
 
+  it('is found with --deep and --lock when a blob was swapped and every list was made anew', async () => {
+    const { path, name } = await forge();
     const plain = await verify({ bundle: path }, contextOf());
     expect([plain.chain, plain.faults]).toEqual(['b3sums', []]); // It finds damage, and says that it walked that chain.
     for (const options of [{ deep: true }, { lockPath: site.lockPath }]) {
@@ -142,7 +149,7 @@ describe('a bundle that was made to look right', () => {
       expect(faults).toEqual([
         expect.objectContaining({
           code: 'BUNDLE_CHECKSUM_MISMATCH',
-          details: expect.objectContaining({ entry: parts[index]?.name, hash: 'SHA-256' }),
+          details: expect.objectContaining({ entry: name, hash: 'SHA-256' }),
         }),
       ]);
     }
@@ -151,6 +158,23 @@ describe('a bundle that was made to look right', () => {
     await expectRefused(targets.options(path), 'forged');
     expect(await targets.seen()).toEqual(before);
     await targets.close();
+  });
+
+  it('is named, not the registry, where that stored what came under its own digest', async () => {
+    const { path, name } = await forge();
+    const hex = name.split('/').at(-1) ?? '';
+    const registry = await startRegistry({
+      storage: 'memory',
+      intercept: async (request, response) => {
+        if (request.method !== 'PUT' || request.url?.includes(hex) !== true) return false;
+        const digest = digestOf(await bodyOf(request));
+        response.writeHead(201, { 'docker-content-digest': digest }).end();
+        return true;
+      },
+    });
+    onTestFinished(() => registry.close());
+    const { message } = await expectRefused({ bundle: path, registries: [placeOf(registry)] }, 'forged');
+    expect(message).toContain(name);
   });
 
   it('is found with --lock when another bundle was made with the same names', async () => {

@@ -7,7 +7,7 @@ import { type TlsOptions, tlsTowards } from './certificates.ts';
 import { DirectClient } from './direct.ts';
 import { HostGates, leavingBody } from './host-gates.ts';
 import { afterTries, isNetworkError, networkError, reasonOf } from './network-errors.ts';
-import { sleep, throwIfAborted } from './pool.ts';
+import { eitherSignal, sleep, throwIfAborted } from './pool.ts';
 import { type Quota, quotaOf, type Refusal, refusalOf } from './rate-limit.ts';
 import type { Receiver } from './receiver.ts';
 import { type Hop, locationOf, nextHop, redirectTarget } from './redirect.ts';
@@ -187,7 +187,7 @@ export class HttpClient {
    */
   async request(req: HttpRequest): Promise<HttpResponse> {
     const { signal: own } = this.#context;
-    const signal = req.signal === undefined ? own : AbortSignal.any([req.signal, own]);
+    const signal = eitherSignal(req.signal, own);
     const tries = req.tries ?? LIMITS.tries;
     const longWait: LongWait = { giveUp: undefined };
     // Never the query: it may hold a token or a signature.

@@ -61,6 +61,14 @@ export async function mapBounded<T, R>(
   return results;
 }
 
+/**
+ * Aborted with either of two signals. Where both are one it is that one: what Node makes of two it keeps until a full
+ * collection of garbage, and of very many requests that is much.
+ */
+export function eitherSignal(a: AbortSignal | undefined, b: AbortSignal): AbortSignal {
+  return a === undefined || a === b ? b : AbortSignal.any([a, b]);
+}
+
 /** Waits; ends at once with ABORTED when stopped. */
 export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -3,7 +3,7 @@ import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { backoffMs, type HttpResponse } from './http.ts';
 import { isNetworkError, networkError, reasonOf } from './network-errors.ts';
-import { sleep, throwIfAborted } from './pool.ts';
+import { eitherSignal, sleep, throwIfAborted } from './pool.ts';
 import type { Receiver } from './receiver.ts';
 import { collect } from './verify.ts';
 
@@ -205,8 +205,7 @@ async function openAt(
  */
 export async function* resumableBytes(options: ResumeOptions): AsyncGenerator<Buffer> {
   const { context, what, into } = options;
-  const signal =
-    options.signal === undefined ? context.signal : AbortSignal.any([options.signal, context.signal]);
+  const signal = eitherSignal(options.signal, context.signal);
   const whole = new Whole(options);
   const broke = countCuts(options.start);
   for (let at = options.start; ; ) {

@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
-import { mapBounded, sleep, throwIfAborted } from '../../src/io/pool.ts';
+import { eitherSignal, mapBounded, sleep, throwIfAborted } from '../../src/io/pool.ts';
 import { failureOf } from './server.ts';
 
 const never = new AbortController().signal;
@@ -117,5 +117,21 @@ describe('sleep', () => {
     expect(getEventListeners(stop.signal, 'abort')).toHaveLength(0);
     stop.abort();
     expect(() => throwIfAborted(stop.signal)).toThrow(SealiftError);
+  });
+});
+
+describe('either of two signals', () => {
+  it('is aborted with each of them', () => {
+    const [a, b] = [new AbortController(), new AbortController()];
+    const [first, second] = [eitherSignal(a.signal, b.signal), eitherSignal(b.signal, a.signal)];
+    expect([first.aborted, second.aborted]).toEqual([false, false]);
+    a.abort();
+    expect([first.aborted, second.aborted]).toEqual([true, true]);
+  });
+
+  it('is the one that there is', () => {
+    const { signal } = new AbortController();
+    expect(eitherSignal(signal, signal)).toBe(signal);
+    expect(eitherSignal(undefined, signal)).toBe(signal);
   });
 });

@@ -184,11 +184,17 @@ export interface DiskSide {
 const FAULTY =
   'the disk gives errors or was taken away (`dmesg` says more): run the same command again, or use another disk';
 
+/** What to do where the system opens no more files or connections for us. */
+export const FEW_FILES =
+  'this user may open too few files at once: raise the limit (`ulimit -n 1024`) and run the same command again';
+
 /** What to do about an error of a disk that is neither full nor refuses us. */
 const HINTS: Readonly<Record<string, string>> = {
   EFBIG:
     'the file system, or a limit of this user (`ulimit -f`), allows no file this large; FAT32 ends at 4 GiB',
   EIO: FAULTY,
+  EMFILE: FEW_FILES,
+  ENFILE: FEW_FILES,
   ENODEV: FAULTY,
   ENXIO: FAULTY,
   ESTALE: FAULTY,

@@ -1,10 +1,15 @@
 import { SealiftError } from '../core/errors.ts';
+import { FEW_FILES } from './files.ts';
 
 /** The parser's own code is there in some versions of undici only. */
 const NOT_HTTP = 'HPE_NOT_HTTP';
 
+/** No more connections at once: one of the others may end soon. */
+const FEW_CODES = new Set(['EMFILE', 'ENFILE']);
+
 const NETWORK_CODES = new Set([
   NOT_HTTP,
+  ...FEW_CODES,
   'ECONNRESET',
   'ECONNREFUSED',
   'ECONNABORTED',
@@ -97,7 +102,9 @@ export function networkError(
     return new SealiftError('NETWORK_FAILED', `${where}: ${reasonOf(error)}`, {
       ...cause,
       details: { system, ...(options.redirected === true ? { redirected: true } : {}) },
-      hint: 'check the host name, the port and the network, then run the same command again',
+      hint: FEW_CODES.has(system ?? '')
+        ? FEW_FILES
+        : 'check the host name, the port and the network, then run the same command again',
     });
   }
   return error;

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { LIMITS } from '../../src/core/limits.ts';
+import { diskError } from '../../src/io/files.ts';
 import { backoffMs, errorText, isLoopback } from '../../src/io/http.ts';
+import { isNetworkError, networkError } from '../../src/io/network-errors.ts';
 import { retryAfterMs } from '../../src/io/rate-limit.ts';
 import { withoutQuery } from '../../src/io/redirect.ts';
 import { failureOf, gather, startServer, testClient, testContext } from './server.ts';
@@ -83,6 +85,19 @@ describe('retries of a request', () => {
     expect((failure as SealiftError).hint).toContain('run the same command again');
   });
 });
+
+it.each(['EMFILE', 'ENFILE'])(
+  'a connection for which there are too few files (%s) is tried again, and says so',
+  (code) => {
+    const system = Object.assign(new Error(`connect ${code} 127.0.0.1:5000`), { code });
+    expect(isNetworkError(system)).toBe(true);
+    expect(networkError(system, 'http://127.0.0.1:5000')).toMatchObject({
+      code: 'NETWORK_FAILED',
+      hint: expect.stringContaining('ulimit -n'),
+    });
+    expect(diskError(system, '/x')).toMatchObject({ hint: expect.stringContaining('ulimit -n') });
+  },
+);
 
 describe('Retry-After', () => {
   it('[1.3-retry-after] in seconds is waited for', async () => {

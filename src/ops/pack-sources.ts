@@ -62,12 +62,24 @@ function manifestReader(tools: PackTools, there: Bundle | undefined): ReadManife
     }
     return content.bytes;
   };
+  const turns = new Map<Digest, Promise<unknown>>();
   return async (descriptor, of) => {
-    const known = await tools.manifests.read(descriptor.digest);
-    if (known !== undefined) return known;
-    const bytes = await ask(descriptor, of);
-    await tools.manifests.put(descriptor.digest, bytes);
-    return bytes;
+    const { digest } = descriptor;
+    const read = async (): Promise<Uint8Array> => {
+      const known = await tools.manifests.read(digest);
+      if (known !== undefined) return known;
+      const bytes = await ask(descriptor, of);
+      await tools.manifests.put(digest, bytes);
+      return bytes;
+    };
+    // Several images may have it: who comes later finds what the first one got, or asks where his own image is.
+    const mine = (turns.get(digest) ?? Promise.resolve()).then(read, read);
+    turns.set(digest, mine);
+    try {
+      return await mine;
+    } finally {
+      if (turns.get(digest) === mine) turns.delete(digest);
+    }
   };
 }
 

@@ -14,17 +14,18 @@ import { type Measured, measureProgram } from '../support/measure.ts';
 
 const FEW = 100;
 const MANY = 1000;
-/** What may be added whatever the number of images: the collector's freedom. */
-const SLACK_KIB = 16 * 1024;
-/** What the facts about one image add (docs/decisions/014), with what the collector leaves of many small requests. */
-const IMAGE_KIB: Readonly<Record<string, number>> = {
-  lock: 15,
-  pack: 15,
-  'pack again': 12,
-  verify: 13,
-  'verify --deep': 13,
-  load: 17,
-  'load again': 13,
+/**
+ * What peaks may grow by, in MiB. Measured: 9, 12, 4, 6, 9, 10 and 13. Most of it is not the number of images: V8's compiler
+ * and its code come into memory in a run that takes longer than a moment (docs/decisions/014).
+ */
+const GROWTH_MIB: Readonly<Record<string, number>> = {
+  lock: 14,
+  pack: 17,
+  'pack again': 9,
+  verify: 12,
+  'verify --deep': 14,
+  load: 15,
+  'load again': 18,
 };
 /** Node opens about 100 for a moment while it reads the program, which is seen or missed; one for each image is not missed. */
 const OPEN_FILES = 150;
@@ -85,14 +86,14 @@ async function wholeJob(count: number): Promise<Map<string, Measured>> {
 }
 
 describe('from 100 to 1000 images', () => {
-  it('memory grows by no more than the facts about each image, and open files do not grow', async () => {
+  it('memory hardly grows, and open files do not', async () => {
     const few = await wholeJob(FEW);
     const many = await wholeJob(MANY);
-    for (const [name, budget] of Object.entries(IMAGE_KIB)) {
+    for (const [name, budget] of Object.entries(GROWTH_MIB)) {
       const [a, b] = [few.get(name), many.get(name)];
       const peaks = `${name}: ${a?.peakKib} KiB for ${FEW} images, ${b?.peakKib} KiB for ${MANY}`;
       expect(a?.peakKib ?? 0, peaks).toBeGreaterThan(0);
-      expect((b?.peakKib ?? 0) - (a?.peakKib ?? 0), peaks).toBeLessThan(SLACK_KIB + budget * (MANY - FEW));
+      expect((b?.peakKib ?? 0) - (a?.peakKib ?? 0), peaks).toBeLessThan(budget * 1024);
       const files = `${name}: ${b?.openFiles} open files for ${MANY} images`;
       expect(b?.openFiles ?? 0, files).toBeGreaterThan(0);
       expect(b?.openFiles ?? 0, files).toBeLessThan(OPEN_FILES);

@@ -12,18 +12,26 @@ export interface Ahead {
   readonly sweep: Sweep;
 }
 
+/** What is computed of each entry: BLAKE3, and SHA-256 too where it is asked for. */
+interface Wanted {
+  readonly sha256: boolean;
+}
+
+const threadsOf = (bytes: number, { sha256 }: Wanted): number =>
+  threadsFor(bytes, sha256 ? 'sha256' : 'blake3');
+
 /** Begins to hash every entry, in the order of the entries, on as many threads as that is worth. */
-export function sweepMedium(medium: Medium, options: { readonly sha256: boolean }): Sweep {
+export function sweepMedium(medium: Medium, options: Wanted): Sweep {
   const { entries } = medium;
   const ranges = { length: entries.length, at: (index: number) => medium.range(entries.at(index)) };
-  return startSweep(ranges, { ...options, blake3: true, threads: threadsFor(entries.bytes()) });
+  return startSweep(ranges, { ...options, blake3: true, threads: threadsOf(entries.bytes(), options) });
 }
 
 /** Whether there is a bundle in one file for which threads are worth their start. */
-async function isLargeBundle(path: string): Promise<boolean> {
+async function isLargeBundle(path: string, options: Wanted): Promise<boolean> {
   try {
     const found = await stat(path);
-    if (!found.isFile() || threadsFor(found.size) === 1) return false;
+    if (!found.isFile() || threadsOf(found.size, options) === 1) return false;
     const handle = await open(path, 'r');
     try {
       return (await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
@@ -37,11 +45,8 @@ async function isLargeBundle(path: string): Promise<boolean> {
 }
 
 /** Begins to hash a large bundle; undefined for everything else. Imports little, so that it runs early. */
-export async function sweepAhead(
-  path: string,
-  options: { readonly sha256: boolean },
-): Promise<Ahead | undefined> {
-  if (!(await isLargeBundle(path))) return undefined;
+export async function sweepAhead(path: string, options: Wanted): Promise<Ahead | undefined> {
+  if (!(await isLargeBundle(path, options))) return undefined;
   const medium = await openMedium(path);
   const sweep = sweepMedium(medium, options);
   const close = async (): Promise<void> => {

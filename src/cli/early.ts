@@ -18,5 +18,6 @@ function sizeOf(path: string): number {
  * guess from the words alone: what nobody takes waits, and ends with the process.
  */
 export function beginEarly(words: readonly string[]): void {
-  callThreads(threadsFor(Math.max(0, ...words.map(sizeOf))) - 1);
+  const isDeep = words.some((word) => /^--(?:deep|lock)\b/.test(word));
+  callThreads(threadsFor(Math.max(0, ...words.map(sizeOf)), isDeep ? 'sha256' : 'blake3') - 1);
 }

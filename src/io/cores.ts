@@ -1,13 +1,16 @@
 import { availableParallelism } from 'node:os';
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 
-/** A thread costs about 30 ms and 15 MB: what it would save on less than this is nothing. */
-const WORTH = 48 * 1024 * 1024;
+/** Bytes from which a thread is worth its start: it costs 30 to 60 ms and 10 MB. BLAKE3 alone has hashed 100 MB by then. */
+const WORTH = { sha256: 48 * 1024 * 1024, blake3: 128 * 1024 * 1024 };
 const MOST = 4;
 
-/** How many threads are worth their start for so many bytes of hashing or copying. */
-export function threadsFor(bytes: number): number {
-  return bytes < WORTH ? 1 : Math.min(availableParallelism(), MOST);
+/**
+ * How many threads are worth their start for so many bytes of hashing or copying.
+ * @param hash the slowest that is computed
+ */
+export function threadsFor(bytes: number, hash: keyof typeof WORTH = 'sha256'): number {
+  return bytes < WORTH[hash] ? 1 : Math.min(availableParallelism(), MOST);
 }
 
 /** A new thread; undefined where the system allows no more of them (a limit on processes). */

@@ -68,10 +68,18 @@ describe('the built program', () => {
     onTestFinished(() => rm(dir, { recursive: true }));
     const large = join(dir, 'verify');
     await writeFile(large, '');
-    await truncate(large, 64 * 1024 * 1024);
-    const ran = await runProgram(['verify', large], { env: { NODE_DEBUG: 'worker' } });
-    expect(ran.code).toBe(5);
-    expect(ran.stderr.includes('[0] create new worker')).toBe(availableParallelism() > 1);
+    const begins = async (mib: number, ...words: readonly string[]): Promise<boolean> => {
+      await truncate(large, mib * 1024 * 1024);
+      const ran = await runProgram(['verify', large, ...words], { env: { NODE_DEBUG: 'worker' } });
+      expect(ran.code).toBe(5);
+      return ran.stderr.includes('[0] create new worker');
+    };
+    const canBegin = availableParallelism() > 1;
+    expect([await begins(200), await begins(100), await begins(100, '--deep')]).toEqual([
+      canBegin,
+      false,
+      canBegin,
+    ]);
     const other = await runProgram(['ls', 'verify'], { cwd: dir });
     expect(other.code).toBe(5);
   });
@@ -91,7 +99,7 @@ describe('the built program', () => {
     );
     const large = join(dir, 'large.bin');
     await writeFile(large, '');
-    await truncate(large, 64 * 1024 * 1024);
+    await truncate(large, 144 * 1024 * 1024);
     const manifest = `apiVersion: sealift/v1\nname: n\nversion: "1"\nfiles:\n  - {path: large.bin, name: large.bin}\n`;
     await writeFile(join(dir, 'sealift.yaml'), manifest);
     const options = { cwd: dir, env: { NODE_OPTIONS: `--require ${preload}` } };

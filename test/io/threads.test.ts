@@ -12,6 +12,8 @@ function threads<Job, Result>(handler: Handler<Job, Result>) {
 describe('threads for hashing', () => {
   it('are not started for what one thread does as fast', () => {
     expect(threadsFor(1_000_000)).toBe(1);
+    expect(threadsFor(100_000_000, 'blake3')).toBe(1);
+    expect(threadsFor(100_000_000)).toBe(threadsFor(200_000_000, 'blake3'));
     expect(threadsFor(10_000_000_000)).toBeLessThanOrEqual(4);
   });
 

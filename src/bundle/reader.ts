@@ -199,6 +199,10 @@ async function readBundle(
 ): Promise<Bundle> {
   const { signal, known, tell } = options;
   const faults: Fault[] = [...medium.faults];
+  // One by one: there may be more than a call takes arguments.
+  const note = (found: readonly Fault[]): void => {
+    for (const one of found) faults.push(one);
+  };
   const { info, lock, lockDigest } = await readEssentials(medium, { faults, known });
   if (medium.kind === 'tar' && medium.size < info.size) {
     faults.push(
@@ -214,15 +218,15 @@ async function readBundle(
     tell,
     digests: medium.entries.digests,
   });
-  faults.push(...read.faults);
+  note(read.faults);
   let plan: BundlePlan | undefined;
   if (read.faults.length === 0) {
     const size = medium.entries.find('versions.lock')?.size ?? 0;
     plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents);
-    faults.push(...(await compareWithPlan(medium, plan)));
+    note(await compareWithPlan(medium, plan));
   }
   const sums = await readB3Sums(medium, plan);
-  faults.push(...sums.faults);
+  note(sums.faults);
   content.trust(sums.hashes);
   return {
     medium,

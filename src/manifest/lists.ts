@@ -138,8 +138,9 @@ export async function readImageLists(manifest: string, patterns: readonly ListPa
         return { images, faults };
       }
       const found = await readList(folder, origin, pattern);
-      images.push(...found.images);
-      faults.push(...found.faults);
+      // One by one: a call takes only so many arguments.
+      for (const image of found.images) images.push(image);
+      for (const one of found.faults) faults.push(one);
     }
   }
   return { images, faults };

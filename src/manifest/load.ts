@@ -124,7 +124,8 @@ export async function loadManifest(
   const faults: Fault[] = shapeFaults(yaml);
   const reading: Reading = { yaml, root: isMap(yaml.value) ? yaml.value : {}, faults };
   const lists = await readImageLists(path, readListPatterns(reading));
-  faults.push(...lists.faults);
+  // One by one: a call takes only so many arguments.
+  for (const one of lists.faults) faults.push(one);
   const asked = readImages(reading, basename(path));
   for (const image of lists.images) asked.push({ ...image, platforms: undefined });
   const platforms = platformsOf(reading.root.platforms) ?? 'all';
@@ -133,7 +134,7 @@ export async function loadManifest(
   const charts = mergeCharts(readCharts(reading));
   const files = mergeFiles(readFiles(reading));
   const registries = readRegistries(reading);
-  faults.push(...images.faults, ...charts.faults, ...files.faults);
+  for (const merged of [images, charts, files]) for (const one of merged.faults) faults.push(one);
   if (faults.length > 0) {
     const code = faults.find((f) => f.code === 'MANIFEST_INVALID')?.code ?? 'MANIFEST_CONFLICT';
     throw errorOf(sorted(faults, path), headline(path, faults), faults.length === 1 ? undefined : code);

@@ -121,7 +121,9 @@ export async function readWanted(manifestPath: string, tools: Tools): Promise<Wa
   }
   const files: WantedFile[] = [];
   for (const file of manifest.files) {
-    files.push(...((await attempt(() => wantedFiles(file, root, tools), file.position)) ?? []));
+    const found = await attempt(() => wantedFiles(file, root, tools), file.position);
+    // One by one: a folder may have more files than a call takes arguments.
+    for (const one of found ?? []) files.push(one);
   }
   if (faults.length > 0) throw errorOf(faults, `${manifestPath}: ${faults.length} faults in what it names`);
   return {

@@ -4,6 +4,7 @@ import { truncate, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openBundle } from '../../src/bundle/reader.ts';
 import { exitCodeOf, type Fault, SealiftError } from '../../src/core/errors.ts';
+import { tarHeader } from '../../src/io/tar.ts';
 import { load } from '../../src/ops/load.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from './site.ts';
@@ -217,6 +218,16 @@ describe('an archive that is not the one canonical encoding', () => {
       code: 'BUNDLE_ENTRY_EXTRA',
       details: { entry: `blobs/sha256/${'f'.repeat(64)}` },
     });
+  });
+
+  it('is refused with very many blobs that the lock does not name', async () => {
+    const nameOf = (i: number): string => `blobs/sha256/${i.toString(16).padStart(64, '0')}`;
+    const extra = Array.from({ length: 130_000 }, (_, i) => tarHeader(nameOf(i), 0));
+    const path = site.path('many.tar');
+    await writeFile(path, Buffer.concat([good.bytes.subarray(0, -END.length), ...extra, END]));
+    const bundle = await openBundle(path, { signal: contextOf().signal, strict: false });
+    await bundle.close();
+    expect(bundle.faults.filter((f) => f.code === 'BUNDLE_ENTRY_EXTRA').length).toBe(130_000);
   });
 
   it('is refused with one byte more', async () => {

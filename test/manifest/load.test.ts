@@ -400,6 +400,15 @@ describe('image lists', () => {
     ]);
   });
 
+  it('reads lists of very many lines, and names each line that is wrong', async () => {
+    const lines = (more: string): string =>
+      Array.from({ length: 130_000 }, (_, i) => `r.example/i${i}:1${more}\n`).join('');
+    const { manifest } = await load('imageLists: [l.txt]\n', { 'l.txt': lines('') });
+    expect(manifest.images.length).toBe(130_000);
+    const error = await errorOf(load('imageLists: [l.txt]\n', { 'l.txt': lines(' two') }));
+    expect(error.faults.length).toBe(130_000);
+  });
+
   it('may have comments, blank lines, CRLF, a byte order mark and spaces', async () => {
     const { manifest } = await load('imageLists: [l.txt]\n', {
       'l.txt': `\ufeff# 목록\r\n\r\nnginx:1  \r\n\t redis:7 # cache\r\n  # x:1\r\n#y:1\r\nquay.io/a/b:2\t# c\r\nlast@sha256:${SHA}`,

@@ -98,20 +98,21 @@ async function* asSource(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8
 
 type Read = (descriptor: Descriptor) => Promise<Buffer>;
 
-/** Manifests below an index that are there: some tools write only some platforms. */
-async function presentChildren(
-  store: ImageStore,
-  read: Read,
-  at: { readonly index: Descriptor; readonly depth: number },
-): Promise<Digest[]> {
-  if (!isIndexType(at.index.mediaType) || at.depth > LIMITS.indexDepth) return [];
-  const parsed = parseManifest(await read(at.index), at.index);
-  const present: Digest[] = [];
-  for (const child of parsed.kind === 'index' ? parsed.manifests : []) {
-    if ((await store.sizeOf(child.digest)) === undefined) continue;
-    present.push(child.digest);
-    present.push(...(await presentChildren(store, read, { index: child, depth: at.depth + 1 })));
-  }
+/** Manifests below an index that are there: some tools write only some platforms. An index is read once, however often it is named. */
+async function presentBelow(store: ImageStore, read: Read, root: Descriptor): Promise<ReadonlySet<Digest>> {
+  const present = new Set<Digest>();
+  const walked = new Set<Digest>();
+  const walk = async (index: Descriptor, depth: number): Promise<void> => {
+    if (!isIndexType(index.mediaType) || depth > LIMITS.indexDepth || walked.has(index.digest)) return;
+    walked.add(index.digest);
+    const parsed = parseManifest(await read(index), index);
+    for (const child of parsed.kind === 'index' ? parsed.manifests : []) {
+      if (!present.has(child.digest) && (await store.sizeOf(child.digest)) === undefined) continue;
+      present.add(child.digest);
+      await walk(child, depth + 1);
+    }
+  };
+  await walk(root, 0);
   return present;
 }
 
@@ -170,7 +171,7 @@ async function readImage(store: ImageStore, image: StoredImage, context: Context
       limit: LIMITS.manifest,
       what: `${what}: ${d.digest}`,
     });
-  const present = new Set(await presentChildren(store, read, { index: image.root, depth: 0 }));
+  const present = await presentBelow(store, read, image.root);
   const keep = (child: Descriptor): boolean => present.has(child.digest);
   const graph = await collectGraph(image.root, { read, keep });
   await refuseHoles(store, graph, what);

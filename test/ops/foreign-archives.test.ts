@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hexOf } from '../../src/core/digest.ts';
+import { MEDIA } from '../../src/core/media.ts';
+import { digestOf } from '../../src/io/verify.ts';
 import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
 import { ls } from '../../src/ops/ls.ts';
 import { verify } from '../../src/ops/verify.ts';
@@ -131,6 +134,27 @@ describe('an OCI layout of another tool', () => {
     expect(listed).toMatchObject({ sparse: true, platforms: ['linux/amd64'] });
     expect((await loadInto('sparse')).failed).toBe(0);
     expect(await digestThere(image?.name ?? '', image?.platforms['linux/amd64'] ?? '')).not.toBeNull();
+  });
+
+  it('has each index read once, however often others name it', async () => {
+    const files = new Map<string, Buffer>([['oci-layout', Buffer.from('{"imageLayoutVersion":"1.0.0"}')]]);
+    const put = (content: object): { digest: string; size: number } => {
+      const bytes = Buffer.from(JSON.stringify(content));
+      files.set(`blobs/sha256/${hexOf(digestOf(bytes))}`, bytes);
+      return { digest: digestOf(bytes), size: bytes.length };
+    };
+    const config = { mediaType: MEDIA.ociConfig, ...put({ os: 'linux', architecture: 'amd64' }) };
+    const manifest = { schemaVersion: 2, mediaType: MEDIA.ociManifest, config, layers: [] };
+    let top: object = { mediaType: MEDIA.ociManifest, ...put(manifest) };
+    for (let depth = 0; depth < 4; depth += 1) {
+      const manifests = Array.from({ length: 100 }, () => top);
+      top = { mediaType: MEDIA.ociIndex, ...put({ schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests }) };
+    }
+    const annotations = { 'org.opencontainers.image.ref.name': 'registry.example/a:1' };
+    const index = { schemaVersion: 2, manifests: [{ ...top, annotations }] };
+    files.set('index.json', Buffer.from(JSON.stringify(index)));
+    await putTar('often.tar', files);
+    expect(await ls(join(site.dir, 'often.tar'), testContext())).toMatchObject({ blobs: 6 });
   });
 
   it('goes to no tree of charts and has no lock to compare', async () => {

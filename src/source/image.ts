@@ -41,7 +41,8 @@ async function leavesOf(
   top: ManifestContent,
 ): Promise<{ readonly leaves: Leaf[]; readonly indexes: Digest[] }> {
   const leaves: Leaf[] = [];
-  const indexes: Digest[] = [];
+  /** An index that is named often is asked for once. */
+  const indexes = new Set<Digest>();
   const walk = async (at: ManifestContent, depth: number): Promise<void> => {
     if (depth > LIMITS.indexDepth) {
       throw new SealiftError('OCI_MANIFEST_INVALID', `${imageName(ref)}: indexes are nested too deeply`);
@@ -58,13 +59,14 @@ async function leavesOf(
     }
     for (const child of parsed.manifests) {
       if (isIndexType(child.mediaType)) {
-        indexes.push(child.digest);
+        if (indexes.has(child.digest)) continue;
+        indexes.add(child.digest);
         await walk(await childManifest(registries, ref, child), depth + 1);
       } else leaves.push({ descriptor: child, platform: child.platform });
     }
   };
   await walk(top, 0);
-  return { leaves, indexes };
+  return { leaves, indexes: [...indexes] };
 }
 
 async function configPlatform(

@@ -2,6 +2,8 @@ import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
+import { MEDIA } from '../../src/core/media.ts';
+import { digestOf } from '../../src/io/verify.ts';
 import { checkLockFile, type LockOptions, lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { makeSite, type Site, testContext } from '../support/bundles.ts';
@@ -43,6 +45,38 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await site.close();
+});
+
+it('asks for each index once, however often others name it', async () => {
+  const image = makeImage({ seed: 1, kinds: ['oci'] });
+  await site.addImage(image);
+  const put = async (reference: string, content: object): Promise<{ digest: string; size: number }> => {
+    const bytes = Buffer.from(JSON.stringify(content));
+    const url = `http://${site.source.host}/v2/${image.name}/manifests/`;
+    const headers = { 'content-type': MEDIA.ociIndex };
+    const { status } = await fetch(`${url}${reference || digestOf(bytes)}`, {
+      method: 'PUT',
+      headers,
+      body: bytes,
+    });
+    expect(status).toBe(201);
+    return { digest: digestOf(bytes), size: bytes.length };
+  };
+  const { digest, bytes } = image.index;
+  let child = { digest: String(digest), size: bytes.length };
+  for (const name of ['', '', 'often']) {
+    const manifests = Array.from({ length: 40 }, () => ({ mediaType: MEDIA.ociIndex, ...child }));
+    child = await put(name, { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests });
+  }
+  await manifest(`platforms: all\nimages: ["${site.source.host}/${image.name}:often"]\n`);
+  const before = site.source.requests.length;
+  const { lock: made } = await lockNow();
+  expect(made.images.at(0)?.digest).toBe(child.digest);
+  await pack({ manifestPath, out: join(site.dir, 'often.tar') }, testContext());
+  const asked = site.source.requests
+    .slice(before)
+    .filter(({ path }) => path.includes(`/manifests/${digest}`));
+  expect(asked.length).toBeLessThan(5);
 });
 
 describe('pins', () => {

@@ -85,6 +85,7 @@ describe('a load into an empty namespace', () => {
   });
 
   it('sends namespace and lease with every call, and a lease that ends a day after now', async () => {
+    context = { ...createContext(), now: () => Date.parse('2026-11-21T00:00:00Z') };
     let labels: unknown;
     fake.hook = ({ method }) => {
       if (method === 'Leases/AddResource' || method === 'Images/Create')

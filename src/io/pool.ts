@@ -1,4 +1,5 @@
 import { SealiftError } from '../core/errors.ts';
+import type { Sequence } from '../core/packed-list.ts';
 
 /** Throws ABORTED when the work was stopped from outside. */
 export function throwIfAborted(signal: AbortSignal): void {
@@ -7,18 +8,12 @@ export function throwIfAborted(signal: AbortSignal): void {
   }
 }
 
-/** Things in their order; an array is one. */
-interface Items<T> {
-  readonly length: number;
-  at(index: number): T | undefined;
-}
-
 /**
  * Runs `work` over items, at most `limit` at a time, and waits for all that started. The first failure stops new
  * starts and is thrown after the running ones ended; with `signal` aborted the same happens with ABORTED.
  */
 export async function eachBounded<T>(
-  items: Items<T>,
+  items: Sequence<T>,
   options: { readonly limit: number; readonly signal: AbortSignal },
   work: (item: T, index: number, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
@@ -50,7 +45,7 @@ export async function eachBounded<T>(
 
 /** The same, and what came of each item, in the order of the items. */
 export async function mapBounded<T, R>(
-  items: Items<T>,
+  items: Sequence<T>,
   options: { readonly limit: number; readonly signal: AbortSignal },
   work: (item: T, signal: AbortSignal) => Promise<R>,
 ): Promise<R[]> {

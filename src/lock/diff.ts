@@ -107,21 +107,22 @@ class ImageItem implements Item {
     this.#index = at.index;
   }
 
-  /** Where the tag begins; -1 where there is none. */
-  get #colon(): number {
-    const named = this.name.split('@', 1)[0] ?? '';
-    const colon = named.lastIndexOf(':');
-    return colon > named.lastIndexOf('/') ? colon : -1;
+  /** Its name without a digest, and where its tag begins there; -1 where there is none. */
+  get #named(): readonly [name: string, colon: number] {
+    const [name = ''] = this.name.split('@', 1);
+    const colon = name.lastIndexOf(':');
+    return [name, colon > name.lastIndexOf('/') ? colon : -1];
   }
 
   get family(): string {
-    return this.#colon < 0 ? (this.name.split('@', 1)[0] ?? '') : this.name.slice(0, this.#colon);
+    const [name, colon] = this.#named;
+    return colon < 0 ? name : name.slice(0, colon);
   }
 
   get facts(): Facts {
     const image = this.#of.at(this.#index);
-    const tag = this.#colon < 0 ? undefined : this.name.split('@', 1)[0]?.slice(this.#colon + 1);
-    return image === undefined ? {} : imageFacts(image, tag);
+    const [name, colon] = this.#named;
+    return image === undefined ? {} : imageFacts(image, colon < 0 ? undefined : name.slice(colon + 1));
   }
 }
 

@@ -214,13 +214,21 @@ describe('a pack into a folder', () => {
 describe('a disk that is full', () => {
   const canMount = process.platform === 'linux' && process.getuid?.() === 0;
 
+  async function onSmallDisk(name: string, work: (disk: string) => Promise<void>): Promise<void> {
+    const disk = bench.site.path(name);
+    await mkdir(disk);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]);
+    try {
+      await work(disk);
+    } finally {
+      execFileSync('umount', [disk]);
+    }
+  }
+
   it.skipIf(!canMount)(
     '(needs root for a small tmpfs) is told before the first byte when that is known',
     async () => {
-      const disk = bench.site.path('small');
-      await mkdir(disk);
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]);
-      try {
+      await onSmallDisk('small', async (disk) => {
         const from = bench.site.source.requests.length;
         const error: unknown = await bench.packTo(join(disk, 'b.tar')).catch((e: unknown) => e);
         expect(error).toMatchObject({
@@ -229,26 +237,22 @@ describe('a disk that is full', () => {
         });
         expect(blobGets(bench.site.source, from)).toEqual([]);
         expect(await readdir(disk)).toEqual([]);
-      } finally {
-        execFileSync('umount', [disk]);
-      }
+      });
     },
   );
 
   it.skipIf(!canMount)(
     '(needs root for a small tmpfs) does not concern a folder for temporary files that has room for manifests',
     async () => {
-      const disk = bench.site.path('temporary');
-      await mkdir(disk);
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk]);
-      vi.stubEnv('TMPDIR', disk);
-      try {
-        await bench.packTo(bench.site.path('anew', 'b.tar'));
-        expect((await readFile(bench.site.path('anew', 'b.tar'))).equals(bench.good.bytes)).toBe(true);
-      } finally {
-        vi.unstubAllEnvs();
-        execFileSync('umount', [disk]);
-      }
+      await onSmallDisk('temporary', async (disk) => {
+        vi.stubEnv('TMPDIR', disk);
+        try {
+          await bench.packTo(bench.site.path('anew', 'b.tar'));
+          expect((await readFile(bench.site.path('anew', 'b.tar'))).equals(bench.good.bytes)).toBe(true);
+        } finally {
+          vi.unstubAllEnvs();
+        }
+      });
     },
   );
 

@@ -213,17 +213,6 @@ function addLabel(labels: Map<string, string>, entry: Uint8Array): void {
   labels.set(key, value);
 }
 
-/** The first message inside a response, field 1; empty when there is none. */
-function inner(bytes: Uint8Array): Uint8Array {
-  let found: Uint8Array = new Uint8Array(0);
-  scan(bytes, (tag, r) => {
-    if (tag !== text(1)) return false;
-    found = r.bytes();
-    return true;
-  });
-  return found;
-}
-
 /** Each message inside a response, field 1. */
 function* innerOnes(bytes: Uint8Array): Generator<Uint8Array> {
   const reader = new BinaryReader(bytes);
@@ -232,6 +221,13 @@ function* innerOnes(bytes: Uint8Array): Generator<Uint8Array> {
     if (((field << 3) | wireType) === text(1)) yield reader.bytes();
     else reader.skip(wireType, field);
   }
+}
+
+/** The message inside a response, field 1; empty when there is none. */
+function inner(bytes: Uint8Array): Uint8Array {
+  let found: Uint8Array = new Uint8Array(0);
+  for (const one of innerOnes(bytes)) found = one;
+  return found;
 }
 
 /** A response of which only field 1, a string, matters: VersionResponse. */

@@ -8,7 +8,7 @@ import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
-import { eachBounded } from '../io/pool.ts';
+import { createTurns, eachBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
 import { type ChartLock, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
@@ -62,24 +62,17 @@ function manifestReader(tools: PackTools, there: Bundle | undefined): ReadManife
     }
     return content.bytes;
   };
-  const turns = new Map<Digest, Promise<unknown>>();
+  const turns = createTurns();
   return async (descriptor, of) => {
     const { digest } = descriptor;
-    const read = async (): Promise<Uint8Array> => {
+    // Several images may have it: who comes later finds what the first one got, or asks where his own image is.
+    return turns(digest, async () => {
       const known = await tools.manifests.read(digest);
       if (known !== undefined) return known;
       const bytes = await ask(descriptor, of);
       await tools.manifests.put(digest, bytes);
       return bytes;
-    };
-    // Several images may have it: who comes later finds what the first one got, or asks where his own image is.
-    const mine = (turns.get(digest) ?? Promise.resolve()).then(read, read);
-    turns.set(digest, mine);
-    try {
-      return await mine;
-    } finally {
-      if (turns.get(digest) === mine) turns.delete(digest);
-    }
+    });
   };
 }
 

@@ -1,13 +1,12 @@
 import type { Digest } from '../../core/digest.ts';
 import { fault, faultOf, isAbort, SealiftError } from '../../core/errors.ts';
 import type { Context } from '../../core/events.ts';
-import { mapBounded, throwIfAborted } from '../../io/pool.ts';
+import { mapBounded, type Turns, throwIfAborted } from '../../io/pool.ts';
 import type { ContainerdClient } from '../../oci/containerd/client.ts';
 import { callError } from '../../oci/containerd/failure.ts';
 import type { ContentReader } from '../../oci/content.ts';
 import { type Entry, emptyTally, type Tally, type TargetRun } from '../target.ts';
 import { missingLabels, type Piece, type Plan, type Work } from './plan.ts';
-import type { Turns } from './turns.ts';
 import { isTargetError, writeContent } from './write.ts';
 
 /** Pieces at the same time, of which some wait: for their children, or for containerd's disk. */

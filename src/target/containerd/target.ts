@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import { isNamespace } from '../../core/namespace.ts';
+import { createTurns, type Turns } from '../../io/pool.ts';
 import { ContainerdClient } from '../../oci/containerd/client.ts';
 import { knock } from '../../oci/containerd/socket.ts';
 import type { Item, Target, TargetOptions, TargetRun } from '../target.ts';
 import { planImages } from './plan.ts';
 import { ContainerdRun } from './run.ts';
-import { createTurns, type Turns } from './turns.ts';
 
 export interface ContainerdOptions {
   /** Path of the socket; `unix://` before it is fine. */

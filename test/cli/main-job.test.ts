@@ -155,6 +155,12 @@ describe('the main job on the command line', () => {
     const different = await sealift('diff', 'a.tar', 'versions.lock', '--json');
     expect(different.code).toBe(3);
     expect(documentOf(different)).toMatchObject({ schemaVersion: 1, equal: false, onlyA: null });
+    const comment = await sealift('diff', 'old.lock', 'versions.lock', '--format', 'markdown');
+    expect(comment.code).toBe(3);
+    expect(comment.stdout).toContain(`| changed | \`${site.source.host}/${web.name}\` | \`${web.tag}\` | `);
+    expect(await sealift('diff', 'a.tar', 'a.tar', '--format', 'markdown', '--json')).toMatchObject({
+      code: 2,
+    });
     await sealift('pack', '-o', 'b.tar');
     const bundles = await sealift('diff', 'a.tar', 'b.tar');
     expect(bundles.code).toBe(3);

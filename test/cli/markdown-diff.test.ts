@@ -89,11 +89,11 @@ describe('a difference as a comment', () => {
     ];
     fc.assert(
       fc.property(nasty, nasty, (x, y) => {
-        const a = lockOf({ name: x, files: [file('same', { sha256: x }), file(`old ${x}`)] });
+        const a = lockOf({ name: x, files: [file('same', { mode: y }), file(`old ${x}`)] });
         const b = lockOf({
           name: y,
           version: x,
-          files: [file('same', { sha256: y, mode: x }), file(`new ${y}`)],
+          files: [file('same', { source: { url: y }, mode: x }), file(`new ${y}`)],
           charts: [chart(y, x)],
           images: [image(`e/${x}:${y}`)],
         });

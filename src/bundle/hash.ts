@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import { threadsFor } from '../io/cores.ts';
 import { onDisk, writeAll } from '../io/files.ts';
+import { type OpenFile, readSome } from '../io/open-file.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import { type JobTools, startThreads, type Threads } from '../io/threads.ts';
 
 /** A range of a file that is open in this process, or of one that is opened for the job. Bytes. */
 export interface FileRange {
-  readonly file: number | string;
+  readonly file: OpenFile | string;
   readonly position: number;
   readonly length: number;
   /** For messages. */
@@ -21,7 +22,7 @@ export interface FileRange {
 export interface HashJob extends FileRange {
   readonly sha256: boolean;
   readonly blake3: boolean;
-  readonly copyTo?: { readonly file: number; readonly position: number; readonly path: string };
+  readonly copyTo?: { readonly file: OpenFile; readonly position: number; readonly path: string };
 }
 
 export interface HashResult {
@@ -48,9 +49,8 @@ let shared: Buffer | undefined;
  * @throws FILE_UNREADABLE, DISK_FULL, ABORTED
  */
 export async function hashRange(job: HashJob, { signal, note }: JobTools): Promise<HashResult> {
-  const own = typeof job.file === 'string';
-  const fd =
-    typeof job.file === 'string' ? onDisk(() => openSync(String(job.file), 'r'), job.what) : job.file;
+  const { file: given, what } = job;
+  const file = typeof given === 'string' ? onDisk(() => openSync(given, 'r'), what) : given;
   shared ??= Buffer.allocUnsafeSlow(BUFFER);
   const sha = job.sha256 ? createHash('sha256') : undefined;
   const b3 = job.blake3 ? createBlake3() : undefined;
@@ -60,7 +60,8 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
     for (let breath = BREATH; done < job.length; ) {
       const buffer = shared;
       const want = Math.min(BUFFER, job.length - done);
-      const got = onDisk(() => readSync(fd, buffer, 0, want, job.position + done), job.what);
+      const position = job.position + done;
+      const got = onDisk(() => readSome(file, buffer, { position, from: 0, length: want }), job.what);
       if (got === 0) break;
       const chunk = buffer.subarray(0, got);
       sha?.update(chunk);
@@ -76,7 +77,7 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
       throwIfAborted(signal);
     }
   } finally {
-    if (own) closeSync(fd);
+    if (typeof file === 'number' && file !== given) closeSync(file);
   }
   note(done);
   return { bytes: done, sha256: sha?.digest('hex') ?? '', blake3: b3?.digest('hex') ?? '' };

@@ -1,15 +1,17 @@
-import type { FileHandle } from 'node:fs/promises';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
-import { diskError, errnoOf, kindOf, readNow, readRange } from '../io/files.ts';
+import { diskError, errnoOf, kindOf, onDisk, readNow, readRange } from '../io/files.ts';
+import type { OpenFile } from '../io/open-file.ts';
 import { tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
+import { type Files, openFileOf, openVolumes } from './volume-files.ts';
+import { type Place, placeAt } from './volumes.ts';
 
 /** Where a bundle's bytes lie: one tar, or a folder of the same shape. Holds open files until `close`. */
 export interface Medium {
@@ -19,8 +21,10 @@ export interface Medium {
   readonly entries: EntryList;
   /** What is wrong with the structure itself. */
   readonly faults: readonly Fault[];
-  /** Bytes of the file, or of all entries together. */
+  /** Bytes of the tar, or of all entries together. */
   readonly size: number;
+  /** Of a tar: the files that it lies in. */
+  readonly files: Files | undefined;
   /**
    * Streams an entry's bytes from `from` (default 0), unverified.
    * @throws FILE_UNREADABLE, also for a disk that cannot read a part of it
@@ -33,8 +37,8 @@ export interface Medium {
   close(): Promise<void>;
 }
 
-/** An entry of so many bytes is read at once and synchronously, and after so many of them others may speak. */
-const SMALL = 64 * KIB;
+/** So many bytes are read at once and synchronously; after so many reads others may speak. */
+const PIECE = 256 * KIB;
 const BREATH = 64;
 
 /** A disk's own errors become ours: a bad sector is a fault of what was read, not of the program. */
@@ -46,50 +50,53 @@ async function* readable(source: AsyncIterable<Buffer>, what: string): AsyncGene
   }
 }
 
-/** Small entries are read at once; now and then others may speak meanwhile. */
-function smallReader(fd: number): (position: number, length: number) => AsyncGenerator<Buffer> {
+/** Reads a range piece by piece. A larger piece lets others speak at once, small ones now and then. */
+function pieceReader(): (
+  file: OpenFile,
+  range: { readonly position: number; readonly length: number },
+) => AsyncGenerator<Buffer> {
   let reads = 0;
-  return async function* (position, length) {
-    if (++reads % BREATH === 0) await setImmediate();
-    const bytes = readNow(fd, position, length);
-    if (bytes.length > 0) yield bytes;
+  return async function* (file, { position, length }) {
+    for (let done = 0; done < length; ) {
+      const want = Math.min(PIECE, length - done);
+      if (want === PIECE || ++reads % BREATH === 0) await setImmediate();
+      const bytes = readNow(file, position + done, want);
+      if (bytes.length === 0) return;
+      done += bytes.length;
+      yield bytes;
+    }
   };
 }
 
+const readPieces = pieceReader();
+
 async function checkZeros(
-  handle: FileHandle,
+  files: Files,
   path: string,
   range: { readonly from: number; readonly length: number; readonly what: string },
 ): Promise<Fault[]> {
-  let at = range.from;
-  for await (const part of readable(readRange(handle, { position: at, length: range.length }), path)) {
-    const bad = part.findIndex((b) => b !== 0);
-    if (bad >= 0) return [notCanonical(path, at + bad, `${range.what} is not zero`)];
-    at += part.length;
-  }
-  return [];
+  const bytes = onDisk(() => readNow(files.file, range.from, range.length), path);
+  const bad = bytes.findIndex((b) => b !== 0);
+  if (bad < 0) return [];
+  return [notCanonical(path, `${range.what} is not zero`, { offset: range.from + bad, files })];
 }
 
-async function tarMedium(path: string): Promise<Medium> {
-  const handle = await open(path, 'r');
+async function tarMedium(path: string, files: Files): Promise<Medium> {
   try {
-    const { size } = await handle.stat();
-    const { entries, faults } = await scanTar(handle, path, size);
-    const readSmall = smallReader(handle.fd);
+    const { entries, faults } = await scanTar(files, path);
     return {
       kind: 'tar',
       path,
-      size,
+      size: files.size,
+      files,
       entries,
-      faults,
+      faults: [...files.faults, ...faults],
       read: (entry, from = 0) => {
         const range = { position: entry.offset + from, length: entry.size - from };
-        const isSmall = range.length > 0 && range.length <= SMALL;
-        const bytes = isSmall ? readSmall(range.position, range.length) : readRange(handle, range);
-        return readable(bytes, `${path}: ${entry.name}`);
+        return readable(readPieces(files.file, range), `${path}: ${entry.name}`);
       },
       range: (entry) => ({
-        file: handle.fd,
+        file: files.file,
         position: entry.offset,
         length: entry.size,
         padding: tarPadding(entry.size),
@@ -103,14 +110,14 @@ async function tarMedium(path: string): Promise<Medium> {
             length: tarPadding(e.size),
             what: `padding behind ${e.name}`,
           };
-          found.push(...(await checkZeros(handle, path, range)));
+          found.push(...(await checkZeros(files, path, range)));
         }
         return found;
       },
-      close: () => handle.close(),
+      close: () => files.close(),
     };
   } catch (error) {
-    await handle.close();
+    await files.close();
     throw error;
   }
 }
@@ -164,6 +171,7 @@ async function folderMedium(path: string): Promise<Medium> {
     kind: 'folder',
     path,
     size: entries.bytes(),
+    files: undefined,
     entries,
     faults,
     read: (entry, from = 0) =>
@@ -184,10 +192,14 @@ async function folderMedium(path: string): Promise<Medium> {
 }
 
 /**
- * Opens a bundle's bytes, a tar or a folder, and reads its structure.
+ * Opens a bundle's bytes, a tar, its volumes or a folder, and reads its structure. A path may also be that of one volume or
+ * of the folder where they lie.
  * @throws BUNDLE_NOT_FOUND, FILE_UNREADABLE, CONTENT_TOO_LARGE
  */
-export async function openMedium(path: string): Promise<Medium> {
+export async function openMedium(given: Place): Promise<Medium> {
+  const place = typeof given === 'string' ? await placeAt(given) : given;
+  if (typeof place !== 'string') return tarMedium(place.path, await openVolumes(place));
+  const path = place;
   const kind = await kindOf(path);
   if (kind === undefined) {
     throw new SealiftError('BUNDLE_NOT_FOUND', `${path}: no such file or folder`, {
@@ -201,7 +213,7 @@ export async function openMedium(path: string): Promise<Medium> {
     });
   }
   try {
-    return kind === 'folder' ? await folderMedium(path) : await tarMedium(path);
+    return kind === 'folder' ? await folderMedium(path) : await tarMedium(path, await openFileOf(path));
   } catch (error) {
     throw errnoOf(error) === '' ? error : diskError(error, path);
   }

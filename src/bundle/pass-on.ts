@@ -1,7 +1,8 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { SealiftError } from '../core/errors.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import { onDisk } from '../io/files.ts';
+import { readSome } from '../io/open-file.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 
@@ -30,7 +31,10 @@ export async function* passOn(
     for (let done = 0; done < length; ) {
       throwIfAborted(signal);
       const want = Math.min(buffer.length, length - done);
-      const got = onDisk(() => readSync(fd, buffer, 0, want, position + done), what);
+      const got = onDisk(
+        () => readSome(fd, buffer, { position: position + done, from: 0, length: want }),
+        what,
+      );
       if (got === 0) throw tooShort(range, done);
       const chunk = buffer.subarray(0, got);
       hasher?.update(chunk);
@@ -40,7 +44,7 @@ export async function* passOn(
     }
     if (length === 0) compare(what, { expected: blake3, found: hasher?.digest('hex') });
   } finally {
-    if (typeof file === 'string') closeSync(fd);
+    if (typeof fd === 'number' && fd !== file) closeSync(fd);
   }
 }
 

@@ -1,12 +1,12 @@
-import { readSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, fault } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { readAt } from '../io/files.ts';
+import { readNow } from '../io/files.ts';
+import { type OpenFile, readSome } from '../io/open-file.ts';
 import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import { type EntryList, foundEntries } from './entries.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
+import { type Files, inVolumes } from './volume-files.ts';
 
 const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;
 /** How much is searched at a time for the next header, in bytes. */
@@ -21,8 +21,15 @@ export function isBundleName(name: string): boolean {
   return BLOB_NAME.test(name) || name === B3SUMS || DOCUMENTS.includes(name);
 }
 
-export function notCanonical(path: string, offset: number, why: string): Fault {
-  return fault('BUNDLE_NOT_CANONICAL', `${path}: ${why} at byte ${offset}`, { details: { offset } });
+/** A fault of the bytes between contents. @param at where it is, and of which files */
+export function notCanonical(
+  path: string,
+  why: string,
+  at: { readonly offset: number; readonly files: Pick<Files, 'whereIs' | 'volumeSize'> },
+): Fault {
+  const { offset, files } = at;
+  const place = inVolumes(files, offset, 1);
+  return fault('BUNDLE_NOT_CANONICAL', `${path}: ${why} at byte ${offset}${place}`, { details: { offset } });
 }
 
 /** What the headers of a tar say. Offsets are those of the content, in bytes. */
@@ -32,11 +39,9 @@ export interface Scan {
 }
 
 interface Reading extends Scan {
-  readonly handle: FileHandle;
+  readonly files: Files;
   readonly read: ReadNear;
   readonly path: string;
-  /** Bytes of the file. */
-  readonly size: number;
 }
 
 function isZero(bytes: Buffer): boolean {
@@ -50,7 +55,7 @@ type ReadNear = (position: number, length: number) => Buffer;
  * Reads headers, synchronously: from the page cache that takes less time than a round trip to the thread pool. After a
  * short way the next ones are expected near too, and are read along.
  */
-function readNear(fd: number): ReadNear {
+function readNear(file: OpenFile): ReadNear {
   const buffer = Buffer.allocUnsafeSlow(NEAR);
   let from = 0;
   let to = 0;
@@ -59,7 +64,7 @@ function readNear(fd: number): ReadNear {
       const want = position >= from && position < to + NEAR ? NEAR : length;
       from = position;
       for (to = from; to < from + want; ) {
-        const got = readSync(fd, buffer, to - from, from + want - to, to);
+        const got = readSome(file, buffer, { position: to, from: to - from, length: from + want - to });
         if (got === 0) break;
         to += got;
       }
@@ -69,9 +74,11 @@ function readNear(fd: number): ReadNear {
 }
 
 /** Looks for the next block that is a canonical header, from a block boundary on; only used to go on after damage. */
-async function nextHeader({ handle, size }: Reading, from: number): Promise<number | undefined> {
+async function nextHeader({ files }: Reading, from: number): Promise<number | undefined> {
+  const { file, size } = files;
   for (let at = from; at < size; at += SEARCH) {
-    const bytes = await readAt(handle, at, Math.min(SEARCH + 2 * TAR_BLOCK, size - at));
+    const bytes = readNow(file, at, Math.min(SEARCH + 2 * TAR_BLOCK, size - at));
+    await setImmediate();
     for (let i = 0; i < SEARCH && i + TAR_BLOCK <= bytes.length; i += TAR_BLOCK) {
       if (bytes.toString('latin1', i + 257, i + 262) !== 'ustar') continue;
       const found = readTarHeader(bytes.subarray(i));
@@ -86,7 +93,7 @@ async function lookAt(
   reading: Reading,
   at: number,
 ): Promise<{ readonly name: string; readonly size: number } | { readonly why: string } | 'end'> {
-  const { size } = reading;
+  const { size } = reading.files;
   const bytes = reading.read(at, 3 * TAR_BLOCK);
   if (bytes.length < TAR_BLOCK) return 'end';
   if (isZero(bytes.subarray(0, TAR_BLOCK))) {
@@ -100,7 +107,8 @@ async function lookAt(
 }
 
 /** Exactly two zero blocks, and nothing behind them. */
-async function checkEnd({ handle, path, size, faults }: Reading, at: number): Promise<void> {
+function checkEnd({ files, path, faults }: Reading, at: number): void {
+  const { file, size } = files;
   const missing = at + TAR_END - size;
   if (missing !== 0) {
     const [code, what] =
@@ -113,23 +121,18 @@ async function checkEnd({ handle, path, size, faults }: Reading, at: number): Pr
       }),
     );
   }
-  const bad = (await readAt(handle, at, TAR_END)).findIndex((b) => b !== 0);
-  if (bad >= 0) faults.push(notCanonical(path, at + bad, 'the end of the archive is not zero'));
+  const bad = readNow(file, at, TAR_END).findIndex((b) => b !== 0);
+  if (bad >= 0)
+    faults.push(notCanonical(path, 'the end of the archive is not zero', { offset: at + bad, files }));
 }
 
 /**
  * Reads all headers of a tar and compares each byte for byte with the one that this name and size must have. After
  * damage it goes on at the next header, so that one bad block does not hide the rest.
  */
-export async function scanTar(handle: FileHandle, path: string, size: number): Promise<Scan> {
-  const reading: Reading = {
-    handle,
-    read: readNear(handle.fd),
-    path,
-    size,
-    entries: foundEntries(),
-    faults: [],
-  };
+export async function scanTar(files: Files, path: string): Promise<Scan> {
+  const { size } = files;
+  const reading: Reading = { files, read: readNear(files.file), path, entries: foundEntries(), faults: [] };
   const { entries, faults } = reading;
   let at = 0;
   while (entries.length < LIMITS.bundleEntries) {
@@ -137,7 +140,7 @@ export async function scanTar(handle: FileHandle, path: string, size: number): P
     const found = await lookAt(reading, at);
     if (found === 'end') break;
     if ('why' in found) {
-      faults.push(notCanonical(path, at, found.why));
+      faults.push(notCanonical(path, found.why, { offset: at, files }));
       const next = await nextHeader(reading, at + TAR_BLOCK);
       if (next === undefined) return reading;
       at = next;
@@ -153,6 +156,6 @@ export async function scanTar(handle: FileHandle, path: string, size: number): P
     entries.push({ name: found.name, size: found.size, offset });
     at = offset + found.size + tarPadding(found.size);
   }
-  await checkEnd(reading, at);
+  checkEnd(reading, at);
   return reading;
 }

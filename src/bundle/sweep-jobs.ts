@@ -1,8 +1,9 @@
 import type { Hash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { Blake3Hasher } from '@napi-rs/blake-hash';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
+import { type OpenFile, readSome } from '../io/open-file.ts';
 
 // What a thread of a sweep runs. It imports little: until the thread has read it, its core hashes nothing.
 
@@ -11,8 +12,8 @@ import { createBlake3 } from '../io/blake3.ts';
  * thread that is busy, and 35 000 entries need no object each. Buffers are shared, the rest is copied.
  */
 export interface SharedSweep {
-  /** An open file of this process, or the path of each range's own. */
-  readonly file: number | readonly string[];
+  /** What is open in this process, or the path of each range's own. */
+  readonly file: OpenFile | readonly string[];
   /** Position, length and padding of each range. */
   readonly ranges: Float64Array;
   /** First range and number of ranges of each job. */
@@ -57,12 +58,16 @@ interface Hand {
 type Breathe = (() => Promise<void>) | undefined;
 
 /** Bytes of the file, out of the buffer when they are in it. Fewer only at the end of the file. */
-function bytesAt(fd: number, hand: Hand, at: { position: number; length: number; ahead: number }): Buffer {
+function bytesAt(
+  file: OpenFile,
+  hand: Hand,
+  at: { position: number; length: number; ahead: number },
+): Buffer {
   const { position, length, ahead } = at;
   if (position < hand.from || position + length > hand.to) {
     const want = Math.min(BUFFER, Math.max(length, ahead));
     hand.from = position;
-    hand.to = position + readSync(fd, hand.buffer, 0, want, position);
+    hand.to = position + readSome(file, hand.buffer, { position, from: 0, length: want });
   }
   return hand.buffer.subarray(position - hand.from, Math.min(hand.to, position + length) - hand.from);
 }
@@ -71,9 +76,9 @@ function bytesAt(fd: number, hand: Hand, at: { position: number; length: number;
 async function hashOne(
   shared: SharedSweep,
   hand: Hand,
-  at: { readonly index: number; readonly fd: number; readonly end: number; readonly breathe: Breathe },
+  at: { readonly index: number; readonly file: OpenFile; readonly end: number; readonly breathe: Breathe },
 ): Promise<void> {
-  const { index, fd, end, breathe } = at;
+  const { index, file, end, breathe } = at;
   const [position = 0, length = 0, padding = 0] = shared.ranges.subarray(3 * index, 3 * index + 3);
   const sha = hand.sha256?.();
   const b3 = hand.blake3;
@@ -82,7 +87,7 @@ async function hashOne(
   for (let done = 0; done < length + padding; ) {
     const want = Math.min(BUFFER, length + padding - done);
     const now = position + done;
-    const bytes = bytesAt(fd, hand, { position: now, length: want, ahead: end - now });
+    const bytes = bytesAt(file, hand, { position: now, length: want, ahead: end - now });
     if (bytes.length === 0) return;
     const content = bytes.subarray(0, Math.max(0, length - done));
     sha?.update(content);
@@ -103,6 +108,8 @@ async function hashOne(
   record[0] = isDirty ? DONE | DIRTY : DONE;
 }
 
+const isPaths = (file: SharedSweep['file']): file is readonly string[] => Array.isArray(file);
+
 /** One job; a range that cannot be read stays without a result. */
 async function runJob(shared: SharedSweep, hand: Hand, job: number, breathe: Breathe): Promise<void> {
   const [first = 0, count = 0] = shared.jobs.subarray(2 * job, 2 * job + 2);
@@ -113,12 +120,11 @@ async function runJob(shared: SharedSweep, hand: Hand, job: number, breathe: Bre
     if (Atomics.load(shared.state, STOP) !== 0) return;
     let own: number | undefined;
     try {
-      if (typeof file !== 'number') {
+      if (isPaths(file)) {
         own = openSync(file[index] ?? '', 'r');
         hand.to = hand.from;
-      }
-      const fd = typeof file === 'number' ? file : (own ?? -1);
-      await hashOne(shared, hand, { index, fd, end: own === undefined ? end : 0, breathe });
+        await hashOne(shared, hand, { index, file: own, end: 0, breathe });
+      } else await hashOne(shared, hand, { index, file, end, breathe });
     } catch {
       hand.to = hand.from;
     } finally {

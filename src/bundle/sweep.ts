@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { KIB, MIB } from '../core/limits.ts';
+import type { OpenFile } from '../io/open-file.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 import { takeThreads } from './sweep-crew.ts';
@@ -76,13 +77,13 @@ function shareSweep(
 ): SharedSweep {
   const numbers = new Float64Array(new SharedArrayBuffer(24 * ranges.length));
   const files: string[] = [];
-  let file: number | undefined;
+  let file: OpenFile | undefined;
   for (let i = 0; i < ranges.length; i += 1) {
     const range = ranges.at(i);
     if (range === undefined) continue;
     numbers.set([range.position, range.length, range.padding], 3 * i);
-    if (typeof range.file === 'number') file = range.file;
-    else files[i] = range.file;
+    if (typeof range.file === 'string') files[i] = range.file;
+    else file = range.file;
   }
   return {
     ...wanted,

@@ -55,6 +55,8 @@ export const LIMITS = {
   /** Documents at the start of a bundle. */
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,
+  /** Files that one bundle is split into. */
+  volumes: 10_000,
   /** A tar of another tool: one header record, all names together, and what may come out of a compressed one. */
   tarMeta: 1 * MIB,
   tarNames: 128 * MIB,

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { readSync, writeSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
+import { type OpenFile, readSome, writeSome } from './open-file.ts';
 
 /** The `code` of a Node system error, or '' for anything else. */
 export function errnoOf(error: unknown): string {
@@ -230,11 +230,15 @@ export function diskError(error: unknown, path: string, { side }: DiskSide = {})
  * Some bytes of an open file, read synchronously: from the page cache that takes a tenth of a round trip to the thread
  * pool. Fewer than asked only at the end of the file.
  */
-export function readNow(fd: number, position: number, length: number): Buffer {
+export function readNow(file: OpenFile, position: number, length: number): Buffer {
   const buffer = Buffer.allocUnsafe(length);
   let filled = 0;
   while (filled < length) {
-    const got = readSync(fd, buffer, filled, length - filled, position + filled);
+    const got = readSome(file, buffer, {
+      position: position + filled,
+      from: filled,
+      length: length - filled,
+    });
     if (got === 0) break;
     filled += got;
   }
@@ -254,10 +258,11 @@ export function onDisk<T>(work: () => T, path: string, whose: DiskSide = {}): T 
  * Writes all bytes, from `position` on. Synchronous: to the page cache that is faster than a thread-pool round trip.
  * @throws DISK_FULL, FILE_UNREADABLE, both with side `destination`
  */
-export function writeAll(fd: number, chunk: Uint8Array, at: { position: number; path: string }): void {
+export function writeAll(file: OpenFile, chunk: Uint8Array, at: { position: number; path: string }): void {
   const side = 'destination';
   for (let done = 0; done < chunk.length; ) {
-    const write = (): number => writeSync(fd, chunk, done, chunk.length - done, at.position + done);
+    const range = { position: at.position + done, from: done, length: chunk.length - done };
+    const write = (): number => writeSome(file, chunk, range);
     done += onDisk(write, at.path, { side });
   }
 }

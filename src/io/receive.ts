@@ -1,10 +1,10 @@
-import { readSync, writeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { SealiftError } from '../core/errors.ts';
 import { KIB, MIB } from '../core/limits.ts';
 import { BulkAgent, type HttpBody } from './bulk.ts';
 import type { TlsOptions } from './certificates.ts';
 import { onDisk } from './files.ts';
+import { type OpenFile, readSome, writeSome } from './open-file.ts';
 import { throwIfAborted } from './pool.ts';
 import type { Handler, JobTools } from './threads.ts';
 import { type Expected, Verifier } from './verify.ts';
@@ -12,7 +12,7 @@ import { Ways } from './ways.ts';
 
 /** The place of one content in a file that is open in this process. Bytes. */
 export interface Place {
-  readonly file: number;
+  readonly file: OpenFile;
   /** For messages. */
   readonly path: string;
   readonly position: number;
@@ -74,7 +74,10 @@ class Intake {
     const buffer = begun > 0 ? Buffer.allocUnsafeSlow(Math.min(READ, begun)) : Buffer.alloc(0);
     for (let breath = BREATH; this.received < begun; ) {
       const want = Math.min(buffer.length, begun - this.received);
-      const got = onDisk(() => readSync(file, buffer, 0, want, position + this.received), path);
+      const got = onDisk(
+        () => readSome(file, buffer, { position: position + this.received, from: 0, length: want }),
+        path,
+      );
       if (got === 0) return;
       this.#verifier.update(buffer.subarray(0, got));
       this.received += got;
@@ -90,8 +93,8 @@ class Intake {
     const side = 'destination';
     this.#verifier.update(chunk);
     for (let done = 0; done < chunk.length; ) {
-      const at = position + this.received;
-      const took = onDisk(() => writeSync(file, chunk, done, chunk.length - done, at), path, { side });
+      const range = { position: position + this.received, from: done, length: chunk.length - done };
+      const took = onDisk(() => writeSome(file, chunk, range), path, { side });
       done += took;
       this.received += took;
     }

@@ -1,0 +1,153 @@
+import { opendir, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { diskError, kindOf } from '../io/files.ts';
+
+/**
+ * A bundle that lies in volumes: equal byte splits of one tar, `NAME.001` and on, so that `cat` joins them. They may lie in
+ * several folders.
+ */
+export interface VolumeSet {
+  /** The path of the first volume that is known, without its number: how the bundle is called in messages. */
+  readonly path: string;
+  /** The path of each volume that is there, by its number from 1 on. */
+  readonly files: ReadonlyMap<number, string>;
+  /** Digits of a number in a name. */
+  readonly width: number;
+}
+
+/** Where a bundle lies: a file or a folder, or volumes. */
+export type Place = string | VolumeSet;
+
+/** How a bundle is called in messages, and what is named beside it. */
+export function pathOf(place: Place): string {
+  return typeof place === 'string' ? place : place.path;
+}
+
+const VOLUME = /^(.+)\.(\d{3,6})$/;
+const GLOB = /[*?[{]/;
+
+/** The stem and the number of a volume's path; undefined for any other path. */
+function volumeOf(
+  path: string,
+): { readonly stem: string; readonly number: number; readonly width: number } | undefined {
+  const [, stem, digits] = VOLUME.exec(path) ?? [];
+  if (stem === undefined || digits === undefined || Number(digits) === 0) return undefined;
+  return { stem, number: Number(digits), width: digits.length };
+}
+
+/** Digits that the numbers of so many volumes have. */
+export function widthFor(count: number): number {
+  return Math.max(3, String(count).length);
+}
+
+/** The path of a volume, from 1 on. */
+export function volumePath(path: string, number: number, width: number): string {
+  return `${path}.${String(number).padStart(width, '0')}`;
+}
+
+/** Every volume in a folder, of the given stem or of any. */
+async function volumesIn(folder: string, stem?: string): Promise<string[]> {
+  const found: string[] = [];
+  try {
+    for await (const entry of await opendir(folder === '' ? '.' : folder)) {
+      const volume = volumeOf(entry.name);
+      if (volume === undefined || (stem !== undefined && volume.stem !== stem)) continue;
+      const path = join(folder, entry.name);
+      if (entry.isFile() || (await kindOf(path)) === 'file') found.push(path);
+      if (found.length > LIMITS.volumes) throw tooMany(folder);
+    }
+  } catch (error) {
+    throw diskError(error, folder);
+  }
+  return found.sort();
+}
+
+function tooMany(where: string): SealiftError {
+  return new SealiftError('CONTENT_TOO_LARGE', `${where}: more than ${LIMITS.volumes} volumes`);
+}
+
+/** The files that a glob names; a path with such characters that is there is itself meant. */
+async function expand(given: string): Promise<string[]> {
+  if (!GLOB.test(given) || (await kindOf(given)) !== undefined) return [given];
+  const { glob } = await import('tinyglobby');
+  const found = await glob(given, { absolute: true, onlyFiles: true, dot: true, expandDirectories: false });
+  if (found.length > 0) return found.sort();
+  throw new SealiftError('BUNDLE_NOT_FOUND', `${given}: nothing fits this pattern`, {
+    hint: 'give the path of a bundle, its first volume, or the folder where its volumes are',
+  });
+}
+
+/** What one path means: itself, or the volumes that lie there. */
+async function meant(path: string): Promise<string[]> {
+  const volume = volumeOf(path);
+  const kind = await kindOf(path);
+  // The others of the same bundle in this folder come along.
+  if (volume !== undefined && kind !== 'folder') {
+    const all = await volumesIn(dirname(path), basename(volume.stem));
+    return all.length > 0 ? all : [path];
+  }
+  if (kind === undefined) {
+    const all = await volumesIn(dirname(path), basename(path)).catch(() => []);
+    return all.length > 0 ? all : [path];
+  }
+  if (kind !== 'folder' || (await kindOf(join(path, 'oci-layout'))) !== undefined) return [path];
+  const all = await volumesIn(path);
+  if (new Set(all.map((p) => volumeOf(p)?.stem)).size <= 1) return all.length > 0 ? all : [path];
+  throw new SealiftError('USAGE', `${path}: volumes of several bundles are in this folder`, {
+    hint: 'give the first volume of the one that is meant',
+  });
+}
+
+interface Gathering {
+  readonly path: string;
+  readonly width: number;
+  readonly files: Map<number, string>;
+}
+
+/** Adds one volume. @throws USAGE where the same volume is given twice */
+async function add(
+  sets: Map<string, Gathering>,
+  path: string,
+  volume: NonNullable<ReturnType<typeof volumeOf>>,
+): Promise<Gathering> {
+  const key = `${basename(volume.stem)}/${volume.width}`;
+  const set = sets.get(key) ?? { path: volume.stem, width: volume.width, files: new Map<number, string>() };
+  sets.set(key, set);
+  const other = set.files.get(volume.number);
+  if (other === undefined) set.files.set(volume.number, path);
+  else if ((await realpath(other)) !== (await realpath(path))) {
+    throw new SealiftError('USAGE', `${other} and ${path} are the same volume`, {
+      hint: 'give each volume once; where two differ, `sealift verify` of each set says which is whole',
+    });
+  }
+  return set;
+}
+
+/**
+ * What the words of a command line mean: each a bundle, its first volume, any of its volumes, the folder where they lie, or
+ * a pattern of these. Volumes of one name make one bundle, whatever folder each lies in and in whatever order they are given.
+ * @throws BUNDLE_NOT_FOUND, USAGE
+ */
+export async function placesOf(given: readonly string[]): Promise<Place[]> {
+  const places: (string | Gathering)[] = [];
+  const sets = new Map<string, Gathering>();
+  for (const word of given) {
+    for (const named of await expand(word)) {
+      for (const path of await meant(named)) {
+        const volume = volumeOf(path);
+        const place =
+          volume === undefined || (await kindOf(path)) !== 'file' ? path : await add(sets, path, volume);
+        if (!places.includes(place)) places.push(place);
+      }
+    }
+  }
+  return places;
+}
+
+/** The same of one path: a bundle, or volumes beside it. */
+export async function placeAt(path: string): Promise<Place> {
+  const [place = path] = await placesOf([path]);
+  return place;
+}

@@ -1,25 +1,26 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { removePartial } from '../bundle/partial.ts';
-import { type BundlePlan, planBundle } from '../bundle/plan.ts';
+import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
 import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { readChartArchive } from '../helm/archive.ts';
-import { chartArtifact } from '../helm/artifact.ts';
+import type { Output } from '../io/byte-sink.ts';
 import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
 import { eachBounded } from '../io/pool.ts';
 import { verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
+import { chartDocuments } from './chart-documents.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
 import { ManifestSpool } from './manifest-spool.ts';
 import { gatherContents, type PackTools, type Sources } from './pack-sources.ts';
+import { refuseTerminal, streamOut } from './pack-stream.ts';
 import { attempt, withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
 
@@ -33,6 +34,8 @@ export interface PackOptions {
   readonly lockPath?: string;
   /** Path of the bundle; a folder when it ends in `/`. */
   readonly out: string;
+  /** Where the bundle goes in order, instead of `out`, which then only names it. */
+  readonly output?: Output;
   /** Read a finished bundle's bytes again instead of believing its headers. */
   readonly verify?: boolean;
   /** Fail where a registry's limit on pulls would have to be waited for. */
@@ -41,7 +44,7 @@ export interface PackOptions {
 
 export interface PackResult {
   readonly path: string;
-  readonly kind: 'tar' | 'folder';
+  readonly kind: 'tar' | 'folder' | 'stream';
   /** Bytes of the bundle. */
   readonly size: number;
   readonly entries: number;
@@ -62,6 +65,7 @@ export interface PackResult {
  */
 export function pack(options: PackOptions, context: Context): Promise<PackResult> {
   const work = async (http: HttpClient): Promise<PackResult> => {
+    if (options.output !== undefined) refuseTerminal(options.output);
     const { lock, digest, size } = await readLockFile(lockPathOf(options));
     if (lock.images.length + lock.charts.length + lock.files.length === 0) {
       throw new SealiftError('MANIFEST_EMPTY', 'the lock names nothing to carry', {
@@ -78,6 +82,10 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       root,
       registries: new Registries({ http, context, config, mayRecompress: recompressedIn(lock) }),
     };
+    if (options.output !== undefined) {
+      const wanted = { value: lock, digest, size };
+      return packStream(wanted, { output: options.output, name: options.out, access, context });
+    }
     const out = resolve(options.out);
     const kind = options.out.endsWith('/') ? 'folder' : 'tar';
     await refuseOtherKind(out, kind);
@@ -106,6 +114,27 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     }
   };
   return withHttp(context, work, { waitForLimits: options.noWait !== true });
+}
+
+/** Packs into an output instead of a path: nothing that was there is used, nothing is left behind. */
+async function packStream(
+  wanted: PlannedLock,
+  to: { readonly output: Output; readonly name: string } & Pick<PackTools, 'access' | 'context'>,
+): Promise<PackResult> {
+  const { access, context, output, name } = to;
+  const { value: lock, digest } = wanted;
+  const manifests = await ManifestSpool.open(context);
+  try {
+    const tools: PackTools = { context, access, lock, manifests };
+    const { contents, sources } = await gatherContents(tools, undefined);
+    const plan = planBundle(wanted, contents);
+    const stats = await streamOut(output, { plan, sources, tools });
+    const facts = { plan, out: name, kind: 'stream', lock, digest, outcome: 'packed' } as const;
+    return result({ ...facts, compared: null, stats });
+  } finally {
+    await manifests.close();
+    await access.registries.close();
+  }
 }
 
 async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {
@@ -176,7 +205,7 @@ async function finishedResult(
 function result(facts: {
   readonly plan: BundlePlan;
   readonly out: string;
-  readonly kind: 'tar' | 'folder';
+  readonly kind: PackResult['kind'];
   readonly lock: Lock;
   readonly digest: Digest;
   readonly outcome: PackResult['outcome'];
@@ -296,22 +325,10 @@ async function fillChartDocuments(writer: BundleWriter, chart: ChartLock, contex
   const wanted = new Set([chart.manifest.digest, chart.config.digest]);
   const entries = [...wanted].flatMap((digest) => writer.missingBlob(digest) ?? []);
   if (entries.length === 0) return;
-  const { archive, provenanceDigest, provenanceSize } = chart.integrity;
+  const { archive } = chart.integrity;
   const what = chartName(chart);
   const bytes = verified(writer.read(archive), { digest: archive, size: chart.size, what });
-  const content = await readChartArchive(bytes, { what });
-  if (content.tree !== chart.integrity.tree) {
-    throw new SealiftError(
-      'BUNDLE_TREE_MISMATCH',
-      `${what}: the tree is ${content.tree}, the lock says ${chart.integrity.tree}`,
-    );
-  }
-  const made = chartArtifact(content.chart, {
-    archive: { digest: archive, size: chart.size },
-    ...(provenanceDigest === undefined || provenanceSize === undefined
-      ? {}
-      : { provenance: { digest: provenanceDigest, size: provenanceSize } }),
-  });
+  const made = await chartDocuments(chart, bytes);
   for (const entry of entries) {
     const document = entry.digest === made.descriptor.digest ? made.manifest : made.config;
     context.emit({ type: 'start', id: entry.name, label: what, size: entry.size });

@@ -3,6 +3,7 @@ import { SealiftError } from '../../core/errors.ts';
 import type { PackResult } from '../../ops/pack.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
+import { bundleOutput } from '../stdio.ts';
 import { bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface PackFlags {
@@ -42,11 +43,14 @@ function packOutcome(result: PackResult, path: string): Outcome {
     summary: [
       outcome === 'present'
         ? `${out} is the bundle of this lock already, nothing was written: ${what}`
-        : `packed ${out}: ${what}`,
+        : `packed ${result.kind === 'stream' ? 'to stdout' : out}: ${what}`,
       ...statsLines(stats),
       ...comparedLine(compared),
     ],
-    next: `sealift verify ${shellWord(path)}`,
+    next:
+      result.kind === 'stream'
+        ? 'sealift verify FILE   # where the stream was written'
+        : `sealift verify ${shellWord(path)}`,
   };
 }
 
@@ -55,6 +59,22 @@ function outOf({ output }: PackFlags): string {
   if (output !== undefined && output !== '') return output;
   throw new SealiftError('USAGE', 'where to? -o is missing', {
     hint: 'name the bundle: `sealift pack -o astrago.tar`',
+  });
+}
+
+/** What stands for stdout. */
+const STDOUT = '-';
+
+/** stdout belongs to the bundle. */
+function refuseWithStream({ json, verify }: PackFlags): void {
+  if (json === true) {
+    throw new SealiftError('USAGE', '--json: stdout carries the bundle', {
+      hint: 'leave it out; --progress json tells everything on stderr, one JSON text a line',
+    });
+  }
+  if (verify !== true) return;
+  throw new SealiftError('USAGE', '--verify: what is streamed to stdout is not there to be read', {
+    hint: 'leave it out, and check where it arrives: `sealift verify FILE`, or `sealift verify -`',
   });
 }
 
@@ -71,24 +91,27 @@ export function addPack(program: Command, run: RunVerb): void {
       examples(
         'sealift pack -o astrago-2026.11.tar         one file',
         'sealift pack -o bundle/                     a folder of the same shape (the / at the end says so)',
+        "sealift pack -o - | ssh site 'cat > b.tar'  to stdout, in order, nothing on this disk",
         'sealift pack -o astrago.tar --verify        when it is there already: read every byte again',
       ),
     )
     .option('-f, --file <path>', 'the manifest, read only to refuse a stale lock', 'sealift.yaml')
     .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
-    .option('-o, --output <path>', 'the bundle, must be given; a folder when it ends in /')
+    .option('-o, --output <path>', 'the bundle, must be given; a folder when it ends in /, - for stdout')
     .option('--verify', 'read the bytes of a bundle that is there already')
     .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout')
     .action((flags: PackFlags) => {
       return run(flags, async (context) => {
         const out = outOf(flags);
+        if (out === STDOUT) refuseWithStream(flags);
         const { pack } = await import('../../ops/pack.ts');
         const result = await pack(
           {
             manifestPath: flags.file,
             ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
             out,
+            ...(out === STDOUT ? { output: bundleOutput() } : {}),
             verify: flags.verify === true,
             noWait: !flags.wait,
           },

@@ -57,6 +57,11 @@ export const LIMITS = {
   bundleEntries: 1_000_000,
   /** Files that one bundle is split into. */
   volumes: 10_000,
+  /** A key, a signature or a signature file of minisign's. */
+  signatureText: 4 * KIB,
+  /** site.yaml, the policy of a site, and the keys that it may name. */
+  siteText: 1 * MIB,
+  trustedKeys: 100,
   /** A tar of another tool: one header record, all names together, and what may come out of a compressed one. */
   tarMeta: 1 * MIB,
   tarNames: 128 * MIB,

@@ -13,6 +13,7 @@ export type { Context, Emit, Event } from './core/events.ts';
 export type { Naming } from './core/naming.ts';
 export type { DiffChange, DiffEntry, DiffKind, FactChange, Facts, LockDiff } from './lock/diff.ts';
 export type { ChartLock, FileLock, ImageLock, Lock } from './lock/schema.ts';
+export { type BundlePlace, formatBundlePlace, parseBundlePlace } from './ops/bundle-place.ts';
 export { type DiffResult, type DiffSide, diff } from './ops/diff.ts';
 export { type LoadedEntry, type LoadedTarget, type LoadOptions, type LoadResult, load } from './ops/load.ts';
 export {
@@ -32,6 +33,8 @@ export {
 } from './ops/login.ts';
 export { type Listed, type LsResult, ls } from './ops/ls.ts';
 export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
+export { type PullOptions, type PullResult, pull } from './ops/pull.ts';
+export { CHUNK_SIZE, type ChunkCount, type PushOptions, type PushResult, push } from './ops/push.ts';
 export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';
 export { type Chain, refuseDamaged, type VerifyOptions, type VerifyResult, verify } from './ops/verify.ts';
 export { type RegistryOptions, type RunningRegistry, startRegistry } from './serve/registry.ts';

@@ -99,20 +99,24 @@ export async function checkSpace(paths: Paths, plan: BundlePlan): Promise<void> 
 }
 
 /**
- * Keeps a second pack away from the same path while one runs: two would take each other's unfinished file for their own.
+ * Keeps a second pack or pull away from the same path while one runs: two would take each other's unfinished file for their own.
  * A kill leaves nothing that blocks.
  * @returns what gives the path free
  * @throws PACK_BUSY that says who is there
  */
-export async function holdPath(out: string): Promise<Release> {
+export async function holdPath(out: string, verb: 'pack' | 'pull' = 'pack'): Promise<Release> {
   const real = join(await realpath(dirname(out)), basename(out));
-  const held = await hold(`pack ${real}`, { command: 'sealift pack' });
+  const held = await hold(`pack ${real}`, { command: `sealift ${verb}` });
   if ('release' in held) return held.release;
   const { holder } = held;
-  throw new SealiftError('PACK_BUSY', `${out}: another pack is writing this bundle: ${holderText(holder)}`, {
-    hint: 'wait for it to end, or choose another path with -o',
-    ...(holder === 'unknown' ? {} : { details: { ...holder } }),
-  });
+  throw new SealiftError(
+    'PACK_BUSY',
+    `${out}: another process is writing this bundle: ${holderText(holder)}`,
+    {
+      hint: 'wait for it to end, or choose another path with -o',
+      ...(holder === 'unknown' ? {} : { details: { ...holder } }),
+    },
+  );
 }
 
 /** Removes what a pack keeps beside a bundle that is finished; nothing while another pack is writing there. */

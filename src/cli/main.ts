@@ -8,6 +8,8 @@ import { addLogin } from './commands/login.ts';
 import { addLogout } from './commands/logout.ts';
 import { addLs } from './commands/ls.ts';
 import { addPack } from './commands/pack.ts';
+import { addPull } from './commands/pull.ts';
+import { addPush } from './commands/push.ts';
 import { addVerify } from './commands/verify.ts';
 import { examples } from './examples.ts';
 import type { RunVerb } from './outcome.ts';
@@ -67,8 +69,8 @@ function createProgram(finish: (exitCode: number) => void): Command {
     const { progress, color } = program.opts<GlobalFlags>();
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
-  for (const add of [addLock, addPack, addVerify, addLs, addDiff, addLoad, addLogin, addLogout])
-    add(program, run);
+  const verbs = [addLock, addPack, addVerify, addLs, addDiff, addLoad];
+  for (const add of [...verbs, addPush, addPull, addLogin, addLogout]) add(program, run);
   return program;
 }
 
@@ -77,7 +79,7 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = /\((?:Did you mean )(.+)\?\)/.exec(rest.join(' '))?.[1];
   const verb = argv.slice(2).find((word) => !word.startsWith('-'));
-  const known = ['lock', 'pack', 'verify', 'ls', 'diff', 'load', 'login', 'logout'].find(
+  const known = ['lock', 'pack', 'verify', 'ls', 'diff', 'load', 'push', 'pull', 'login', 'logout'].find(
     (name) => name === verb,
   );
   const help = `\`sealift${known === undefined ? '' : ` ${known}`} --help\` shows how it is used`;

@@ -22,4 +22,6 @@ export const ANNOTATION = {
   title: 'org.opencontainers.image.title',
   containerdName: 'io.containerd.image.name',
   sealiftName: 'dev.sealift.name',
+  sealiftVersion: 'dev.sealift.version',
+  sealiftLock: 'dev.sealift.lock',
 } as const;

@@ -7,7 +7,19 @@ beforeAll(ensureBuilt, 180_000);
 
 describe('help', () => {
   it('shows examples first on every command, and only flags that exist', async () => {
-    for (const command of ['', 'lock', 'pack', 'verify', 'ls', 'diff', 'load', 'login', 'logout']) {
+    for (const command of [
+      '',
+      'lock',
+      'pack',
+      'verify',
+      'ls',
+      'diff',
+      'load',
+      'push',
+      'pull',
+      'login',
+      'logout',
+    ]) {
       const words = command === '' ? [] : [command];
       const ran = await runProgram([...words, '--help']);
       expect(ran, command).toMatchObject({ code: 0, stderr: '' });

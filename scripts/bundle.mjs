@@ -107,12 +107,15 @@ try {
   writeFileSync(join(partial, 'LICENSES.txt'), notices(packagesOf(modules)));
   // Files of this folder are no ES modules, for which this Node keeps nothing compiled.
   writeFileSync(join(partial, 'package.json'), '{"type":"commonjs"}\n');
-  execFileSync(process.execPath, [join(ROOT, 'scripts/compile.cjs'), partial], {
+  // The seed is the one thing that made what V8 compiles differ from run to run. V8 does not compare it later.
+  execFileSync(process.execPath, ['--random-seed=1', join(ROOT, 'scripts/compile.cjs'), partial], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   // Whole or not at all: a program may run while it is built.
   if (existsSync(OUT)) renameSync(OUT, `${partial}.old`);
   renameSync(partial, OUT);
+  // Tarballs with the program as it was (npm run dist): a pack must not hand out an older one.
+  rmSync(join(ROOT, 'dist/tool'), { recursive: true, force: true });
 } finally {
   rmSync(partial, { recursive: true, force: true });
   rmSync(`${partial}.old`, { recursive: true, force: true });

@@ -15,8 +15,8 @@ files:
 `;
 const VERBS = [
   ['lock'],
-  ['pack', '-o', 'sample.tar'],
-  ['pack', '-o', 'sample.tar'],
+  ['pack', '-o', 'sample.tar', '--no-tool'],
+  ['pack', '-o', 'sample.tar', '--no-tool'],
   ['verify', 'sample.tar'],
   ['verify', 'sample.tar', '--deep'],
   ['ls', 'sample.tar'],

@@ -111,7 +111,10 @@ function compile(root) {
 
 function requirements({ arch, version, parts, needs, compiled, carriesCxx }) {
   const own = needs.glibc.filter(({ name }) => !CXX.some((library) => name.endsWith(library)));
-  const withCxx = needs.glibc.map((one) => one.version).sort(compareVersions).at(-1);
+  const withCxx = needs.glibc
+    .map((one) => one.version)
+    .sort(compareVersions)
+    .at(-1);
   return `Sealift ${version} for Linux on ${arch} (${MACHINES[arch]})
 
 Needed on the machine

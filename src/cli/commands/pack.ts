@@ -1,12 +1,14 @@
 import type { Command } from 'commander';
 import { SealiftError } from '../../core/errors.ts';
 import type { PackResult } from '../../ops/pack.ts';
+import type { PlacedTool } from '../../ops/tool.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { bundleOutput } from '../stdio.ts';
+import { type ToolFlags, toolChoice, toolLines, toolOptions } from '../tool-flags.ts';
 import { bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
-interface PackFlags {
+interface PackFlags extends ToolFlags {
   readonly file: string;
   readonly lock?: string;
   readonly output?: string;
@@ -34,18 +36,19 @@ function comparedLine(compared: PackResult['compared']): string[] {
   return ['  compared documents, headers and length, not blob bytes (--verify reads them)'];
 }
 
-function packOutcome(result: PackResult, path: string): Outcome {
+function packOutcome(result: PackResult, path: string, tools: readonly PlacedTool[] | null): Outcome {
   const { outcome, size, blobs, artifacts, stats, compared } = result;
   const out = harmless(path);
   const what = `${exactBytes(size)}, ${contentText(artifacts)} in ${count(blobs, 'blob')}`;
   return {
-    document: { command: 'pack', ...result },
+    document: { command: 'pack', ...result, tools },
     summary: [
       outcome === 'present'
         ? `${out} is the bundle of this lock already, nothing was written: ${what}`
         : `packed ${result.kind === 'stream' ? 'to stdout' : out}: ${what}`,
       ...statsLines(stats),
       ...comparedLine(compared),
+      ...toolLines(tools),
     ],
     next:
       result.kind === 'stream'
@@ -66,7 +69,12 @@ function outOf({ output }: PackFlags): string {
 const STDOUT = '-';
 
 /** stdout belongs to the bundle. */
-function refuseWithStream({ json, verify }: PackFlags): void {
+function refuseWithStream({ json, verify, tool }: PackFlags): void {
+  if (tool !== undefined && tool !== false) {
+    throw new SealiftError('USAGE', '--tool: nothing can lie beside a stream', {
+      hint: 'leave it out, and bring the tarball of sealift along by itself',
+    });
+  }
   if (json === true) {
     throw new SealiftError('USAGE', '--json: stdout carries the bundle', {
       hint: 'leave it out; --progress json tells everything on stderr, one JSON text a line',
@@ -80,7 +88,7 @@ function refuseWithStream({ json, verify }: PackFlags): void {
 
 /** `sealift pack`. */
 export function addPack(program: Command, run: RunVerb): void {
-  program
+  const command = program
     .command('pack')
     .summary('download everything that the lock names into one bundle')
     .description(
@@ -106,6 +114,9 @@ export function addPack(program: Command, run: RunVerb): void {
         const out = outOf(flags);
         if (out === STDOUT) refuseWithStream(flags);
         const { pack } = await import('../../ops/pack.ts');
+        const { findTools, placeTools } = await import('../../ops/tool.ts');
+        const choice = out === STDOUT ? undefined : toolChoice(flags);
+        const found = choice === undefined ? null : await findTools(choice, out);
         const result = await pack(
           {
             manifestPath: flags.file,
@@ -117,7 +128,9 @@ export function addPack(program: Command, run: RunVerb): void {
           },
           context,
         );
-        return packOutcome(result, out);
+        const tools = found === null ? null : await placeTools(found, { out, context });
+        return packOutcome(result, out, tools);
       });
     });
+  for (const option of toolOptions()) command.addOption(option);
 }

@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { pipeline } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import type { Digest } from '../core/digest.ts';
+import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import {
+  besidePath,
+  diskError,
+  kindOf,
+  readFileIfExists,
+  readFileLimited,
+  syncFolder,
+  writeFileIfChanged,
+} from '../io/files.ts';
+import { toolArchive, toolTar } from './tool-archive.ts';
+
+/** Where the tool comes from that is put beside a bundle, so that the far side has something to read it with. */
+export type ToolChoice =
+  /** Paths of tarballs that a person named. */
+  | { readonly files: readonly string[] }
+  /** Folder of the program that runs: what `npm run dist` put beside it, or the tarball that it was unpacked from. */
+  | { readonly program: string };
+
+/** A tarball of the tool, before it is anywhere near the bundle. */
+export interface FoundTool {
+  /** Name of the file. */
+  readonly name: string;
+  /** 64 hex digits; undefined where it must be made first. */
+  readonly sha256: string | undefined;
+  bytes(): AsyncIterable<Uint8Array>;
+  /** Whether that file holds the same tool already. */
+  isIn(path: string): Promise<boolean>;
+}
+
+/** A tarball beside the bundle, with its checksum in `<path>.sha256`. */
+export interface PlacedTool {
+  readonly path: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  /** `present`: it was there and was not written again. */
+  readonly outcome: 'written' | 'present';
+}
+
+/**
+ * Finds the tool before the work begins, so that a mistyped path is told at once. None is found in a checkout where
+ * `npm run dist` did not run, and in an installed npm package.
+ * @throws FILE_NOT_FOUND, USAGE, FILE_CHECKSUM_MISMATCH when a tarball is not what the `.sha256` beside it states
+ */
+export async function findTools(choice: ToolChoice, out: string): Promise<readonly FoundTool[]> {
+  const found =
+    'files' in choice ? await Promise.all(choice.files.map(named)) : await ofProgram(choice.program);
+  const bundle = basename(resolve(out));
+  for (const [at, { name }] of found.entries()) {
+    const taken = name === bundle || `${name}.sha256` === bundle || name.startsWith(`${bundle}.`);
+    const twice = found.findIndex((other) => other.name === name) !== at;
+    if (!taken && !twice) continue;
+    throw new SealiftError('USAGE', `${name}: ${taken ? 'the bundle has this name' : 'named twice'}`, {
+      hint: 'give each file that --tool names a name of its own',
+    });
+  }
+  return found;
+}
+
+/** Puts the tool beside the bundle, never into it: a bundle is made of its lock alone. */
+export async function placeTools(
+  tools: readonly FoundTool[],
+  { out, context }: { readonly out: string; readonly context: Context },
+): Promise<readonly PlacedTool[]> {
+  const placed: PlacedTool[] = [];
+  for (const tool of tools) placed.push(await place(tool, join(dirname(resolve(out)), tool.name), context));
+  return placed;
+}
+
+async function place(tool: FoundTool, path: string, { signal }: Context): Promise<PlacedTool> {
+  const isThere = (await kindOf(path)) === 'file' && (await tool.isIn(path));
+  const sha256 = isThere ? await sha256Of(path) : await write(tool, path, signal);
+  await writeFileIfChanged(`${path}.sha256`, Buffer.from(`${sha256}  ${tool.name}\n`));
+  const { size } = await stat(path);
+  return { path, digest: `sha256:${sha256}`, size, outcome: isThere ? 'present' : 'written' };
+}
+
+/** Beside, fsync, rename. @returns the SHA-256 of what was written */
+async function write(tool: FoundTool, path: string, signal: AbortSignal): Promise<string> {
+  const temp = besidePath(path);
+  const hash = createHash('sha256');
+  try {
+    const handle = await open(temp, 'wx', 0o644);
+    try {
+      for await (const chunk of tool.bytes()) {
+        signal.throwIfAborted();
+        hash.update(chunk);
+        await handle.writeFile(chunk);
+      }
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    const sha256 = hash.digest('hex');
+    if (tool.sha256 !== undefined && tool.sha256 !== sha256) throw changed(tool.name, tool.sha256, sha256);
+    await rename(temp, path);
+    await syncFolder(dirname(path));
+    return sha256;
+  } catch (error) {
+    await rm(temp, { force: true }).catch(() => {});
+    throw diskError(error, path);
+  }
+}
+
+function changed(path: string, expected: string, found: string): SealiftError {
+  return new SealiftError(
+    'FILE_CHECKSUM_MISMATCH',
+    `${path}: the SHA-256 is ${found}, expected ${expected}`,
+    {
+      hint: 'the tarball was damaged or changed: get or build it again',
+    },
+  );
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk);
+  } catch (error) {
+    throw diskError(error, path);
+  }
+  return hash.digest('hex');
+}
+
+/** A tarball that is a file. Where `<path>.sha256` is beside it, it must be right. */
+async function named(path: string): Promise<FoundTool> {
+  const kind = await kindOf(path);
+  if (kind === undefined) {
+    throw new SealiftError('FILE_NOT_FOUND', `${path}: no such file`, {
+      hint: '--tool names a tarball that `npm run dist` made; --no-tool leaves it out',
+    });
+  }
+  if (kind !== 'file') throw new SealiftError('USAGE', `${path}: is not a file`);
+  const sha256 = await sha256Of(path);
+  const stated = (await readFileIfExists(`${path}.sha256`))?.toString('latin1').slice(0, 64);
+  if (stated !== undefined && stated !== sha256) throw changed(path, stated, sha256);
+  return {
+    name: basename(path),
+    sha256,
+    bytes: () => createReadStream(path, { highWaterMark: 1024 * 1024 }),
+    isIn: async (other) => (await sha256Of(other)) === sha256,
+  };
+}
+
+async function ofProgram(program: string): Promise<readonly FoundTool[]> {
+  const folder = resolve(program, '../tool');
+  const names = (await kindOf(folder)) === 'folder' ? await readdir(folder) : [];
+  const tarballs = names.filter((name) => /^sealift-.+-linux-(?:x64|arm64)\.tar\.gz$/.test(name)).sort();
+  if (tarballs.length > 0) return Promise.all(tarballs.map((name) => named(join(folder, name))));
+  const own = await unpacked(resolve(program, '../../..'));
+  return own === undefined ? [] : [own];
+}
+
+/**
+ * A tool that runs out of its own tarball cannot hold that tarball, but it makes the same one again out of its files,
+ * which are checked on the way.
+ */
+async function unpacked(root: string): Promise<FoundTool | undefined> {
+  const path = join(root, 'tool.json');
+  if ((await kindOf(path)) !== 'file') return undefined;
+  const name = nameIn(await readFileLimited(path, { limit: LIMITS.toolSums, missing: 'FILE_NOT_FOUND' }));
+  if (name === undefined) return undefined;
+  return {
+    name: `${name}.tar.gz`,
+    sha256: undefined,
+    bytes: () => toolArchive(root, { name }),
+    isIn: (other) =>
+      haveSameBytes(
+        pipeline(createReadStream(other), createGunzip(), () => {}),
+        toolTar(root, { name }),
+      ),
+  };
+}
+
+/** `name` of a tool.json; undefined when it is somebody else's file. */
+function nameIn(bytes: Buffer): string | undefined {
+  try {
+    const document: unknown = JSON.parse(bytes.toString('utf8'));
+    if (typeof document !== 'object' || document === null || !('name' in document)) return undefined;
+    const { name } = document;
+    return typeof name === 'string' && /^sealift-[\w.+-]{1,40}$/.test(name) ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a file that may be anything has the bytes of another source, whose errors count. */
+async function haveSameBytes(
+  file: AsyncIterable<Uint8Array>,
+  wanted: AsyncIterable<Uint8Array>,
+): Promise<boolean> {
+  const there = file[Symbol.asyncIterator]();
+  let rest: Uint8Array = new Uint8Array(0);
+  try {
+    for await (const chunk of wanted) {
+      for (let at = 0; at < chunk.length; ) {
+        if (rest.length === 0) {
+          const next = await there.next().catch(() => undefined);
+          if (next === undefined || next.done === true) return false;
+          rest = next.value;
+          continue;
+        }
+        const length = Math.min(rest.length, chunk.length - at);
+        if (Buffer.compare(rest.subarray(0, length), chunk.subarray(at, at + length)) !== 0) return false;
+        rest = rest.subarray(length);
+        at += length;
+      }
+    }
+    const after = rest.length > 0 ? undefined : await there.next().catch(() => undefined);
+    return after?.done === true;
+  } finally {
+    await there.return?.();
+  }
+}

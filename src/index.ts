@@ -36,5 +36,12 @@ export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
 export { type PullOptions, type PullResult, pull } from './ops/pull.ts';
 export { CHUNK_SIZE, type ChunkCount, type PushOptions, type PushResult, push } from './ops/push.ts';
 export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';
+export {
+  type FoundTool,
+  findTools,
+  type PlacedTool,
+  placeTools,
+  type ToolChoice,
+} from './ops/tool.ts';
 export { type Chain, refuseDamaged, type VerifyOptions, type VerifyResult, verify } from './ops/verify.ts';
 export { type RegistryOptions, type RunningRegistry, startRegistry } from './serve/registry.ts';

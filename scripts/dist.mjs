@@ -26,8 +26,8 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { compareVersions, highest, readElf } from './dist/elf.mjs';
-import { fetchPart, fileOf } from './dist/parts.mjs';
+import { compareVersions, highest, readElf } from './tool/elf.mjs';
+import { fetchPart, fileOf } from './tool/parts.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PROGRAM = join(ROOT, 'dist/program');
@@ -46,7 +46,7 @@ const dotted = (parts) => parts.join('.');
 
 /** The packages of one processor, with the integrity that this repository states. */
 function partsOf(arch) {
-  const node = readJson('scripts/dist/node.json');
+  const node = readJson('scripts/tool/node.json');
   const native = `${NATIVE}-linux-${arch}-gnu`;
   const locked = readJson('package-lock.json').packages[`node_modules/${native}`];
   const name = `node-linux-${arch}`;
@@ -93,7 +93,7 @@ function needsOf(root, { arch, names }) {
 
 function launcher(arch, loader) {
   const facts = { ARCH: arch, MACHINE: MACHINES[arch], LOADER: loader, GLIBC: dotted(FLOOR) };
-  const text = readFileSync(join(ROOT, 'scripts/dist/launcher.sh'), 'utf8');
+  const text = readFileSync(join(ROOT, 'scripts/tool/launcher.sh'), 'utf8');
   return text.replace(/@([A-Z]+)@/g, (_, name) => facts[name]);
 }
 

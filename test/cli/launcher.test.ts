@@ -4,10 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { compareVersions, highest, readElf } from '../../scripts/dist/elf.mjs';
+import { compareVersions, highest, readElf } from '../../scripts/tool/elf.mjs';
 import { ROOT } from './program.ts';
 
-/** The launcher of the tarballs (scripts/dist) with a Node that only says what it was given. The real one: test/peers. */
+/** The launcher of the tarballs (scripts/tool) with a Node that only says what it was given. The real one: test/peers. */
 
 const NODE = '#!/bin/sh\n[ "$1" = --version ] && exit 0\nprintf "%s\\n" "$@"\n';
 const SHELLS = ['/bin/sh', '/bin/dash', '/bin/bash', '/bin/busybox'].filter((path) => existsSync(path));
@@ -26,7 +26,7 @@ afterEach(() => rm(dir, { recursive: true }));
 
 function launcher(facts: Readonly<Record<string, string>> = {}): string {
   const all = { ARCH: 'x64', MACHINE: machine(), LOADER: '/bin/sh', GLIBC: '2.28', ...facts };
-  const text = readFileSync(join(ROOT, 'scripts/dist/launcher.sh'), 'utf8');
+  const text = readFileSync(join(ROOT, 'scripts/tool/launcher.sh'), 'utf8');
   return Object.entries(all).reduce((done, [name, value]) => done.replace(`@${name}@`, value), text);
 }
 

@@ -24,10 +24,10 @@ export function readElf(bytes) {
   const machine = bytes.readUInt16LE(18);
   const interpreter = segments.find(({ type }) => type === PT_INTERP);
   const entries = dynamicOf(bytes, segments);
-  const valueOf = (tag) => entries.find((entry) => entry.tag === tag)?.value;
-  const strings = fileOffset(segments, valueOf(DT_STRTAB));
+  const tagged = (tag) => entries.find((entry) => entry.tag === tag)?.value;
+  const strings = fileOffset(segments, tagged(DT_STRTAB));
   const text = (at) => cString(bytes, strings + at);
-  const first = valueOf(DT_VERNEED);
+  const first = tagged(DT_VERNEED);
   return {
     machine: MACHINES[machine] ?? `machine ${machine}`,
     loader: interpreter === undefined ? undefined : cString(bytes, interpreter.offset),
@@ -35,7 +35,7 @@ export function readElf(bytes) {
     versions:
       first === undefined
         ? {}
-        : versionsOf(bytes, { at: fileOffset(segments, first), count: valueOf(DT_VERNEEDNUM) ?? 0, text }),
+        : versionsOf(bytes, { at: fileOffset(segments, first), count: tagged(DT_VERNEEDNUM) ?? 0, text }),
   };
 }
 

@@ -120,4 +120,6 @@ export const LIMITS = {
   uploadSessions: 1_000,
   servedTokens: 10_000,
   requestLog: 100_000,
+  /** A server: until a client has taken one piece of an answer (at most 256 KiB). */
+  servedChunkMs: 120_000,
 } as const;

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
+import { KIB, LIMITS } from '../core/limits.ts';
 
 /** One request, read far enough to be routed. */
 export interface Exchange {
@@ -12,14 +12,39 @@ export interface Exchange {
   /** Body bytes received and sent so far. */
   received: number;
   sent: number;
+  /** Why an answer was cut off after its beginning was out; not set when it was the client who went away. */
+  failure?: unknown;
 }
+
+/** What is asked. A path that is not valid percent-encoding stays as it is: no endpoint takes a `%`. */
+export function readExchange(request: IncomingMessage): Exchange {
+  const [rawPath, rawQuery] = splitTarget(request);
+  let path = rawPath;
+  try {
+    path = decodeURIComponent(rawPath);
+  } catch {
+    // Left encoded.
+  }
+  const query = new URLSearchParams(rawQuery);
+  return { request, method: request.method ?? '', path, query, received: 0, sent: 0 };
+}
+
+/** The path and the query of a request as they were sent, without the `?`. */
+export function splitTarget(request: IncomingMessage): readonly [path: string, query: string] {
+  const target = request.url ?? '';
+  const mark = target.indexOf('?');
+  return mark < 0 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)];
+}
+
+/** Bytes on their way to a client. A chunk need not stay valid once the next one is asked for. */
+export type Body = AsyncIterable<Uint8Array>;
 
 /** What a handler answers. A handler never writes to the socket itself. */
 export interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   /** Bytes in memory, or a stream whose length the handler put in `content-length`. */
-  readonly body?: Uint8Array | Readable;
+  readonly body?: Uint8Array | Body;
 }
 
 /** Error codes of the OCI distribution-spec ("Error Codes") and the two of distribution for paging and the unexpected. */
@@ -98,7 +123,7 @@ export interface Servable {
   /** Entity tag without quotes; the digest where there is one. */
   readonly etag: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly open: (span: Span) => Promise<Readable>;
+  readonly open: (span: Span) => Promise<Body>;
 }
 
 /**
@@ -152,14 +177,13 @@ export async function contentAnswer(exchange: Exchange, content: Servable): Prom
   };
 }
 
+/** Bytes of one piece of what is in memory. */
+const PIECE = 256 * KIB;
+
 /** Bytes in memory as a stream of pieces, so that a slow client holds no second copy. */
-export function streamOf(bytes: Uint8Array, span: Span): Readable {
-  const piece = 256 * 1024;
+export async function* streamOf(bytes: Uint8Array, span: Span): AsyncGenerator<Uint8Array> {
   const end = span.start + span.length;
-  function* pieces(): Generator<Uint8Array> {
-    for (let at = span.start; at < end; at += piece) yield bytes.subarray(at, Math.min(at + piece, end));
-  }
-  return Readable.from(pieces(), { objectMode: false });
+  for (let at = span.start; at < end; at += PIECE) yield bytes.subarray(at, Math.min(at + PIECE, end));
 }
 
 /**
@@ -174,6 +198,43 @@ export async function* bodyOf(exchange: Exchange): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** Says that nobody is there to take the rest. */
+class ClientGone extends Error {}
+
+/** Settles when a chunk has left for the client, so that its memory may be used again. */
+function written(to: ServerResponse, chunk: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error | null): void => {
+      clearTimeout(timer);
+      to.off('close', onClose);
+      if (error === undefined || error === null) resolve();
+      else reject(new ClientGone(error.message));
+    };
+    const onClose = (): void => settle(new Error('closed'));
+    const timer = setTimeout(() => settle(new Error('too slow')), LIMITS.servedChunkMs);
+    to.once('close', onClose);
+    if (to.destroyed) onClose();
+    else to.write(chunk, settle);
+  });
+}
+
+/** Sends a stream, of which no chunk is asked for before the last one has left. */
+async function pour(
+  body: Body,
+  way: { readonly exchange: Exchange; readonly to: ServerResponse; readonly announced: string | undefined },
+): Promise<void> {
+  const { exchange, to } = way;
+  for await (const chunk of body) {
+    await written(to, chunk);
+    exchange.sent += chunk.length;
+    // Neither the disk nor the socket need ever make this wait: without a breath one client would have it all.
+    await setImmediate();
+  }
+  const announced = Number(way.announced ?? exchange.sent);
+  if (exchange.sent !== announced)
+    throw new Error(`${exchange.sent} of ${announced} bytes were there to send`);
+}
+
 /** Writes an answer. A client that went away in the middle is not an error. */
 export async function send(
   answer: Answer,
@@ -183,25 +244,26 @@ export async function send(
   const { body, status, headers } = answer;
   const bodiless = exchange.method === 'HEAD' || status === 204 || status === 304;
   const length = body instanceof Uint8Array ? body.length : body === undefined && !bodiless ? 0 : undefined;
-  to.writeHead(status, { ...(length === undefined ? {} : { 'content-length': `${length}` }), ...headers });
+  const all: Record<string, string> = {
+    ...(length === undefined ? {} : { 'content-length': `${length}` }),
+    ...headers,
+  };
+  to.writeHead(status, all);
   if (body === undefined || bodiless) {
     to.end();
     return;
   }
-  if (body instanceof Uint8Array) {
+  if (body instanceof Uint8Array && body.length <= PIECE) {
     exchange.sent += body.length;
     to.end(body);
     return;
   }
-  const counted = async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const chunk of source) {
-      exchange.sent += chunk.length;
-      yield chunk;
-    }
-  };
   try {
-    await pipeline(body, counted, to);
-  } catch {
+    const pieces = body instanceof Uint8Array ? streamOf(body, { start: 0, length: body.length }) : body;
+    await pour(pieces, { exchange, to, announced: all['content-length'] });
+    to.end();
+  } catch (error) {
+    if (!(error instanceof ClientGone)) exchange.failure = error;
     // The status line is out: a cut connection is the only way to tell the client that the rest will not come.
     to.destroy();
   }

@@ -1,17 +1,12 @@
 import { type Digest, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { isRepository } from '../core/reference.ts';
-import { type Answer, bodyOf, contentAnswer, type Exchange, refusal } from './answer.ts';
+import { type Answer, bodyOf, type Exchange, refusal } from './answer.ts';
+import { badDigest, unknownBlob } from './reading.ts';
 import { linkBlob, linkedBlobSize, type Repository, unlinkBlob } from './repository.ts';
 import type { Upload, Uploads } from './uploads.ts';
 
-/** Blob endpoints of the distribution-spec: pull, push in one or several pieces, mount, delete. */
-
-function badDigest(text: string | null): Answer {
-  const why =
-    text === null ? 'the digest is missing' : `"${text.slice(0, 90)}" is not a digest that is known here`;
-  return refusal('DIGEST_INVALID', `${why}; write sha256:<64 lower-case hex digits>`);
-}
+/** Blob endpoints of the distribution-spec that write: push in one or several pieces, mount, delete. */
 
 function created(repository: Repository, digest: Digest): Answer {
   return {
@@ -20,28 +15,16 @@ function created(repository: Repository, digest: Digest): Answer {
   };
 }
 
-/** GET, HEAD and DELETE of one blob. */
-export async function handleBlob(
-  exchange: Exchange,
+/** DELETE of one blob. */
+export async function deleteBlob(
   repository: Repository,
   options: { readonly digest: string },
 ): Promise<Answer> {
   const { digest } = options;
   if (!isDigest(digest)) return badDigest(digest);
-  const size = await linkedBlobSize(repository, digest);
-  if (size === undefined) {
-    return refusal('BLOB_UNKNOWN', 'blob unknown to this repository', { details: [{ digest }] });
-  }
-  if (exchange.method === 'DELETE') {
-    await unlinkBlob(repository, digest);
-    return { status: 202 };
-  }
-  return await contentAnswer(exchange, {
-    size,
-    etag: digest,
-    headers: { 'content-type': 'application/octet-stream', 'docker-content-digest': digest },
-    open: (span) => repository.storage.openBlob(digest, span),
-  });
+  if ((await linkedBlobSize(repository, digest)) === undefined) return unknownBlob(digest);
+  await unlinkBlob(repository, digest);
+  return { status: 202 };
 }
 
 /** Where a session stands. An empty session says `0-0`, as distribution does. */

@@ -1,38 +1,26 @@
 import type { Descriptor } from '../core/descriptor.ts';
-import { type Digest, isDigest } from '../core/digest.ts';
+import { isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { isForeignLayer, isIndexType, isManifestType, MEDIA } from '../core/media.ts';
+import { isForeignLayer, isIndexType, isManifestType } from '../core/media.ts';
 import { isTag } from '../core/reference.ts';
 import { collect, digestOf } from '../io/verify.ts';
 import { manifestMediaType, type ParsedManifest, parseManifest } from '../oci/manifest.ts';
+import { type Answer, bodyOf, type Exchange, refusal } from './answer.ts';
+import { refusedReference, resolveReference, unknownManifest } from './reading.ts';
 import {
-  type Answer,
-  bodyOf,
-  contentAnswer,
-  type Exchange,
-  jsonAnswer,
-  pageOf,
-  refusal,
-  streamOf,
-} from './answer.ts';
-import {
-  isPopulated,
   linkedBlobSize,
-  listReferrers,
-  listTags,
   type ManifestRecord,
   putManifest,
   type Repository,
-  readManifest,
   readRecord,
-  readTag,
   removeManifest,
   removeTag,
+  shownRepository,
   writeTag,
 } from './repository.ts';
 
-/** Manifest, tag and referrer endpoints of the distribution-spec. */
+/** Manifest endpoints of the distribution-spec that write. */
 
 export interface ManifestOptions {
   /** A tag or a digest, as it stands in the path. */
@@ -43,43 +31,23 @@ export interface ManifestOptions {
   readonly referrers: boolean;
 }
 
-function unknown(reference: string): Answer {
-  return refusal('MANIFEST_UNKNOWN', 'manifest unknown', {
-    details: [{ reference: reference.slice(0, 140) }],
-  });
-}
-
-/** The digest that a tag or a digest means here. */
-async function resolve(repository: Repository, reference: string): Promise<Digest | undefined> {
-  if (isDigest(reference)) return reference;
-  return isTag(reference) ? await readTag(repository, reference) : undefined;
-}
-
-/** GET, HEAD, PUT and DELETE of one manifest or tag. */
-export async function handleManifest(
+/** PUT and DELETE of one manifest or tag. */
+export async function changeManifest(
   exchange: Exchange,
   repository: Repository,
   options: ManifestOptions,
 ): Promise<Answer> {
   const { reference } = options;
-  if (reference.includes(':') && !isDigest(reference)) {
-    return refusal('DIGEST_INVALID', `"${reference.slice(0, 90)}" is not a sha256 digest`);
-  }
+  const refused = refusedReference(reference);
+  if (refused !== undefined) return refused;
   if (exchange.method === 'PUT') return await put(exchange, repository, options);
-  const digest = await resolve(repository, reference);
-  const record = digest === undefined ? undefined : await readRecord(repository, digest);
-  if (digest === undefined || record === undefined) return unknown(reference);
-  if (exchange.method === 'DELETE') {
-    if (isDigest(reference)) await removeManifest(repository, digest);
-    else await removeTag(repository, reference);
-    return { status: 202 };
+  const digest = await resolveReference(shownRepository(repository), reference);
+  if (digest === undefined || (await readRecord(repository, digest)) === undefined) {
+    return unknownManifest(reference);
   }
-  return await contentAnswer(exchange, {
-    size: record.size,
-    etag: digest,
-    headers: { 'content-type': record.mediaType, 'docker-content-digest': digest },
-    open: async (span) => streamOf(await readManifest(repository, { digest, size: record.size }), span),
-  });
+  if (isDigest(reference)) await removeManifest(repository, digest);
+  else await removeTag(repository, reference);
+  return { status: 202 };
 }
 
 interface Pushed {
@@ -170,42 +138,4 @@ async function put(exchange: Exchange, repository: Repository, options: Manifest
       ...(subject === undefined || !options.referrers ? {} : { 'oci-subject': subject }),
     },
   };
-}
-
-/** `GET /v2/<name>/tags/list`, with `n` and `last`. */
-export async function handleTags(exchange: Exchange, repository: Repository): Promise<Answer> {
-  if (!(await isPopulated(repository))) {
-    return refusal('NAME_UNKNOWN', 'repository name not known to this registry', {
-      details: [{ name: repository.name }],
-    });
-  }
-  const page = pageOf(exchange, await listTags(repository));
-  if ('refused' in page) return page.refused;
-  return jsonAnswer({ name: repository.name, tags: page.names }, { headers: page.headers });
-}
-
-/** `GET /v2/<name>/referrers/<digest>`, with `artifactType`. An unknown digest has an empty list, never a 404. */
-export async function handleReferrers(
-  exchange: Exchange,
-  repository: Repository,
-  options: { readonly digest: string },
-): Promise<Answer> {
-  if (!isDigest(options.digest)) {
-    return refusal('DIGEST_INVALID', `"${options.digest.slice(0, 90)}" is not a sha256 digest`);
-  }
-  const wanted = exchange.query.get('artifactType');
-  const all = await listReferrers(repository, options.digest);
-  const manifests = all
-    .filter((referrer) => wanted === null || referrer.artifactType === wanted)
-    .map(({ mediaType, digest, size, artifactType, annotations }) => ({
-      mediaType,
-      digest,
-      size,
-      ...(artifactType === undefined ? {} : { artifactType }),
-      ...(annotations === undefined ? {} : { annotations }),
-    }));
-  return jsonAnswer(
-    { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests },
-    { type: MEDIA.ociIndex, headers: wanted === null ? {} : { 'oci-filters-applied': 'artifactType' } },
-  );
 }

@@ -1,11 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { type Answer, type Exchange, NOT_FOUND, refusal, send } from './answer.ts';
+import { type Answer, type Exchange, NOT_FOUND, readExchange, refusal, send, splitTarget } from './answer.ts';
 import { type AuthOptions, createGuard, type Guard } from './auth.ts';
 import { type ChartOptions, createShelf, type Shelf } from './charts.ts';
 import { diskStorage } from './disk-storage.ts';
 import { memoryStorage } from './memory-storage.ts';
+import { shownStorage } from './repository.ts';
 import { findRoute, type RouteOptions } from './routes.ts';
 import { createUploads, type Uploads } from './uploads.ts';
 
@@ -69,25 +70,6 @@ interface House extends RouteOptions {
   readonly shelf: Shelf;
   readonly url: () => string;
   readonly onError: (error: unknown) => void;
-}
-
-/** What is asked. A path that is not valid percent-encoding stays as it is: no endpoint takes a `%`. */
-function readExchange(request: IncomingMessage): Exchange {
-  const [rawPath, rawQuery] = splitTarget(request);
-  let path = rawPath;
-  try {
-    path = decodeURIComponent(rawPath);
-  } catch {
-    // Left encoded.
-  }
-  const query = new URLSearchParams(rawQuery);
-  return { request, method: request.method ?? '', path, query, received: 0, sent: 0 };
-}
-
-function splitTarget(request: IncomingMessage): readonly [path: string, query: string] {
-  const target = request.url ?? '';
-  const mark = target.indexOf('?');
-  return mark < 0 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)];
 }
 
 /** From a request to its answer: who may, then what. */
@@ -229,10 +211,9 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   const running = new Set<Promise<void>>();
   let host = '';
   const house: House = {
-    storage,
-    uploads,
+    shown: shownStorage(storage),
+    writing: { storage, uploads, acceptSparse: options.acceptSparse ?? false },
     shelf,
-    acceptSparse: options.acceptSparse ?? false,
     referrers: options.referrers ?? true,
     guard: createGuard(options.auth, { host: () => host, now: options.now ?? Date.now }),
     url: () => `http://${host}`,

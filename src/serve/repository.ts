@@ -1,6 +1,6 @@
 import { type Digest, digestOfHex, hexOf, isDigest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { collect } from '../io/verify.ts';
+import type { ShownContent, ShownRegistry, ShownRepository } from './shown.ts';
 import type { Storage } from './storage.ts';
 
 /**
@@ -72,15 +72,6 @@ export async function readRecord(
   return record;
 }
 
-/** The bytes of a manifest that this repository holds. */
-export async function readManifest(
-  repository: Repository,
-  found: { readonly digest: Digest; readonly size: number },
-): Promise<Buffer> {
-  const stream = await repository.storage.openBlob(found.digest, { start: 0, length: found.size });
-  return await collect(stream, { limit: found.size, what: found.digest });
-}
-
 /** Stores a manifest: bytes, then what it refers to, then the record that makes it visible. */
 export async function putManifest(
   repository: Repository,
@@ -118,7 +109,7 @@ export async function removeManifest(repository: Repository, digest: Digest): Pr
 }
 
 /** What a tag points to. */
-export async function readTag(repository: Repository, tag: string): Promise<Digest | undefined> {
+async function readTag(repository: Repository, tag: string): Promise<Digest | undefined> {
   const text = await repository.storage.readDocument(folderOf(repository, 'tags'), tag);
   if (text === undefined || isDigest(text)) return text;
   throw new SealiftError('CONTENT_NOT_FOUND', `${repository.name}:${tag}: the stored tag is damaged`);
@@ -137,12 +128,12 @@ export function removeTag(repository: Repository, tag: string): Promise<boolean>
 }
 
 /** All tags, sorted by code unit. */
-export function listTags(repository: Repository): Promise<string[]> {
+function listTags(repository: Repository): Promise<string[]> {
   return repository.storage.listDocuments(folderOf(repository, 'tags'));
 }
 
 /** The manifests that name `subject`, whether or not the subject itself is here. */
-export async function listReferrers(repository: Repository, subject: Digest): Promise<Referrer[]> {
+async function listReferrers(repository: Repository, subject: Digest): Promise<Referrer[]> {
   const found: Referrer[] = [];
   for (const hex of await repository.storage.listDocuments(referrersOf(repository, subject))) {
     if (!HEX.test(hex)) continue;
@@ -156,12 +147,44 @@ export async function listReferrers(repository: Repository, subject: Digest): Pr
 }
 
 /** Whether the repository holds a manifest. */
-export async function isPopulated(repository: Repository): Promise<boolean> {
+async function isPopulated(repository: Repository): Promise<boolean> {
   return (await repository.storage.listDocuments(folderOf(repository, 'manifests'))).length > 0;
 }
 
+/** A repository as clients read it. */
+export function shownRepository(repository: Repository): ShownRepository {
+  const { storage, name } = repository;
+  const content = (digest: Digest, size: number): ShownContent => ({
+    size,
+    open: (span) => storage.openBlob(digest, span),
+  });
+  return {
+    name,
+    async blob(digest) {
+      const size = await linkedBlobSize(repository, digest);
+      return size === undefined ? undefined : content(digest, size);
+    },
+    async manifest(digest) {
+      const record = await readRecord(repository, digest);
+      if (record === undefined) return undefined;
+      return { ...content(digest, record.size), mediaType: record.mediaType };
+    },
+    tag: (tag) => readTag(repository, tag),
+    tags: async () => ((await isPopulated(repository)) ? await listTags(repository) : undefined),
+    referrers: (subject) => listReferrers(repository, subject),
+  };
+}
+
+/** What a storage holds as clients read it. In whose place they ask makes no difference. */
+export function shownStorage(storage: Storage): ShownRegistry {
+  return {
+    repository: (name) => shownRepository({ storage, name }),
+    names: () => listRepositories(storage),
+  };
+}
+
 /** The names of all repositories that hold a manifest, sorted by code unit. */
-export async function listRepositories(storage: Storage): Promise<string[]> {
+async function listRepositories(storage: Storage): Promise<string[]> {
   const names: string[] = [];
   const visit = async (folder: string, name: string): Promise<void> => {
     for (const child of await storage.listFolders(folder)) {

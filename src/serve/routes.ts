@@ -1,17 +1,27 @@
 import { isRepository } from '../core/reference.ts';
 import { type Answer, type Exchange, jsonAnswer, pageOf, refusal } from './answer.ts';
 import type { Access } from './auth.ts';
-import { handleBlob, handleUpload, startUpload } from './blobs.ts';
-import { handleManifest, handleReferrers, handleTags } from './manifests.ts';
-import { listRepositories, type Repository } from './repository.ts';
+import { deleteBlob, handleUpload, startUpload } from './blobs.ts';
+import { changeManifest } from './manifests.ts';
+import { answerBlob, answerManifest, answerReferrers, answerTags } from './reading.ts';
+import type { ShownRegistry } from './shown.ts';
 import type { Storage } from './storage.ts';
 import type { Uploads } from './uploads.ts';
 
-export interface RouteOptions {
+/** What is needed to be written to. */
+export interface Writing {
   readonly storage: Storage;
   readonly uploads: Uploads;
+  /** Whether an index may name manifests that the repository does not hold. */
   readonly acceptSparse: boolean;
+}
+
+export interface RouteOptions {
+  readonly shown: ShownRegistry;
+  /** Whether the referrers API is there. */
   readonly referrers: boolean;
+  /** undefined: what is there is read only. */
+  readonly writing: Writing | undefined;
 }
 
 /** What a request leads to, and what its sender must be allowed to do. */
@@ -35,20 +45,22 @@ const ENDPOINTS: readonly (readonly [Endpoint, RegExp, methods: readonly string[
   ['referrers', /^\/v2\/(.+)\/referrers\/([^/]+)$/, ['GET']],
 ];
 
+const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+
 function notAllowed(methods: readonly string[]): Answer {
   return refusal('UNSUPPORTED', 'this method is not for this path', {
     headers: { allow: methods.join(', ') },
   });
 }
 
-async function catalog(exchange: Exchange, storage: Storage): Promise<Answer> {
-  const page = pageOf(exchange, await listRepositories(storage));
+async function catalog(exchange: Exchange, shown: ShownRegistry): Promise<Answer> {
+  const page = pageOf(exchange, await shown.names());
   if ('refused' in page) return page.refused;
   return jsonAnswer({ repositories: page.names }, { headers: page.headers });
 }
 
 /** Paths without a repository: the version check and the catalog. */
-function rootRoute(exchange: Exchange, storage: Storage): Route | Answer | undefined {
+function rootRoute(exchange: Exchange, shown: ShownRegistry): Route | Answer | undefined {
   const { path, method } = exchange;
   if (path === '/v2' || path === '/v2/') {
     if (method !== 'GET' && method !== 'HEAD') return notAllowed(['GET', 'HEAD']);
@@ -59,7 +71,7 @@ function rootRoute(exchange: Exchange, storage: Storage): Route | Answer | undef
   if (method !== 'GET') return notAllowed(['GET']);
   return {
     needs: [{ type: 'registry', name: 'catalog', actions: ['*'] }],
-    handle: () => catalog(exchange, storage),
+    handle: () => catalog(exchange, shown),
   };
 }
 
@@ -76,31 +88,59 @@ function needsOf(exchange: Exchange, name: string): Access[] {
   return needs;
 }
 
-function handlerOf(
+/** What a path names: a repository, and the last part: a tag, a digest, an upload. */
+interface Named {
+  readonly name: string;
+  readonly last: string;
+}
+
+function readerOf(
   endpoint: Endpoint,
   exchange: Exchange,
-  options: RouteOptions & { readonly repository: Repository; readonly last: string },
-): () => Promise<Answer> {
-  const { repository, last, uploads } = options;
+  options: RouteOptions & Named,
+): (() => Promise<Answer>) | undefined {
+  const { name, last } = options;
+  const repository = options.shown.repository(name, exchange.query.get('ns'));
+  switch (endpoint) {
+    case 'upload-start':
+    case 'upload':
+      return undefined;
+    case 'blob':
+      return () => answerBlob(exchange, repository, { digest: last });
+    case 'manifest':
+      return () => answerManifest(exchange, repository, { reference: last });
+    case 'tags':
+      return () => answerTags(exchange, repository);
+    case 'referrers':
+      return () => answerReferrers(exchange, repository, { digest: last });
+  }
+}
+
+function writerOf(
+  endpoint: Endpoint,
+  exchange: Exchange,
+  options: Writing & Named & { readonly referrers: boolean },
+): (() => Promise<Answer>) | undefined {
+  const { storage, uploads, name, last } = options;
+  const repository = { storage, name };
   switch (endpoint) {
     case 'upload-start':
       return () => startUpload(exchange, repository, uploads);
     case 'upload':
       return () => handleUpload(exchange, repository, { uploads, id: last });
     case 'blob':
-      return () => handleBlob(exchange, repository, { digest: last });
+      return () => deleteBlob(repository, { digest: last });
     case 'manifest':
-      return () => handleManifest(exchange, repository, { ...options, reference: last });
+      return () => changeManifest(exchange, repository, { ...options, reference: last });
     case 'tags':
-      return () => handleTags(exchange, repository);
     case 'referrers':
-      return () => handleReferrers(exchange, repository, { digest: last });
+      return undefined;
   }
 }
 
 /** The route of a request; an answer where the path or the method is wrong; undefined where nothing is. */
 export function findRoute(exchange: Exchange, options: RouteOptions): Route | Answer | undefined {
-  const root = rootRoute(exchange, options.storage);
+  const root = rootRoute(exchange, options.shown);
   if (root !== undefined) return root;
   for (const [endpoint, pattern, methods] of ENDPOINTS) {
     const match = pattern.exec(exchange.path);
@@ -113,11 +153,16 @@ export function findRoute(exchange: Exchange, options: RouteOptions): Route | An
       });
     }
     if (!methods.includes(exchange.method)) return notAllowed(methods);
-    const repository: Repository = { storage: options.storage, name };
-    return {
-      needs: needsOf(exchange, name),
-      handle: handlerOf(endpoint, exchange, { ...options, repository, last }),
-    };
+    const { method } = exchange;
+    const named = { name, last };
+    const isReading = endpoint !== 'upload' && (method === 'GET' || method === 'HEAD');
+    const handle = isReading
+      ? readerOf(endpoint, exchange, { ...options, ...named })
+      : options.writing === undefined
+        ? undefined
+        : writerOf(endpoint, exchange, { ...options.writing, ...named, referrers: options.referrers });
+    if (handle === undefined) return notAllowed(methods.filter((m) => endpoint !== 'upload' && READS.has(m)));
+    return { needs: needsOf(exchange, name), handle };
   }
   return undefined;
 }

@@ -1,6 +1,5 @@
-import type { Readable } from 'node:stream';
 import type { Digest } from '../core/digest.ts';
-import type { Span } from './answer.ts';
+import type { Body, Span } from './answer.ts';
 
 /** A blob on its way in. Whoever writes it also hashes it: storage moves bytes and proves nothing. */
 export interface Incoming {
@@ -21,7 +20,7 @@ export interface Storage {
   /** The size of a blob in bytes, or undefined when there is none. */
   blobSize(digest: Digest): Promise<number | undefined>;
   /** @throws CONTENT_NOT_FOUND */
-  openBlob(digest: Digest, span: Span): Promise<Readable>;
+  openBlob(digest: Digest, span: Span): Promise<Body>;
   receive(): Promise<Incoming>;
 
   readDocument(folder: string, name: string): Promise<string | undefined>;

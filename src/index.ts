@@ -36,6 +36,8 @@ export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
 export { type PullOptions, type PullResult, pull } from './ops/pull.ts';
 export { CHUNK_SIZE, type ChunkCount, type PushOptions, type PushResult, push } from './ops/push.ts';
 export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';
+export { type ServeOptions, type ServeResult, type Serving, serve } from './ops/serve.ts';
+export type { Snippet } from './ops/serve-snippets.ts';
 export {
   type FoundTool,
   findTools,

@@ -10,6 +10,7 @@ import { addLs } from './commands/ls.ts';
 import { addPack } from './commands/pack.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
+import { addServe } from './commands/serve.ts';
 import { addVerify } from './commands/verify.ts';
 import { examples } from './examples.ts';
 import type { RunVerb } from './outcome.ts';
@@ -69,7 +70,7 @@ function createProgram(finish: (exitCode: number) => void): Command {
     const { progress, color } = program.opts<GlobalFlags>();
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
-  const verbs = [addLock, addPack, addVerify, addLs, addDiff, addLoad];
+  const verbs = [addLock, addPack, addVerify, addLs, addDiff, addLoad, addServe];
   for (const add of [...verbs, addPush, addPull, addLogin, addLogout]) add(program, run);
   return program;
 }
@@ -79,9 +80,19 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = /\((?:Did you mean )(.+)\?\)/.exec(rest.join(' '))?.[1];
   const verb = argv.slice(2).find((word) => !word.startsWith('-'));
-  const known = ['lock', 'pack', 'verify', 'ls', 'diff', 'load', 'push', 'pull', 'login', 'logout'].find(
-    (name) => name === verb,
-  );
+  const known = [
+    'lock',
+    'pack',
+    'verify',
+    'ls',
+    'diff',
+    'load',
+    'serve',
+    'push',
+    'pull',
+    'login',
+    'logout',
+  ].find((name) => name === verb);
   const help = `\`sealift${known === undefined ? '' : ` ${known}`} --help\` shows how it is used`;
   const hint = suggestion === undefined ? help : `did you mean ${suggestion}? ${help}`;
   return new SealiftError('USAGE', first, { hint });

@@ -122,4 +122,21 @@ export const LIMITS = {
   requestLog: 100_000,
   /** A server: until a client has taken one piece of an answer (at most 256 KiB). */
   servedChunkMs: 120_000,
+  /** `serve`: connections, answers at a time, bytes of a request's first line with its headers, and of its path and query. */
+  servedConnections: 1_000,
+  servedAnswers: 2_000,
+  requestHead: 16 * KIB,
+  requestTarget: 8 * KIB,
+  /** Until the headers of a request are there, and all of it; and until a connection without a request ends. */
+  requestHeadMs: 15_000,
+  requestMs: 30_000,
+  unusedConnectionMs: 75_000,
+  /** How long running answers may still take when it is stopped. */
+  serveEndMs: 30_000,
+  /** A htpasswd file, the cost of one of its hashes (2 to that power), passwords that wait for their check at a time. */
+  passwordFile: 1 * MIB,
+  passwordCost: 14,
+  passwordsWaiting: 16,
+  /** Log lines that a slow file has not taken yet; then lines are left out. */
+  logWaiting: 1 * MIB,
 } as const;

@@ -31,7 +31,8 @@ export function tlsOptionsOf(config: TlsOptions): TlsOptions {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-interface Pair {
+/** A certificate and its private key. */
+export interface Pair {
   readonly cert: string;
   readonly key: string;
 }
@@ -81,7 +82,11 @@ async function readCertificates(
   });
 }
 
-async function readPair(certPath: string, keyPath: string): Promise<Pair> {
+/**
+ * A certificate, perhaps with those that lead to its CA, and its private key; both as PEM.
+ * @throws TLS_FILE_INVALID, FILE_NOT_FOUND, FILE_UNREADABLE
+ */
+export async function readPair(certPath: string, keyPath: string): Promise<Pair> {
   const { pem: cert, first } = await readCertificates(certPath);
   const key = await readPem(keyPath);
   let parsed: ReturnType<typeof createPrivateKey>;

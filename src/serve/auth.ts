@@ -51,17 +51,24 @@ function isUser(users: AuthOptions['users'], name: string, password: string): bo
   return same(Object.hasOwn(users, name) ? (users[name] ?? '') : randomBytes(16).toString('hex'), password);
 }
 
-/** The user of a Basic Authorization header; `wrong` for a header that proves nothing; undefined without one. */
-function basicUser(exchange: Exchange, users: AuthOptions['users']): string | 'wrong' | undefined {
+/** What a Basic Authorization header says; `wrong` for a header that says nothing of the kind; undefined without one. */
+export function basicCredentials(
+  exchange: Exchange,
+): { readonly name: string; readonly password: string } | 'wrong' | undefined {
   const header = exchange.request.headers.authorization;
   if (header === undefined) return undefined;
   const encoded = /^basic\s+([A-Za-z0-9+/=_-]+)$/i.exec(header)?.[1];
   if (encoded === undefined) return 'wrong';
   const text = Buffer.from(encoded, 'base64').toString('utf8');
   const colon = text.indexOf(':');
-  if (colon < 0) return 'wrong';
-  const name = text.slice(0, colon);
-  return isUser(users, name, text.slice(colon + 1)) ? name : 'wrong';
+  return colon < 0 ? 'wrong' : { name: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/** The user of a Basic Authorization header; `wrong` for a header that proves nothing; undefined without one. */
+function basicUser(exchange: Exchange, users: AuthOptions['users']): string | 'wrong' | undefined {
+  const said = basicCredentials(exchange);
+  if (said === undefined || said === 'wrong') return said;
+  return isUser(users, said.name, said.password) ? said.name : 'wrong';
 }
 
 function isPullOnly(needs: readonly Access[]): boolean {
@@ -92,7 +99,8 @@ function covers(granted: readonly Access[], need: Access): boolean {
   );
 }
 
-function basicRefusal(): Answer {
+/** Asks for a user name and a password. */
+export function basicRefusal(): Answer {
   return refusal('UNAUTHORIZED', 'authentication required', {
     headers: { 'www-authenticate': BASIC_CHALLENGE },
   });

@@ -5,7 +5,16 @@ import { stringify } from 'yaml';
 import { SealiftError } from '../core/errors.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { diskError } from '../io/files.ts';
-import { type Answer, contentAnswer, type Exchange, NOT_FOUND, refusal, streamOf } from './answer.ts';
+import {
+  type Answer,
+  contentAnswer,
+  type Exchange,
+  NOT_FOUND,
+  refusal,
+  type Servable,
+  streamOf,
+} from './answer.ts';
+import { linksPage, urlPath } from './pages.ts';
 
 /** How the chart repository writes its index. */
 export interface ChartOptions {
@@ -45,17 +54,27 @@ export interface Shelf {
    * @throws USAGE for a name that is not a plain relative path
    */
   addFile(name: string, content: Uint8Array | string | { readonly path: string }): void;
+  /** Serves `/files/<name>` or `/charts/<name>` out of something else, whatever the name is. */
+  put(path: string, content: Elsewhere): void;
+  /** Names a chart in the index whose archive is put by itself. */
+  listChart(chart: ListedChart): void;
   /** Answers a request below `/charts/` or `/files/`. `base` is the server's own URL. */
   answer(exchange: Exchange, options: { readonly base: string }): Promise<Answer>;
 }
 
-type Content = Buffer | { readonly path: string };
+/** Content that lies elsewhere, without its type, which its name tells; or why it is not there. */
+export type Elsewhere = Omit<Servable, 'headers'> | { readonly absent: string };
 
-interface Listed {
+type Content = Buffer | { readonly path: string } | Elsewhere;
+
+/** A chart as the index names it. */
+export interface ListedChart {
   readonly fileName: string;
   readonly entry: ChartEntry;
+  /** Of the archive, 64 hex digits. */
   readonly digest: string;
-  readonly urls: readonly string[] | undefined;
+  /** Default: the archive's own. */
+  readonly urls?: readonly string[] | undefined;
 }
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._+@-]*(?:\/[A-Za-z0-9_][A-Za-z0-9._+@-]*)*$/;
@@ -75,13 +94,17 @@ async function metadataOf(fileName: string, archive: Buffer): Promise<ChartEntry
 }
 
 function indexText(
-  listed: readonly Listed[],
+  listed: readonly ListedChart[],
   options: { readonly base: string; readonly generated: string },
 ): string {
   const entries = new Map<string, unknown[]>();
   for (const { fileName, entry, digest, urls } of listed) {
     const { name } = entry;
-    const more = { created: options.generated, digest, urls: urls ?? [`${options.base}${fileName}`] };
+    const more = {
+      created: options.generated,
+      digest,
+      urls: urls ?? [`${options.base}${urlPath(fileName)}`],
+    };
     entries.set(name, [...(entries.get(name) ?? []), { ...entry, ...more }]);
   }
   const sorted = [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -94,6 +117,10 @@ async function serve(exchange: Exchange, name: string, content: Content): Promis
     const open = async (span: { start: number; length: number }) => streamOf(content, span);
     return await contentAnswer(exchange, { size: content.length, etag: sha256(content), headers, open });
   }
+  if ('absent' in content) {
+    return { ...NOT_FOUND, body: Buffer.from(`${content.absent}\n`) };
+  }
+  if ('open' in content) return await contentAnswer(exchange, { ...content, headers });
   try {
     const { size, mtimeMs } = await stat(content.path);
     return await contentAnswer(exchange, {
@@ -111,20 +138,42 @@ async function serve(exchange: Exchange, name: string, content: Content): Promis
   }
 }
 
+/** Links to everything below a folder of files; undefined where there is no such folder. */
+function folderPage(path: string, paths: Iterable<string>): Answer | undefined {
+  if (!path.startsWith('/files/') || !path.endsWith('/')) return undefined;
+  const below = [...paths].filter((p) => p.startsWith(path)).map((p) => p.slice(path.length));
+  if (below.length === 0) return undefined;
+  return linksPage(
+    path,
+    below.sort().map((name) => ({ href: `./${urlPath(name)}`, text: name })),
+  );
+}
+
 function unservable(name: string, form: string): SealiftError {
   return new SealiftError('USAGE', `"${name}" cannot be served`, { hint: `write ${form}` });
 }
 
 /** An empty shelf. */
 export function createShelf(options: ChartOptions = {}): Shelf {
-  const charts = new Map<string, Listed>();
+  const charts = new Map<string, ListedChart>();
   const contents = new Map<string, Content>();
   const generated = options.generated ?? '2026-01-01T00:00:00Z';
+
+  /** The index for each base, until a chart is added. */
+  const indexes = new Map<string, Buffer>();
 
   const find = (path: string, base: string): Content | undefined => {
     if (path !== '/charts/index.yaml') return contents.get(path);
     const prefix = options.absoluteUrls === true ? `${base}/charts/` : '';
-    return Buffer.from(indexText([...charts.values()], { base: prefix, generated }));
+    const known = indexes.get(prefix);
+    if (known !== undefined) return known;
+    const index = Buffer.from(indexText([...charts.values()], { base: prefix, generated }));
+    indexes.set(prefix, index);
+    return index;
+  };
+  const list = (chart: ListedChart): void => {
+    indexes.clear();
+    charts.set(chart.fileName, chart);
   };
 
   return {
@@ -135,7 +184,7 @@ export function createShelf(options: ChartOptions = {}): Shelf {
       const archive = Buffer.from(bytes);
       const entry = chart.metadata ?? (await metadataOf(fileName, archive));
       const digest = chart.indexDigest ?? sha256(archive);
-      charts.set(fileName, { fileName, entry, digest, urls: chart.urls });
+      list({ fileName, entry, digest, urls: chart.urls });
       contents.set(`/charts/${fileName}`, archive);
       contents.delete(`/charts/${fileName}.prov`);
       if (chart.provenance !== undefined) {
@@ -147,13 +196,16 @@ export function createShelf(options: ChartOptions = {}): Shelf {
       const isPath = typeof content === 'object' && 'path' in content;
       contents.set(`/files/${name}`, isPath ? content : Buffer.from(content));
     },
+    put: (path, content) => void contents.set(path, content),
+    listChart: list,
     async answer(exchange, { base }) {
       const { path, method } = exchange;
       if (method !== 'GET' && method !== 'HEAD') {
         return refusal('UNSUPPORTED', 'read only', { headers: { allow: 'GET, HEAD' } });
       }
       const content = find(path, base);
-      return content === undefined ? NOT_FOUND : await serve(exchange, path, content);
+      if (content !== undefined) return await serve(exchange, path, content);
+      return folderPage(path, contents.keys()) ?? NOT_FOUND;
     },
   };
 }

@@ -5,6 +5,7 @@ import { type Answer, type Exchange, NOT_FOUND, readExchange, refusal, send, spl
 import { type AuthOptions, createGuard, type Guard } from './auth.ts';
 import { type ChartOptions, createShelf, type Shelf } from './charts.ts';
 import { diskStorage } from './disk-storage.ts';
+import { listen } from './listen.ts';
 import { memoryStorage } from './memory-storage.ts';
 import { shownStorage } from './repository.ts';
 import { findRoute, type RouteOptions } from './routes.ts';
@@ -159,21 +160,6 @@ async function serveOne(
     // What a refused client still sends is thrown away, so that it gets to read its answer.
     if (own && !request.complete) request.resume();
   }
-}
-
-function listen(server: Server, options: { readonly port: number; readonly host: string }): Promise<string> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) => {
-      const where = `${options.host}:${options.port}`;
-      const hint = 'choose another port, or end the program that has this one';
-      reject(new SealiftError('USAGE', `cannot listen on ${where}: ${cause.message}`, { cause, hint }));
-    });
-    server.listen(options.port, options.host, () => {
-      const address = server.address();
-      if (address === null || typeof address === 'string') reject(new SealiftError('INTERNAL', 'no address'));
-      else resolve(`${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`);
-    });
-  });
 }
 
 function createCloser(

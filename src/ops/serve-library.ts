@@ -1,0 +1,256 @@
+import { archiveOf } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { type Digest, hexOf } from '../core/digest.ts';
+import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { chartPlace, filePlace } from '../core/naming.ts';
+import { parseReference } from '../core/reference.ts';
+import { type ChartLock, chartName, type FileLock } from '../lock/schema.ts';
+import { parseDistribution } from '../python/distribution.ts';
+import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../serve/charts.ts';
+import { ShelvedRegistry } from '../serve/shelved.ts';
+import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
+import { Stock } from '../serve/stock.ts';
+import type { ServedFacts } from './serve-snippets.ts';
+
+/** Bundles that are open to be served. */
+export interface OpenLibrary {
+  readonly bundles: readonly { readonly path: string; readonly name: string; readonly version: string }[];
+  readonly images: number;
+  readonly charts: number;
+  readonly files: number;
+  readonly registry: ShelvedRegistry;
+  readonly shelf: Shelf;
+  readonly simple: ReturnType<typeof createSimpleIndex> | undefined;
+  readonly examples: Pick<ServedFacts, 'hosts' | 'chart' | 'project' | 'file'>;
+  /** What is not shown, or not as somebody may expect. */
+  readonly warnings: readonly Fault[];
+  close(): Promise<void>;
+}
+
+/** What has one name among all bundles, and where it comes from. */
+interface Known {
+  readonly digest: Digest;
+  readonly path: string;
+}
+
+/** Everything that is being gathered from the bundles. */
+interface Gathering {
+  readonly stock: Stock;
+  readonly registry: ShelvedRegistry;
+  readonly shelf: Shelf;
+  readonly images: Set<string>;
+  readonly charts: Map<string, Known>;
+  readonly files: Map<string, Known & { readonly size: number }>;
+  readonly faults: Fault[];
+  readonly warnings: Fault[];
+  chart: ServedFacts['chart'];
+}
+
+/** Adds the manifests and blobs of one artifact to the registry. */
+function addArtifact(to: Gathering, artifact: Artifact, path: string): void {
+  const { kind, name, graph } = artifact;
+  if (kind === 'image') {
+    const reference = parseReference(name);
+    to.images.add(name);
+    to.registry.addImage(reference, graph, { tag: reference.tag, path });
+  }
+  if (kind === 'referrer') {
+    const [image = name] = name.split(' ');
+    to.registry.addImage(parseReference(image), graph, { tag: undefined, path });
+  }
+}
+
+/** Puts a chart or a file where `load` would put it; a name that no registry takes leaves it to the tree of files. */
+function addPlaced(
+  to: Gathering,
+  artifact: Artifact,
+  from: { readonly path: string; readonly place: () => { repository: string; tag: string } },
+): void {
+  try {
+    to.registry.addArtifact(from.place(), artifact.graph, { path: from.path });
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'REFERENCE_INVALID') throw error;
+    to.warnings.push(fault(error.code, `${artifact.name} is not in the registry: ${error.message}`));
+  }
+}
+
+/** Whether a name is new; a fault where another bundle has other bytes for it. */
+function isNew(
+  to: Gathering,
+  known: ReadonlyMap<string, Known>,
+  item: { readonly name: string; readonly digest: Digest; readonly path: string },
+): boolean {
+  const { name, digest, path } = item;
+  const other = known.get(name);
+  if (other === undefined) return true;
+  if (other.digest !== digest) {
+    const message = `${name} is ${other.digest} in ${other.path} and ${digest} in ${path}`;
+    const hint = 'serve the two bundles separately, each with its own --listen address';
+    to.faults.push(fault('TARGET_NAME_COLLISION', message, { hint }));
+  }
+  return false;
+}
+
+/** Content as the shelf has it; what none of the bundles carries says so. */
+function elsewhere({ stock }: Gathering, digest: Digest): Elsewhere {
+  const content = stock.content(digest);
+  if (content !== undefined) return { ...content, etag: digest };
+  return { absent: `${digest} is in none of the served bundles: serve the base of the delta too` };
+}
+
+/** What Chart.yaml says, as the chart's config has it; name and version are the lock's. */
+async function entryOf(stock: Stock, chart: ChartLock): Promise<ChartEntry> {
+  const { name, version } = chart;
+  const plain = { apiVersion: 'v2', name, version };
+  if (stock.content(chart.config.digest) === undefined) return plain;
+  const bytes = await stock.read(chart.config.digest);
+  try {
+    const said: unknown = JSON.parse(bytes.toString('utf8'));
+    if (typeof said !== 'object' || said === null || Array.isArray(said)) return plain;
+    return { ...plain, ...said, name, version };
+  } catch {
+    return plain;
+  }
+}
+
+async function shelveChart(to: Gathering, chart: ChartLock, path: string): Promise<void> {
+  const { name, version, integrity } = chart;
+  const archive = archiveOf(chart).digest;
+  if (!isNew(to, to.charts, { name: chartName(chart), digest: archive, path })) return;
+  to.charts.set(chartName(chart), { digest: archive, path });
+  to.chart ??= { name, version };
+  const fileName = `${chartName(chart)}.tgz`;
+  to.shelf.listChart({ fileName, entry: await entryOf(to.stock, chart), digest: hexOf(archive) });
+  to.shelf.put(`/charts/${fileName}`, elsewhere(to, archive));
+  const { provenanceDigest } = integrity;
+  if (provenanceDigest !== undefined) {
+    to.shelf.put(`/charts/${fileName}.prov`, elsewhere(to, provenanceDigest));
+  }
+}
+
+function shelveFile(to: Gathering, { name, sha256, size }: FileLock, path: string): void {
+  if (!isNew(to, to.files, { name, digest: sha256, path })) return;
+  to.files.set(name, { digest: sha256, path, size });
+  to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
+}
+
+/** Opens one bundle; what its manifests say is gathered as they are read. */
+async function openOne(path: string, to: Gathering, context: Context): Promise<Bundle> {
+  const placed: Artifact[] = [];
+  const tell = (artifact: Artifact): void => {
+    if (artifact.kind === 'chart' || artifact.kind === 'file') placed.push(artifact);
+    else addArtifact(to, artifact, path);
+  };
+  const bundle = await openBundle(path, { signal: context.signal, tell });
+  const { lock, medium } = bundle;
+  to.stock.add({
+    path,
+    open: (descriptor, options) => bundle.open(descriptor, options),
+    sizeOf: (digest) => medium.entries.findBlob(digest)?.size,
+  });
+  const charts = new Map(lock.charts.map((chart) => [chartName(chart), chart]));
+  const files = new Map(lock.files.map((file) => [file.name, file]));
+  for (const artifact of placed) {
+    const chart = artifact.kind === 'chart' ? charts.get(artifact.name) : undefined;
+    const file = artifact.kind === 'file' ? files.get(artifact.name) : undefined;
+    if (chart !== undefined) addPlaced(to, artifact, { path, place: () => chartPlace(chart, '') });
+    if (file === undefined) continue;
+    const { name, sha256 } = file;
+    addPlaced(to, artifact, { path, place: () => filePlace({ name, sha256: hexOf(sha256) }, '') });
+  }
+  for (const image of lock.images) {
+    for (const { tag, digest } of image.referrers ?? []) {
+      if (tag !== undefined) to.registry.addAttached(parseReference(image.ref), { tag, digest, path });
+    }
+  }
+  return bundle;
+}
+
+/** Wheels and source archives among the files; one of two with the same file name. */
+function packagesOf(to: Gathering): IndexedFile[] {
+  const found = new Map<string, IndexedFile>();
+  for (const [name, { digest, size }] of [...to.files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const fileName = name.split('/').at(-1) ?? name;
+    const distribution = parseDistribution(fileName);
+    if (distribution === undefined) continue;
+    const { project, version } = distribution;
+    const other = found.get(fileName);
+    if (other === undefined) found.set(fileName, { name, digest, size, project, version });
+    else if (other.digest !== digest) {
+      const message = `the Python index has ${other.name}, not ${name}: the two have one file name and different bytes`;
+      to.warnings.push(fault('TARGET_NAME_COLLISION', message));
+    }
+  }
+  return [...found.values()];
+}
+
+function libraryOf(
+  to: Gathering,
+  bundles: readonly { readonly path: string; readonly bundle: Bundle }[],
+): OpenLibrary {
+  const { registry, shelf, images, charts, files } = to;
+  const packages = packagesOf(to);
+  const [file] = files.keys();
+  return {
+    bundles: bundles.map(({ path, bundle: { lock } }) => ({ path, name: lock.name, version: lock.version })),
+    images: images.size,
+    charts: charts.size,
+    files: files.size,
+    registry,
+    shelf,
+    simple: packages.length === 0 ? undefined : createSimpleIndex(packages),
+    examples: { hosts: registry.hosts(), chart: to.chart, project: packages[0]?.project, file },
+    warnings: [...registry.warnings, ...to.warnings],
+    close: async () => {
+      for (const { bundle } of bundles) await bundle.close();
+    },
+  };
+}
+
+/**
+ * Opens bundles to serve the union of what they have.
+ * @param options.signal ends all reading of content
+ * @param options.onDamage is told of every blob that could not be read, or whose bytes are wrong
+ * @throws every fault of a bundle's structure; TARGET_NAME_COLLISION for names that mean different bytes in two of them
+ */
+export async function openLibrary(
+  paths: readonly string[],
+  options: {
+    readonly context: Context;
+    readonly signal: AbortSignal;
+    readonly onDamage: (error: unknown) => void;
+  },
+): Promise<OpenLibrary> {
+  const { context } = options;
+  const stock = new Stock(options);
+  const to: Gathering = {
+    stock,
+    registry: new ShelvedRegistry(stock),
+    shelf: createShelf({ generated: new Date(context.now()).toISOString() }),
+    images: new Set(),
+    charts: new Map(),
+    files: new Map(),
+    faults: [],
+    warnings: [],
+    chart: undefined,
+  };
+  const bundles: { readonly path: string; readonly bundle: Bundle }[] = [];
+  try {
+    for (const path of paths) bundles.push({ path, bundle: await openOne(path, to, context) });
+    // What a delta leaves out may be in a bundle that was named behind it.
+    for (const { path, bundle } of bundles) {
+      for (const chart of bundle.lock.charts) await shelveChart(to, chart, path);
+      for (const file of bundle.lock.files) shelveFile(to, file, path);
+    }
+    to.registry.finish();
+    const faults = [...to.registry.faults, ...to.faults];
+    if (faults.length > 0)
+      throw errorOf(faults, `${faults.length} names mean different bytes in these bundles`);
+    return libraryOf(to, bundles);
+  } catch (error) {
+    for (const { bundle } of bundles) await bundle.close();
+    throw error;
+  }
+}

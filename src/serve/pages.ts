@@ -1,0 +1,41 @@
+import type { Answer } from './answer.ts';
+
+/** Text as it stands in HTML, also between quotes. */
+function escaped(text: string): string {
+  const names: Readonly<Record<string, string>> = {
+    '&': '&amp;',
+    '<': '&lt;',
+    '>': '&gt;',
+    '"': '&quot;',
+    "'": '&#39;',
+  };
+  return text.replace(/[&<>"']/g, (c) => names[c] ?? c);
+}
+
+/** A path whose parts stand in a URL as they are meant. */
+export function urlPath(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/');
+}
+
+/** A page of links, one a line, that needs nothing from anywhere. */
+export function linksPage(
+  title: string,
+  links: Iterable<{ readonly href: string; readonly text: string }>,
+  options: { readonly type?: string; readonly head?: string } = {},
+): Answer {
+  const lines = [
+    '<!DOCTYPE html>',
+    `<html><head><meta charset="utf-8">${options.head ?? ''}<title>${escaped(title)}</title></head>`,
+    `<body><h1>${escaped(title)}</h1>`,
+  ];
+  for (const { href, text } of links) lines.push(`<a href="${escaped(href)}">${escaped(text)}</a><br>`);
+  lines.push('</body></html>', '');
+  return {
+    status: 200,
+    headers: {
+      'content-type': options.type ?? 'text/html; charset=utf-8',
+      'content-security-policy': "default-src 'none'",
+    },
+    body: Buffer.from(lines.join('\n')),
+  };
+}

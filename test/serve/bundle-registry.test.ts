@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Serving } from '../../src/ops/serve.ts';
-import { type BundleSite, HOSTS, makeBundleSite, serveBundles } from './bundle-site.ts';
+import { type BundleSite, makeBundleSite, serveBundles } from './bundle-site.ts';
 import { digestOf, errorCodes } from './client.ts';
 
 let site: BundleSite;
@@ -21,10 +21,10 @@ const get = (path: string, init: RequestInit = {}): Promise<Response> => fetch(`
 describe('images of a bundle', () => {
   it('are there under their path, under host and path, and for a mirror that names the host', async () => {
     for (const [i, image] of site.images.entries()) {
-      const host = HOSTS[i] ?? '';
+      const host = site.hostOf(i);
       const paths = [
         `/v2/${image.name}/manifests/${image.tag}`,
-        `/v2/${host}/${image.name}/manifests/${image.tag}`,
+        `/v2/${host.replace(':', '_')}/${image.name}/manifests/${image.tag}`,
         `/v2/${image.name}/manifests/${image.tag}?ns=${host}`,
         `/v2/${image.name}/manifests/${image.index.digest}`,
       ];
@@ -136,7 +136,7 @@ describe('what there is', () => {
     expect(repositories).toContain('files/bin/tool');
     for (const [i, image] of site.images.entries()) {
       expect(repositories).toContain(image.name);
-      expect(repositories).toContain(`${HOSTS[i]}/${image.name}`);
+      expect(repositories).toContain(`${site.hostOf(i).replace(':', '_')}/${image.name}`);
     }
     expect(repositories).toEqual([...new Set(repositories)].sort());
     for (const n of [1, 2, 3]) expect(await list(`/v2/_catalog?n=${n}`)).toEqual(repositories);
@@ -147,8 +147,8 @@ describe('what there is', () => {
   });
 
   it('has referrers by subject and by kind', async () => {
-    const subject = site.images[2]?.index.digest;
-    const path = `/v2/${nameOf(2)}/referrers/${subject}`;
+    const subject = site.images[3]?.index.digest;
+    const path = `/v2/${nameOf(3)}/referrers/${subject}`;
     const { digest, size, mediaType } = site.referrer;
     const listed = {
       mediaType,
@@ -167,7 +167,7 @@ describe('what there is', () => {
     expect(await (await get(`/v2/${nameOf(1)}/referrers/${subject}`)).json()).toMatchObject({
       manifests: [],
     });
-    expect((await get(`/v2/${nameOf(2)}/manifests/${digest}`)).status).toBe(200);
+    expect((await get(`/v2/${nameOf(3)}/manifests/${digest}`)).status).toBe(200);
     expect((await get(`/v2/${nameOf()}/referrers/nonsense`)).status).toBe(400);
   });
 

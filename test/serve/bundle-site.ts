@@ -9,6 +9,8 @@ import { attach, signByTag } from '../support/referrers.ts';
 
 export interface BundleSite extends Site {
   readonly images: readonly FleetImage[];
+  /** Of an image by its number: where its name says that it is from. */
+  hostOf(i: number): string;
   /** Path of the bundle. */
   readonly tar: string;
   /** Bytes of its files by name. */
@@ -21,20 +23,24 @@ export interface BundleSite extends Site {
 
 export const WHEEL = 'wheels/Demo_Pkg-1.2.0-py3-none-any.whl';
 
-/** Where the images say that they are from; all come from one source. */
-export const HOSTS = ['docker.io', 'docker.io', 'quay.io'] as const;
+/** Where the first images say that they are from; all come from one source, and the last says so. */
+const HOSTS = ['docker.io', 'docker.io', 'quay.io'] as const;
 
-/** Two images of docker.io, the first with a signature, and one of quay.io with a referrer; a chart, files and a wheel. */
+/**
+ * Two images of docker.io, the first with a signature, one of quay.io, and one of the source itself with a referrer; a chart,
+ * files and a wheel.
+ */
 export async function makeBundleSite(): Promise<BundleSite> {
   const site = await makeSite();
   const images = makeFleet({
-    images: 3,
+    images: 4,
+    sharedBases: 0,
     kinds: ['oci', 'docker'],
     platforms: ['linux/amd64', 'linux/arm64'],
     layerSizes: [300_000, 2_000],
   });
   for (const image of images) await site.addImage(image);
-  const [signed, , described] = images;
+  const [signed, , , described] = images;
   if (signed === undefined || described === undefined) throw new Error('no image');
   const at = `${site.source.url}/v2`;
   await signByTag(`${at}/${signed.name}`, signed.index.digest);
@@ -48,7 +54,8 @@ export async function makeBundleSite(): Promise<BundleSite> {
     [WHEEL, Buffer.from('a wheel')],
   ]);
   for (const [name, bytes] of files) await site.put(`site/${name}`, bytes);
-  const refs = images.map((image, i) => `${HOSTS[i] ?? 'docker.io'}/${image.name}:${image.tag}`);
+  const hostOf = (i: number): string => HOSTS[i] ?? site.source.host;
+  const refs = images.map((image, i) => `${hostOf(i)}/${image.name}:${image.tag}`);
   const host = JSON.stringify(site.source.host);
   const tar = await site.bundle(
     'site',
@@ -62,7 +69,7 @@ export async function makeBundleSite(): Promise<BundleSite> {
     ].join('\n'),
   );
   const chart = Buffer.from(await (await fetch(`${site.source.url}/charts/demo-1.2.3.tgz`)).arrayBuffer());
-  return { ...site, images, tar, files, chart, referrer };
+  return { ...site, images, hostOf, tar, files, chart, referrer };
 }
 
 /** Serves bundles at a free port; `lines` are those of the access log. */

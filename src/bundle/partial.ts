@@ -1,6 +1,7 @@
 import { readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
+import { KIB } from '../core/limits.ts';
 import { freeSpace, kindOf } from '../io/files.ts';
 import { hold, holderText, type Release } from '../io/hold.ts';
 import { type JournalState, readJournal } from './journal.ts';
@@ -82,14 +83,27 @@ async function bytesOnDisk(path: string): Promise<number> {
   return sum;
 }
 
+/** Disks give out whole blocks, mostly of this size. Bytes. */
+const BLOCK = 4 * KIB;
+
+/** What a bundle takes up on a disk: of a folder each file takes whole blocks. */
+function spaceFor({ size, entries }: BundlePlan, kind: string): number {
+  if (kind !== 'folder') return size;
+  let sum = 0;
+  for (let index = 0; index < entries.length; index += 1)
+    sum += Math.ceil(entries.sizeAt(index) / BLOCK) * BLOCK;
+  return sum;
+}
+
 /**
  * Refuses to begin what cannot end: what is there already of this bundle is not needed again.
  * @throws DISK_FULL
  */
-export async function checkSpace(paths: Paths, plan: BundlePlan): Promise<void> {
+export async function checkSpace(paths: Paths, plan: BundlePlan, kind: string): Promise<void> {
   const folder = dirname(paths.out);
   const free = await freeSpace(folder);
-  const need = plan.size - Math.min(plan.size, await bytesOnDisk(paths.partial));
+  const all = spaceFor(plan, kind);
+  const need = all - Math.min(all, await bytesOnDisk(paths.partial));
   if (need <= free) return;
   throw new SealiftError(
     'DISK_FULL',

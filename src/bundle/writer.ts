@@ -116,7 +116,7 @@ async function takeOver(paths: Paths, held: Held, options: WriterOptions): Promi
   const state = await settlePartial(paths, plan, kind);
   const old = await settledPool(paths);
   if (old !== undefined) held.pools.push(old);
-  await checkSpace(paths, plan);
+  await checkSpace(paths, plan, kind);
   const sink = kind === 'tar' ? await tarSink(paths, plan) : await folderSink(paths);
   held.sink = sink;
   const journal = await openJournal(paths.journal, { plan: plan.id, kind, fresh: state === undefined });

@@ -138,16 +138,25 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
   }
 }
 
-/** Free bytes for an ordinary user on the file system that holds `folder`, or will: its nearest existing parent is asked. */
-export async function freeSpace(folder: string): Promise<number> {
+/**
+ * The file system that holds `folder`, or will: its nearest existing parent is asked, links followed. `free` are bytes for
+ * an ordinary user; Infinity where the file system does not know its own size, as many network and FUSE mounts do not.
+ */
+export async function spaceOf(folder: string): Promise<{ readonly device: number; readonly free: number }> {
   for (let at = folder; ; at = dirname(at)) {
     try {
-      const s = await statfs(at);
-      return s.bavail * s.bsize;
+      const { dev } = await stat(at);
+      const { blocks, bavail, bsize } = await statfs(at);
+      return { device: dev, free: blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize };
     } catch (error) {
       if (!isMissing(error) || dirname(at) === at) throw diskError(error, at);
     }
   }
+}
+
+/** Free bytes on the file system that holds `folder`, or will (`spaceOf`). */
+export async function freeSpace(folder: string): Promise<number> {
+  return (await spaceOf(folder)).free;
 }
 
 /** Reads exactly `length` bytes at `position`; fewer only at the end of the file. */

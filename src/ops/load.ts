@@ -23,6 +23,7 @@ import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import { matchNames } from './names.ts';
 import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
+import { tooLittleSpace } from './space.ts';
 
 export interface LoadOptions {
   readonly bundle: string;
@@ -253,6 +254,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
         detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
       });
       await planAll(racers, items, { source, context: linked });
+      for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
       if (options.dryRun !== true) await apply(racers, { stop, context });
     } finally {
       await Promise.all(racers.map((r) => r.run?.close()));

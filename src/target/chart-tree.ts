@@ -1,6 +1,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fault, SealiftError } from '../core/errors.ts';
+import { dirname, join } from 'node:path';
+import { fault, isAbort, SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { diffTree, hashTree, unpackChart } from '../helm/tree.ts';
 import {
@@ -11,6 +12,7 @@ import {
   syncFolder,
   writeFileIfChanged,
 } from '../io/files.ts';
+import { onDisk, type SpaceNeed } from './space.ts';
 import {
   type ChartItem,
   type Entry,
@@ -147,6 +149,35 @@ class TreeRun implements TargetRun {
   constructor(entries: readonly TreeEntry[], options: Options & { readonly lockPath: string }) {
     this.entries = entries;
     this.#options = options;
+  }
+
+  space(): SpaceNeed {
+    const { dir } = this.#options;
+    const written = this.entries.filter((e) => e.state === 'write');
+    // Unpacked and in whole blocks; only where the disk is nearly full is it worth reading them for that.
+    const atMost = written.length * 2 * LIMITS.chartUnpacked;
+    return { folder: dir, atMost, exact: () => this.#unpackedSize(written) };
+  }
+
+  /** Bytes on the disk; a damaged archive counts nothing: that is told when it is unpacked. */
+  async #unpackedSize(entries: readonly TreeEntry[]): Promise<number> {
+    const { source, context, lock } = this.#options;
+    let bytes = onDisk(lock.bytes.length);
+    for (const { item } of entries) {
+      const folders = new Set<string>();
+      const onFile = (path: string, data: Buffer): void => {
+        bytes += onDisk(data.length);
+        folders.add(dirname(path));
+      };
+      try {
+        const archive = source.open(item.archive, { signal: context.signal });
+        await readChartArchive(archive, { what: item.name, onFile });
+      } catch (error) {
+        if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+      }
+      bytes += onDisk(1) * folders.size;
+    }
+    return bytes;
   }
 
   async writeBlobs(): Promise<void> {

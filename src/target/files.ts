@@ -3,6 +3,7 @@ import { dirname, join, sep } from 'node:path';
 import { fault, SealiftError } from '../core/errors.ts';
 import { besidePath, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
+import { onDisk, type SpaceNeed } from './space.ts';
 import {
   type Entry,
   emptyTally,
@@ -124,6 +125,12 @@ class FilesRun implements TargetRun {
   constructor(entries: readonly FileEntry[], options: Options) {
     this.entries = entries;
     this.#options = options;
+  }
+
+  space(): SpaceNeed {
+    const written = this.entries.filter((e) => e.state === 'write' && !e.modeOnly);
+    const bytes = written.reduce((sum, e) => sum + onDisk(e.item.content.size), 0);
+    return { folder: this.#options.dir, atMost: bytes, exact: async () => bytes };
   }
 
   async writeBlobs(): Promise<void> {

@@ -5,6 +5,7 @@ import type { Context } from '../core/events.ts';
 import type { Reference } from '../core/reference.ts';
 import type { ContentReader } from '../oci/content.ts';
 import type { Graph } from '../oci/graph.ts';
+import type { SpaceNeed } from './space.ts';
 
 interface ItemBase {
   /** The name in the lock: an image's name, `chart-1.2.3`, a file's name. Unique among items of its kind. */
@@ -92,6 +93,8 @@ export interface Tally {
 export interface TargetRun {
   readonly entries: readonly Entry[];
   readonly tally: Tally;
+  /** What will be written on a disk of this machine; absent where a target is no folder. */
+  space?(): SpaceNeed;
   /** Blobs (configs, layers, archives), or the temp files and folders that stand for them. Nothing that a user of the target would see. */
   writeBlobs(): Promise<void>;
   /** Manifests, then indexes. */

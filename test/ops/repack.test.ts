@@ -304,4 +304,45 @@ describe('a disk that is full', () => {
       }
     },
   );
+
+  it.skipIf(!canMount)(
+    '(needs root for a small tmpfs) is told for a folder too, whose files take whole blocks, and it goes on after',
+    async () => {
+      const disk = bench.site.path('small');
+      await mkdir(disk);
+      const need = bench.good.entries.reduce((sum, e) => sum + Math.ceil(e.size / 4096) * 4096, 0);
+      const to = `${join(disk, 'b')}/`;
+      const resize = (bytes: number): void => {
+        execFileSync('mount', ['-o', `remount,size=${bytes}`, disk]);
+      };
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${need - 4096}`, 'tmpfs', disk]);
+      try {
+        const before: unknown = await bench.packTo(to).catch((e: unknown) => e);
+        expect(before).toMatchObject({ code: 'DISK_FULL', details: { need, free: need - 4096 } });
+        expect(await readdir(disk)).toEqual([]);
+        resize(need + 400 * 1024);
+        let filled = false;
+        const emit = (event: Event): void => {
+          if (event.type !== 'progress' || filled) return;
+          filled = true;
+          try {
+            for (let i = 0; ; i++) writeFileSync(join(disk, `filler-${i}`), Buffer.alloc(64 * 1024));
+          } catch {
+            // Full now.
+          }
+        };
+        const error: unknown = await bench.packTo(to, { ...contextOf(), emit }).catch((e: unknown) => e);
+        expect(error).toMatchObject({
+          code: 'DISK_FULL',
+          hint: expect.stringContaining('goes on where it stopped'),
+        });
+        for (const name of await readdir(disk)) if (name.startsWith('filler')) await rm(join(disk, name));
+        await bench.packTo(to);
+        expect(await readdir(disk)).toEqual(['b']);
+        expect((await verify({ bundle: to, deep: true }, contextOf())).faults).toEqual([]);
+      } finally {
+        execFileSync('umount', [disk]);
+      }
+    },
+  );
 });

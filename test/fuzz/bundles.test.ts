@@ -1,0 +1,105 @@
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openBundle } from '../../src/bundle/reader.ts';
+import { tarHeader } from '../../src/io/tar.ts';
+import { digestOf } from '../../src/io/verify.ts';
+import { load } from '../../src/ops/load.ts';
+import { verify } from '../../src/ops/verify.ts';
+import { contextOf, openSite, packSite, type Site } from '../bundle/site.ts';
+import { joined, partsOf } from '../bundle/tar-parts.ts';
+import { hostileBundle, type Origin, originOf } from './bundles.ts';
+import { chanceOf } from './chance.ts';
+import { modelOf, partsOfModel } from './model.ts';
+import { fuzz, HOUR, openRoom, type Room } from './room.ts';
+
+vi.mock('node:fs', async (original) => (await import('./watch.ts')).watchedPlain(await original()));
+vi.mock('node:fs/promises', async (original) =>
+  (await import('./watch.ts')).watchedPromises(await original()),
+);
+
+let room: Room;
+let origins: Origin[];
+const { signal } = contextOf();
+
+/** What was accepted is one of the bundles it was made of, or byte for byte what its own lock implies. */
+async function expectHonest(path: string, where: string): Promise<void> {
+  const bytes = readFileSync(path);
+  if (origins.some((o) => o.bytes.equals(bytes))) return;
+  const bundle = await openBundle(path, { signal });
+  await bundle.close();
+  const { plan } = bundle;
+  if (plan === undefined) throw new Error(`${where}: accepted without a plan`);
+  expect(plan.size, where).toBe(bytes.length);
+  const parts = partsOf({ path, bytes, entries: [...plan.entries] });
+  for (const [index, { name, body, header }] of parts.entries()) {
+    const { text, digest } = plan.entries.at(index);
+    expect(header.equals(tarHeader(name, body.length)), `${where}: ${name}`).toBe(true);
+    if (digest !== undefined) expect(digestOf(body), `${where}: ${name}`).toBe(digest);
+    if (text !== undefined) expect(digestOf(body), `${where}: ${name}`).toBe(text.digest);
+  }
+  expect(
+    joined(parts.map((p) => ({ ...p, padding: Buffer.alloc(p.padding.length) }))).equals(bytes),
+    where,
+  ).toBe(true);
+  expect(
+    joined(partsOfModel(modelOf({ path, bytes, entries: [...plan.entries] }))).equals(bytes),
+    where,
+  ).toBe(true);
+}
+
+/** Two bundles of a few KiB, as different as bundles can be. */
+beforeAll(async () => {
+  origins = [];
+  for (const kinds of [['oci'], ['attested', 'docker']] as const) {
+    const fleet = { images: kinds.length, layerSizes: [600], baseSize: 700, kinds: [...kinds] };
+    const site: Site = await openSite({ fleet });
+    origins.push(originOf(await packSite(site)));
+    await site.close();
+  }
+  room = openRoom();
+});
+afterAll(() => room.close());
+
+describe('the reader of bundles', () => {
+  it('has a model that makes the very bundle that it was made of', () => {
+    for (const { bytes, model } of origins) expect(joined(partsOfModel(model)).equals(bytes)).toBe(true);
+  });
+
+  it(
+    'ends with our errors on any tar, and accepts only bundles that are what their lock says',
+    { timeout: HOUR },
+    async () => {
+      const path = room.path('in', 'hostile.tar');
+      const make = (seed: number) => {
+        writeFileSync(path, hostileBundle(origins, chanceOf(seed)));
+        return async () => (await verify({ bundle: path, deep: true }, contextOf())).faults;
+      };
+      const accepted = (seed: number) => expectHonest(path, `seed ${seed}`);
+      expect(await fuzz('bundles', { room, share: 0.4, make, accepted })).toBeGreaterThan(0);
+    },
+  );
+
+  it(
+    'loads nothing of a tar that is refused, and nothing beside its folders',
+    { timeout: HOUR },
+    async () => {
+      const path = room.path('in', 'hostile.tar');
+      const out = room.path('in', 'out');
+      const make = (seed: number) => {
+        rmSync(out, { recursive: true, force: true });
+        writeFileSync(path, hostileBundle(origins, chanceOf(seed)));
+        const targets = { chartTrees: [join(out, 'charts')], files: [join(out, 'files')] };
+        return async () => {
+          const result = await load({ bundle: path, verify: true, ...targets }, contextOf());
+          return result.targets.flatMap((t) =>
+            [t.fault ?? [], ...t.entries.map((e) => e.fault ?? [])].flat(),
+          );
+        };
+      };
+      const refused = (seed: number) => expect(existsSync(out), `seed ${seed}`).toBe(false);
+      const accepted = () => expect(readdirSync(out).sort()).toEqual(['charts', 'files']);
+      expect(await fuzz('loads', { room, share: 0.05, make, accepted, refused })).toBeGreaterThan(0);
+    },
+  );
+});

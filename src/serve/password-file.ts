@@ -57,7 +57,7 @@ export function parsePasswordFile(text: string, path: string): PasswordFile {
   if (faults.length === 0 && users.size === 0) {
     faults.push(fault('USAGE', `${path}: no user stands there`, { hint: HINT }));
   }
-  if (faults.length > 0) throw errorOf(faults, `${path}: ${faults.length} lines cannot be used`, 'USAGE');
+  if (faults.length > 0) throw errorOf(faults, `${path}: ${faults.length} lines cannot be used`);
   return users;
 }
 

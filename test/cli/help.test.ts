@@ -15,6 +15,7 @@ describe('help', () => {
       'ls',
       'diff',
       'load',
+      'serve',
       'push',
       'pull',
       'login',

@@ -7,7 +7,7 @@ import { diskError, errnoOf, kindOf, onDisk, readNow, readRange } from '../io/fi
 import type { OpenFile } from '../io/open-file.ts';
 import { tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
-import { B3SUMS, DOCUMENTS } from './plan.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
 import { type Files, openFileOf, openVolumes } from './volume-files.ts';
@@ -19,6 +19,10 @@ export interface Medium {
   readonly path: string;
   /** In the order of the archive; a folder's in the order that the format prescribes for documents, then by name. */
   readonly entries: EntryList;
+  /** The signature, which is not one of the entries; undefined where the bundle holds none. */
+  readonly signature: FoundEntry | undefined;
+  /** Of a tar: where its entries end, and the signature or the end of the archive begins. */
+  readonly end: number;
   /** What is wrong with the structure itself. */
   readonly faults: readonly Fault[];
   /** Bytes of the tar, or of all entries together. */
@@ -81,16 +85,22 @@ async function checkZeros(
   return [notCanonical(path, `${range.what} is not zero`, { offset: range.from + bad, files })];
 }
 
-async function tarMedium(path: string, files: Files): Promise<Medium> {
+async function tarMedium(path: string, files: Files, how: Opening): Promise<Medium> {
   try {
-    const { entries, faults } = await scanTar(files, path);
+    const { entries, signature, end, faults } = await scanTar(files, path, how);
     return {
       kind: 'tar',
       path,
       size: files.size,
       files,
       entries,
-      faults: [...files.faults, ...faults],
+      signature,
+      end,
+      // An interrupted signing may have begun one more volume.
+      faults: [
+        ...files.faults.filter((f) => how.toSums !== true || f.code !== 'BUNDLE_ENTRY_EXTRA'),
+        ...faults,
+      ],
       read: (entry, from = 0) => {
         const range = { position: entry.offset + from, length: entry.size - from };
         return readable(readPieces(files.file, range), `${path}: ${entry.name}`);
@@ -122,7 +132,7 @@ async function tarMedium(path: string, files: Files): Promise<Medium> {
   }
 }
 
-async function scanFolder(path: string): Promise<{ entries: EntryList; faults: Fault[] }> {
+async function scanFolder(path: string): Promise<Pick<Medium, 'entries' | 'signature' | 'faults'>> {
   const entries: FoundEntry[] = [];
   const faults: Fault[] = [];
   const walk = async (under: string): Promise<void> => {
@@ -152,7 +162,8 @@ async function scanFolder(path: string): Promise<{ entries: EntryList; faults: F
     return at >= 0 ? at : e.name === B3SUMS ? 1e9 : DOCUMENTS.length;
   };
   entries.sort((a, b) => rank(a) - rank(b));
-  return { entries: foundEntries(entries), faults };
+  const signature = entries.find((e) => e.name === SIGNATURE);
+  return { entries: foundEntries(entries.filter((e) => e !== signature)), signature, faults };
 }
 
 /** The bytes of one file of a folder, opened only while they are read. */
@@ -166,13 +177,15 @@ async function* fileBytes(path: string, range: { from: number; length: number })
 }
 
 async function folderMedium(path: string): Promise<Medium> {
-  const { entries, faults } = await scanFolder(path);
+  const { entries, signature, faults } = await scanFolder(path);
   return {
     kind: 'folder',
     path,
     size: entries.bytes(),
     files: undefined,
     entries,
+    signature,
+    end: 0,
     faults,
     read: (entry, from = 0) =>
       readable(
@@ -191,14 +204,20 @@ async function folderMedium(path: string): Promise<Medium> {
   };
 }
 
+/** How a bundle's bytes are opened. */
+export interface Opening {
+  /** Looks at nothing behind B3SUMS: to sign a bundle again where signing was interrupted. */
+  readonly toSums?: boolean | undefined;
+}
+
 /**
  * Opens a bundle's bytes, a tar, its volumes or a folder, and reads its structure. A path may also be that of one volume or
  * of the folder where they lie.
  * @throws BUNDLE_NOT_FOUND, FILE_UNREADABLE, CONTENT_TOO_LARGE
  */
-export async function openMedium(given: Place): Promise<Medium> {
+export async function openMedium(given: Place, how: Opening = {}): Promise<Medium> {
   const place = typeof given === 'string' ? await placeAt(given) : given;
-  if (typeof place !== 'string') return tarMedium(place.path, await openVolumes(place));
+  if (typeof place !== 'string') return tarMedium(place.path, await openVolumes(place), how);
   const path = place;
   const kind = await kindOf(path);
   if (kind === undefined) {
@@ -213,7 +232,7 @@ export async function openMedium(given: Place): Promise<Medium> {
     });
   }
   try {
-    return kind === 'folder' ? await folderMedium(path) : await tarMedium(path, await openFileOf(path));
+    return kind === 'folder' ? await folderMedium(path) : await tarMedium(path, await openFileOf(path), how);
   } catch (error) {
     throw errnoOf(error) === '' ? error : diskError(error, path);
   }

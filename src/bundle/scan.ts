@@ -4,8 +4,8 @@ import { LIMITS } from '../core/limits.ts';
 import { readNow } from '../io/files.ts';
 import { type OpenFile, readSome } from '../io/open-file.ts';
 import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
-import { type EntryList, foundEntries } from './entries.ts';
-import { B3SUMS, DOCUMENTS } from './plan.ts';
+import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './plan.ts';
 import { type Files, inVolumes } from './volume-files.ts';
 
 const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;
@@ -18,7 +18,7 @@ const BREATH = 512;
 
 /** Whether a bundle may hold an entry of this name at all. */
 export function isBundleName(name: string): boolean {
-  return BLOB_NAME.test(name) || name === B3SUMS || DOCUMENTS.includes(name);
+  return BLOB_NAME.test(name) || name === B3SUMS || name === SIGNATURE || DOCUMENTS.includes(name);
 }
 
 /** A fault of the bytes between contents. @param at where it is, and of which files */
@@ -34,7 +34,12 @@ export function notCanonical(
 
 /** What the headers of a tar say. Offsets are those of the content, in bytes. */
 export interface Scan {
+  /** All but the signature. */
   readonly entries: EntryList;
+  /** The last entry of a signed bundle. */
+  signature: FoundEntry | undefined;
+  /** Where the entries end: there the signature begins, or the end of the archive. */
+  end: number;
   readonly faults: Fault[];
 }
 
@@ -126,13 +131,42 @@ function checkEnd({ files, path, faults }: Reading, at: number): void {
     faults.push(notCanonical(path, 'the end of the archive is not zero', { offset: at + bad, files }));
 }
 
+/** Takes the signature out of the entries: it is behind B3SUMS, once, with nothing behind it. */
+function takeSignature(reading: Reading, found: FoundEntry): void {
+  const { entries, files, path, faults, signature } = reading;
+  const last = entries.length === 0 ? undefined : entries.at(entries.length - 1).name;
+  const { offset, size } = found;
+  if (last !== B3SUMS || signature !== undefined) {
+    faults.push(notCanonical(path, `${SIGNATURE} is not behind ${B3SUMS}`, { offset, files }));
+    return;
+  }
+  reading.signature = found;
+  const bad = readNow(files.file, offset + size, tarPadding(size)).findIndex((b) => b !== 0);
+  if (bad < 0) return;
+  const at = { offset: offset + size + bad, files };
+  faults.push(notCanonical(path, `padding behind ${SIGNATURE} is not zero`, at));
+}
+
 /**
  * Reads all headers of a tar and compares each byte for byte with the one that this name and size must have. After
  * damage it goes on at the next header, so that one bad block does not hide the rest.
+ * @param options.toSums ends behind B3SUMS: what follows is only the signature, which may be half written
  */
-export async function scanTar(files: Files, path: string): Promise<Scan> {
+export async function scanTar(
+  files: Files,
+  path: string,
+  options: { readonly toSums?: boolean | undefined } = {},
+): Promise<Scan> {
   const { size } = files;
-  const reading: Reading = { files, read: readNear(files.file), path, entries: foundEntries(), faults: [] };
+  const reading: Reading = {
+    files,
+    read: readNear(files.file),
+    path,
+    entries: foundEntries(),
+    signature: undefined,
+    end: 0,
+    faults: [],
+  };
   const { entries, faults } = reading;
   let at = 0;
   while (entries.length < LIMITS.bundleEntries) {
@@ -153,8 +187,17 @@ export async function scanTar(files: Files, path: string): Promise<Scan> {
       faults.push(fault('BUNDLE_TRUNCATED', `${path}: ${what}`, { details }));
       return reading;
     }
-    entries.push({ name: found.name, size: found.size, offset });
     at = offset + found.size + tarPadding(found.size);
+    if (found.name === SIGNATURE) {
+      takeSignature(reading, { ...found, offset });
+      continue;
+    }
+    if (reading.signature !== undefined) {
+      faults.push(notCanonical(path, `${found.name} is behind ${SIGNATURE}`, { offset, files }));
+    }
+    entries.push({ name: found.name, size: found.size, offset });
+    reading.end = at;
+    if (options.toSums === true && found.name === B3SUMS) return reading;
   }
   checkEnd(reading, at);
   return reading;

@@ -1,0 +1,92 @@
+import { basename, resolve } from 'node:path';
+import { faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
+import { kindOf, readFileLimited } from '../io/files.ts';
+import { collect } from '../io/verify.ts';
+import type { Vouched } from '../trust/comment.ts';
+import { type Candidate, judgeTrust, type Trust, type TrustPolicy } from '../trust/policy.ts';
+import { messageHash, parseSignature, SIGNATURE_SUFFIX } from '../trust/signature.ts';
+import { openDocument, readDocument } from './compare.ts';
+import { parseInfo } from './documents.ts';
+import type { Medium } from './medium.ts';
+import { B3SUMS, SIGNATURE } from './plan.ts';
+
+/**
+ * Where the signature of a read-only bundle, or of any other file, lies: beside it, or in the working folder under the same
+ * name, because nothing can be written beside a disc.
+ */
+export function signaturePaths(path: string): string[] {
+  const beside = `${path}${SIGNATURE_SUFFIX}`;
+  return [...new Set([beside, resolve(basename(beside))])];
+}
+
+async function candidateOf(what: string, read: () => Promise<Buffer>): Promise<Candidate> {
+  try {
+    return { what, signature: parseSignature(await read(), what) };
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    const { message, ...rest } = faultOf(error);
+    return { what, signature: { ...rest, code: 'SIGNATURE_INVALID', message } };
+  }
+}
+
+/** The signatures that lie beside a file. */
+export async function signaturesBeside(path: string): Promise<Candidate[]> {
+  const found: Candidate[] = [];
+  for (const at of signaturePaths(path)) {
+    if ((await kindOf(at)) !== 'file') continue;
+    const read = (): Promise<Buffer> =>
+      readFileLimited(at, { limit: LIMITS.signatureText, missing: 'FILE_NOT_FOUND' });
+    found.push(await candidateOf(at, read));
+  }
+  return found;
+}
+
+/** Every signature of a bundle: the one inside first. */
+async function signaturesOf(medium: Medium): Promise<Candidate[]> {
+  const { signature, path } = medium;
+  const beside = await signaturesBeside(path);
+  if (signature === undefined) return beside;
+  const what = `${path}: ${SIGNATURE}`;
+  const limit = LIMITS.signatureText;
+  return [await candidateOf(what, () => collect(medium.read(signature), { limit, what })), ...beside];
+}
+
+/** BLAKE2b-512 of B3SUMS, which is what a signature of a bundle signs. @throws BUNDLE_ENTRY_MISSING, FILE_UNREADABLE */
+export async function hashB3Sums(medium: Medium): Promise<Buffer> {
+  const hash = messageHash();
+  for await (const piece of openDocument(medium, B3SUMS)) hash.update(piece);
+  return hash.digest();
+}
+
+/** What `sealift.json` says; undefined where it cannot be read: whoever opens the bundle tells why. */
+async function factsOf(medium: Medium): Promise<Vouched | undefined> {
+  try {
+    return parseInfo(await readDocument(medium, 'sealift.json'), medium.path);
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    return undefined;
+  }
+}
+
+/**
+ * Judges the trust of one bundle by its B3SUMS, its signatures and its `sealift.json` alone, before anything else in it is
+ * read. When it is `trusted`, B3SUMS is what was signed, and the name, version and lock of `sealift.json` are those that
+ * the signer named; opening the bundle then compares versions.lock with that lock.
+ */
+export async function judgeSignatures(medium: Medium, policy: TrustPolicy): Promise<Trust> {
+  const candidates = await signaturesOf(medium);
+  let hash: Promise<Buffer> | undefined;
+  return judgeTrust(candidates, policy, {
+    what: medium.path,
+    hash: () => {
+      // Nothing is a signature of a list that lacks; that it lacks is told by whoever opens the bundle.
+      hash ??= hashB3Sums(medium).catch((error: unknown) => {
+        if (error instanceof SealiftError && error.code === 'BUNDLE_ENTRY_MISSING') return Buffer.alloc(0);
+        throw error;
+      });
+      return hash;
+    },
+    facts: await factsOf(medium),
+  });
+}

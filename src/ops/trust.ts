@@ -1,0 +1,111 @@
+import { dirname, resolve } from 'node:path';
+import type { Medium } from '../bundle/medium.ts';
+import { errorOf, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import { kindOf, readFileLimited } from '../io/files.ts';
+import type { Candidate, Judged, Trust, TrustPolicy } from '../trust/policy.ts';
+import type { PublicKey } from '../trust/public-key.ts';
+import type { SiteTrust } from '../trust/site.ts';
+
+/** What a verb is told about trust; the rest comes from the environment and from the site's file. */
+export interface TrustOptions {
+  /** Public keys: paths of their files, or their base64 lines. Any one of them is enough, and a signature is required. */
+  readonly keys?: readonly string[];
+  /** The site's file. Default: `site.yaml` in the working folder, where there is one. */
+  readonly sitePath?: string;
+}
+
+/** The variable that names public keys, separated by ":"; with it a signature is required. */
+export const TRUST_VARIABLE = 'SEALIFT_TRUST';
+
+async function readKey(text: string, folder: string): Promise<PublicKey> {
+  const { isKeyText, parseKeyText, parsePublicKey } = await import('../trust/public-key.ts');
+  if (isKeyText(text)) return parseKeyText(text, text);
+  const path = resolve(folder, text);
+  const bytes = await readFileLimited(path, {
+    limit: LIMITS.signatureText,
+    missing: 'FILE_NOT_FOUND',
+    hint: 'give the path of a public key file (NAME.pub), or the key itself (RW…)',
+  });
+  return parsePublicKey(bytes, path);
+}
+
+async function siteOf({ sitePath }: TrustOptions): Promise<{ trust: SiteTrust; folder: string } | undefined> {
+  // As in trust/site.ts, which brings a YAML parser along.
+  const path = resolve(sitePath ?? 'site.yaml');
+  if (sitePath === undefined && (await kindOf(path)) !== 'file') return undefined;
+  const { readSite } = await import('../trust/site.ts');
+  return { trust: await readSite(path), folder: dirname(path) };
+}
+
+/**
+ * What is trusted here. Keys: from the options, or else from SEALIFT_TRUST, or else from the site's file; what else the
+ * site's file says holds in any case.
+ * @returns undefined where nobody says anything
+ * @throws KEY_INVALID, FILE_NOT_FOUND, SITE_INVALID, USAGE
+ */
+export async function policyOf(options: TrustOptions, context: Context): Promise<TrustPolicy | undefined> {
+  const site = await siteOf(options);
+  const variable = (context.env[TRUST_VARIABLE] ?? '').split(':').filter((word) => word !== '');
+  const own = options.keys ?? [];
+  const words = own.length > 0 ? own : variable;
+  const isFromSite = words.length === 0;
+  const named = isFromSite ? (site?.trust.keys ?? []) : words;
+  if (named.length === 0 && site === undefined) return undefined;
+  if (named.length > LIMITS.trustedKeys) {
+    throw new SealiftError('USAGE', `${named.length} keys are given, more than ${LIMITS.trustedKeys}`);
+  }
+  const folder = isFromSite ? (site?.folder ?? '.') : '.';
+  const keys: PublicKey[] = [];
+  for (const word of named) keys.push(await readKey(word, folder));
+  const isRequired = !isFromSite || site?.trust.isRequired === true;
+  return { keys, isRequired, minVersion: site?.trust.minVersion };
+}
+
+/** Nobody said what is trusted. */
+const NO_POLICY: TrustPolicy = { keys: [], isRequired: false, minVersion: undefined };
+
+/** Judges one opened bundle before its documents are believed (`judgeSignatures`). */
+export async function judgeBundle(medium: Medium, policy: TrustPolicy | undefined): Promise<Trust> {
+  const { judgeSignatures } = await import('../bundle/signature.ts');
+  return judgeSignatures(medium, policy ?? NO_POLICY);
+}
+
+/** Throws what was judged. */
+export function refuseUntrusted(trust: Trust, what: string): void {
+  if (trust.faults.length > 0) throw errorOf(trust.faults, `${what}: it is not trusted here`);
+}
+
+/**
+ * Judges one opened bundle and refuses it before anything of it is used. For a bundle with others beside it (a base, a
+ * repair) the main one is judged: its lock names every byte of the others that is taken.
+ * @throws SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN, SIGNATURE_COMMENT_MISMATCH, POLICY_DOWNGRADE
+ */
+export async function requireTrust(medium: Medium, policy: TrustPolicy | undefined): Promise<Trust> {
+  const trust = await judgeBundle(medium, policy);
+  refuseUntrusted(trust, medium.path);
+  return trust;
+}
+
+/** What another tool made has no signature of ours. @throws SIGNATURE_MISSING */
+export function refuseForeign(policy: TrustPolicy | undefined, path: string): void {
+  if (policy?.isRequired !== true) return;
+  throw new SealiftError('SIGNATURE_MISSING', `${path}: was made by another tool and cannot be signed`, {
+    hint: 'pack its images into a bundle with sealift and sign that',
+  });
+}
+
+/** Judges the signatures beside a file, such as a lock. Without any there is nothing to judge: `none`. */
+export async function judgeFile(
+  path: string,
+  judged: Judged,
+  policy: TrustPolicy | undefined,
+): Promise<Trust> {
+  const [{ signaturesBeside }, { judgeTrust }] = await Promise.all([
+    import('../bundle/signature.ts'),
+    import('../trust/policy.ts'),
+  ]);
+  const found: readonly Candidate[] = await signaturesBeside(path);
+  return judgeTrust(found, { ...(policy ?? NO_POLICY), isRequired: false }, judged);
+}

@@ -1,32 +1,26 @@
-import { basename, resolve } from 'node:path';
 import { faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { kindOf, readFileLimited } from '../io/files.ts';
 import { collect } from '../io/verify.ts';
 import type { Vouched } from '../trust/comment.ts';
+import { signaturePaths } from '../trust/places.ts';
 import { type Candidate, judgeTrust, type Trust, type TrustPolicy } from '../trust/policy.ts';
-import { messageHash, parseSignature, SIGNATURE_SUFFIX } from '../trust/signature.ts';
+import { messageHash, parseSignature } from '../trust/signature.ts';
 import { openDocument, readDocument } from './compare.ts';
 import { parseInfo } from './documents.ts';
 import type { Medium } from './medium.ts';
 import { B3SUMS, SIGNATURE } from './plan.ts';
 
-/**
- * Where the signature of a read-only bundle, or of any other file, lies: beside it, or in the working folder under the same
- * name, because nothing can be written beside a disc.
- */
-export function signaturePaths(path: string): string[] {
-  const beside = `${path}${SIGNATURE_SUFFIX}`;
-  return [...new Set([beside, resolve(basename(beside))])];
-}
-
-async function candidateOf(what: string, read: () => Promise<Buffer>): Promise<Candidate> {
+async function candidateOf(
+  where: Pick<Candidate, 'what' | 'isInside'>,
+  read: () => Promise<Buffer>,
+): Promise<Candidate> {
   try {
-    return { what, signature: parseSignature(await read(), what) };
+    return { ...where, signature: parseSignature(await read(), where.what) };
   } catch (error) {
     if (isAbort(error)) throw error;
     const { message, ...rest } = faultOf(error);
-    return { what, signature: { ...rest, code: 'SIGNATURE_INVALID', message } };
+    return { ...where, signature: { ...rest, code: 'SIGNATURE_INVALID', message } };
   }
 }
 
@@ -37,7 +31,7 @@ export async function signaturesBeside(path: string): Promise<Candidate[]> {
     if ((await kindOf(at)) !== 'file') continue;
     const read = (): Promise<Buffer> =>
       readFileLimited(at, { limit: LIMITS.signatureText, missing: 'FILE_NOT_FOUND' });
-    found.push(await candidateOf(at, read));
+    found.push(await candidateOf({ what: at, isInside: false }, read));
   }
   return found;
 }
@@ -49,7 +43,10 @@ async function signaturesOf(medium: Medium): Promise<Candidate[]> {
   if (signature === undefined) return beside;
   const what = `${path}: ${SIGNATURE}`;
   const limit = LIMITS.signatureText;
-  return [await candidateOf(what, () => collect(medium.read(signature), { limit, what })), ...beside];
+  return [
+    await candidateOf({ what, isInside: true }, () => collect(medium.read(signature), { limit, what })),
+    ...beside,
+  ];
 }
 
 /** BLAKE2b-512 of B3SUMS, which is what a signature of a bundle signs. @throws BUNDLE_ENTRY_MISSING, FILE_UNREADABLE */

@@ -1,12 +1,13 @@
+import { resolve } from 'node:path';
 import type { Ahead } from '../bundle/ahead.ts';
 import { archiveOf } from '../bundle/artifacts.ts';
 import { checkBytes } from '../bundle/check.ts';
 import { blobName } from '../bundle/entries.ts';
-import type { Medium } from '../bundle/medium.ts';
+import { type Medium, openMedium } from '../bundle/medium.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Sweep } from '../bundle/sweep.ts';
 import { hexOf } from '../core/digest.ts';
-import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { readFileLimited } from '../io/files.ts';
@@ -14,9 +15,11 @@ import { digestOf } from '../io/verify.ts';
 import { diffLocks } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { checkArchives } from './archive-items.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
-import { isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
+import { judgeBundle, judgeLock, policyOf, refuseForeign } from './trust.ts';
+import { type Chain, isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
 
 /** What of an open bundle is checked; the rest, which grows with the number of images, may be let go. */
 export type CheckedBundle = Omit<Bundle, 'plan' | 'lock' | 'lockDigest'> & {
@@ -83,15 +86,31 @@ function unique(faults: readonly Fault[]): Fault[] {
   });
 }
 
-async function compareWithLock(
-  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'>,
-  lockPath: string,
-): Promise<Fault[]> {
+/** A lock that came another way. */
+interface GivenLock {
+  readonly path: string;
+  readonly bytes: Buffer;
+  readonly trust: Trust;
+}
+
+async function readGivenLock(
+  lockPath: string | undefined,
+  policy: TrustPolicy | undefined,
+): Promise<GivenLock | undefined> {
+  if (lockPath === undefined) return undefined;
   const bytes = await readFileLimited(lockPath, {
     limit: LIMITS.lockText,
     missing: 'FILE_NOT_FOUND',
     hint: 'give the lock that came with the bundle another way',
   });
+  const given = { bytes, lock: () => parseLock(bytes, lockPath) };
+  return { path: lockPath, bytes, trust: await judgeLock(resolve(lockPath), given, policy) };
+}
+
+function compareWithLock(
+  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'>,
+  { path: lockPath, bytes }: GivenLock,
+): Fault[] {
   const digest = digestOf(bytes);
   if (digest === bundle.lockDigest) return [];
   const given = parseLock(bytes, lockPath);
@@ -117,6 +136,8 @@ async function compareWithLock(
   ];
 }
 
+const NO_SIGNATURE = { state: 'none', keyId: null, at: null } as const;
+
 /** What can be said of an archive that another tool made: that every image is whole and every byte is that of its digest. */
 async function verifyArchives(
   archives: ImageArchives,
@@ -130,9 +151,18 @@ async function verifyArchives(
         hint: 'leave --lock out; to pack only what the lock says, name it as a mirror in sealift.yaml and run `sealift pack`',
       });
     }
+    refuseForeign(await policyOf(options, context), path);
     const found = await checkArchives(archives, context);
     const [format = 'oci-layout'] = kinds;
-    const facts = { path, format, name, version: null, lock: null, chain: 'digests' as const };
+    const facts = {
+      path,
+      format,
+      name,
+      version: null,
+      lock: null,
+      chain: 'digests' as const,
+      signature: NO_SIGNATURE,
+    };
     return { ...facts, images: images.length, charts: 0, files: 0, ...found };
   } finally {
     await archives.close();
@@ -142,7 +172,7 @@ async function verifyArchives(
 /** Opens a bundle, and of what its lock and its plan say keeps only what the check of its bytes needs. */
 async function openChecked(
   path: string,
-  options: { readonly lockPath: string | undefined; readonly medium: Medium | undefined },
+  options: { readonly given: GivenLock | undefined; readonly medium: Medium },
   context: Context,
 ): Promise<{
   readonly bundle: CheckedBundle;
@@ -153,7 +183,7 @@ async function openChecked(
   const opened = await openBundle(path, { signal, strict: false, medium: options.medium });
   try {
     const { plan: _, lock, lockDigest, ...rest } = opened;
-    const lockFaults = options.lockPath === undefined ? [] : await compareWithLock(opened, options.lockPath);
+    const lockFaults = options.given === undefined ? [] : compareWithLock(opened, options.given);
     return {
       bundle: { ...rest, lock: { charts: lock.charts } },
       lockFaults,
@@ -181,15 +211,59 @@ export async function verifyOpened(
   const { ahead } = options;
   const archives = ahead === undefined ? await openImageArchives(path, context) : undefined;
   if (archives !== undefined) return verifyArchives(archives, options, context);
-  const { lockPath } = options;
-  const opening = { lockPath, medium: ahead?.medium };
-  const { bundle, lockFaults, facts } = await openChecked(path, opening, context);
+  const policy = await policyOf(options, context);
+  const medium = ahead?.medium ?? (await openMedium(path));
+  const { trust, given } = await judgeFirst(medium, options, policy);
+  const { bundle, lockFaults, facts } = await openChecked(path, { given, medium }, context).catch(
+    (error: unknown) => {
+      throw withTrust(error, trust);
+    },
+  );
   try {
     const deep = isDeep(options);
     const { faults, ...read } = await checkOpened(bundle, { deep, context, sweep: ahead?.sweep });
-    const chain = lockPath !== undefined ? 'lock' : deep ? 'digests' : 'b3sums';
-    return { path, format: 'bundle', ...facts, chain, ...read, faults: [...lockFaults, ...faults] };
+    const { faults: own, lock: _, ...signature } = trust;
+    const chain = chainOf({ trust, given, deep });
+    const all = [...own, ...(given?.trust.faults ?? []), ...lockFaults, ...faults];
+    return { path, format: 'bundle', ...facts, chain, signature, ...read, faults: all };
   } finally {
     await bundle.close();
   }
+}
+
+/** What decides about trust comes before all else that a bundle says. */
+async function judgeFirst(
+  medium: Medium,
+  { lockPath }: VerifyOptions,
+  policy: TrustPolicy | undefined,
+): Promise<{ readonly trust: Trust; readonly given: GivenLock | undefined }> {
+  try {
+    const given = await readGivenLock(lockPath, policy);
+    // A signed lock vouches for all of the bundle: then it needs no signature of its own.
+    const isVouched = given?.trust.state === 'trusted';
+    const own = policy === undefined || !isVouched ? policy : { ...policy, isRequired: false };
+    return { given, trust: await judgeBundle(medium, own) };
+  } catch (error) {
+    await medium.close();
+    throw error;
+  }
+}
+
+/** What cannot be opened may still be known to be untrusted, and that is told first. */
+function withTrust(error: unknown, { faults }: Trust): unknown {
+  if (faults.length === 0 || !(error instanceof SealiftError) || isAbort(error)) return error;
+  const rest = error.faults.length > 0 ? error.faults : [faultOf(error)];
+  return errorOf([...faults, ...rest], error.message);
+}
+
+/** The strongest chain that was walked to every byte. */
+function chainOf(walked: {
+  readonly trust: Trust;
+  readonly given: GivenLock | undefined;
+  readonly deep: boolean;
+}): Chain {
+  if (walked.given?.trust.state === 'trusted') return 'signed-lock';
+  if (walked.trust.state === 'trusted') return 'signature';
+  if (walked.given !== undefined) return 'lock';
+  return walked.deep ? 'digests' : 'b3sums';
 }

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { archiveOf, referrerName } from '../bundle/artifacts.ts';
 import { readDocument } from '../bundle/compare.ts';
-import type { Medium } from '../bundle/medium.ts';
+import { type Medium, openMedium } from '../bundle/medium.ts';
 import { openBundle, type TellArtifact } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
@@ -14,9 +14,11 @@ import type { ContentReader } from '../oci/content.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
 import { GraphStore } from '../oci/graph-store.ts';
 import type { ImageItem, Item, ReferrerItem } from '../target/target.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
 import { type CheckedBundle, checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
+import { policyOf, refuseForeign, requireTrust, type TrustOptions } from './trust.ts';
 
 /** What was loaded, as the receipt names it. */
 export interface LoadedSource {
@@ -25,9 +27,11 @@ export interface LoadedSource {
   /** Null, as the lock, of what another tool made. */
   readonly version: string | null;
   readonly lock: Digest | null;
+  /** The key id of the signature that was checked; null where none was. */
+  readonly signedBy: string | null;
 }
 
-interface Opened {
+interface Opened extends TrustOptions {
   readonly bundle: string;
   readonly name?: string;
 }
@@ -124,6 +128,7 @@ export interface Source extends ContentReader {
 /** A bundle as a load needs it: what was only needed to open it is let go, there may be very many images. */
 async function openItems(
   path: string,
+  policy: TrustPolicy | undefined,
   context: Context,
 ): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
   const byKey = new Map<string, Graph>();
@@ -132,18 +137,42 @@ async function openItems(
     graphs ??= new GraphStore(digests);
     byKey.set(`${kind} ${name}`, graphs.keep(graph));
   };
-  const bundle = await openBundle(path, { signal: context.signal, tell });
+  const { medium, trust } = await openTrusted(path, policy);
+  const bundle = await openBundle(path, { signal: context.signal, tell, medium });
   const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;
+  const signedBy = trust.state === 'trusted' ? trust.keyId : null;
+  if (signedBy !== null && trust.lock !== lockDigest) {
+    await bundle.close();
+    throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${path}: changed while it was opened`);
+  }
   return {
     bundle: { ...rest, lock: { charts } },
     items: itemsOf(lock, byKey),
-    about: { format: 'bundle', name, version, lock: lockDigest },
+    about: { format: 'bundle', name, version, lock: lockDigest, signedBy },
   };
 }
 
-async function bundleSource(path: string, context: Context): Promise<Source> {
-  const { bundle, items, about } = await openItems(path, context);
+/** The bytes of a bundle whose signature was judged, before anything else in it is believed. */
+async function openTrusted(
+  path: string,
+  policy: TrustPolicy | undefined,
+): Promise<{ readonly medium: Medium; readonly trust: Trust }> {
+  const medium = await openMedium(path);
+  try {
+    return { medium, trust: await requireTrust(medium, policy) };
+  } catch (error) {
+    await medium.close();
+    throw error;
+  }
+}
+
+async function bundleSource(
+  path: string,
+  policy: TrustPolicy | undefined,
+  context: Context,
+): Promise<Source> {
+  const { bundle, items, about } = await openItems(path, policy, context);
   return {
     path: bundle.medium.path,
     about,
@@ -163,14 +192,19 @@ async function readLock(medium: Medium, { lock }: LoadedSource): Promise<Buffer>
   throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', message, { side: 'source' });
 }
 
-async function archivesSource(archives: ImageArchives, options: Opened, context: Context): Promise<Source> {
+async function archivesSource(
+  archives: ImageArchives,
+  options: Opened & { readonly policy: TrustPolicy | undefined },
+  context: Context,
+): Promise<Source> {
   try {
+    refuseForeign(options.policy, archives.path);
     for (const warning of archiveWarnings(archives)) context.emit({ type: 'warning', fault: warning });
     const items = itemsOfArchives(archives, { name: options.name, context });
     const [format = 'oci-layout'] = archives.kinds;
     return {
       path: archives.path,
-      about: { format, name: archives.name, version: null, lock: null },
+      about: { format, name: archives.name, version: null, lock: null, signedBy: null },
       items,
       lock: undefined,
       open: (descriptor, more) => archives.open(descriptor, more),
@@ -189,12 +223,13 @@ async function archivesSource(archives: ImageArchives, options: Opened, context:
  */
 export async function openSource(options: Opened, context: Context): Promise<Source> {
   const path = resolve(options.bundle);
+  const policy = await policyOf(options, context);
   const archives = await openImageArchives(path, context);
-  if (archives !== undefined) return archivesSource(archives, options, context);
+  if (archives !== undefined) return archivesSource(archives, { ...options, policy }, context);
   if (options.name !== undefined) {
     throw new SealiftError('USAGE', '--name: the names of a bundle are those of its lock', {
       hint: 'leave --name out; it is for archives of one image that other tools made',
     });
   }
-  return bundleSource(path, context);
+  return bundleSource(path, policy, context);
 }

@@ -18,14 +18,16 @@ import {
   type Target,
   type TargetRun,
 } from '../target/target.ts';
+import { refuseDowngrade } from './downgrade.ts';
 import { holdTargets } from './holds.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import { matchNames } from './names.ts';
 import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
+import type { TrustOptions } from './trust.ts';
 
-export interface LoadOptions {
+export interface LoadOptions extends TrustOptions {
   readonly bundle: string;
   /** The name of the only image of an archive that another tool made. */
   readonly name?: string;
@@ -45,6 +47,8 @@ export interface LoadOptions {
   readonly dryRun?: boolean;
   /** Replace hand-edited chart trees and files with other bytes. */
   readonly force?: boolean;
+  /** Load an older bundle than what the receipt and the chart trees say is there. */
+  readonly allowDowngrade?: boolean;
   /** Where the receipt is written; a dry run writes none. */
   readonly receiptPath?: string;
 }
@@ -243,6 +247,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       if (options.receiptPath !== undefined && options.dryRun !== true) {
         await refuseUnwritable(resolve(options.receiptPath), resolve(options.bundle));
       }
+      await refuseDowngrade(source.about, options);
       if (options.verify === true) await refuseBad(source, context);
       const items = matchNames(source.items, options.only);
       const targets = await targetsOf(options, source, { http, context: linked });

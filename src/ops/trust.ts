@@ -4,7 +4,10 @@ import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { kindOf, readFileLimited } from '../io/files.ts';
-import type { Candidate, Judged, Trust, TrustPolicy } from '../trust/policy.ts';
+import { digestOf } from '../io/verify.ts';
+import type { Lock } from '../lock/schema.ts';
+import { signaturePaths } from '../trust/places.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import type { PublicKey } from '../trust/public-key.ts';
 import type { SiteTrust } from '../trust/site.ts';
 
@@ -66,8 +69,17 @@ export async function policyOf(options: TrustOptions, context: Context): Promise
 /** Nobody said what is trusted. */
 const NO_POLICY: TrustPolicy = { keys: [], isRequired: false, minVersion: undefined };
 
+const UNSIGNED: Trust = { state: 'none', keyId: null, at: null, lock: null, faults: [] };
+
+async function isSignedBeside(path: string): Promise<boolean> {
+  for (const at of signaturePaths(path)) if ((await kindOf(at)) === 'file') return true;
+  return false;
+}
+
 /** Judges one opened bundle before its documents are believed (`judgeSignatures`). */
 export async function judgeBundle(medium: Medium, policy: TrustPolicy | undefined): Promise<Trust> {
+  const isPlain = policy === undefined && medium.signature === undefined;
+  if (isPlain && !(await isSignedBeside(medium.path))) return UNSIGNED;
   const { judgeSignatures } = await import('../bundle/signature.ts');
   return judgeSignatures(medium, policy ?? NO_POLICY);
 }
@@ -96,16 +108,26 @@ export function refuseForeign(policy: TrustPolicy | undefined, path: string): vo
   });
 }
 
-/** Judges the signatures beside a file, such as a lock. Without any there is nothing to judge: `none`. */
-export async function judgeFile(
+/**
+ * Judges the signature beside a lock that came another way. Whoever gave it trusts it already, so one without a signature is
+ * no fault; a signature that is there must be good.
+ * @param given its bytes, and what they say
+ */
+export async function judgeLock(
   path: string,
-  judged: Judged,
+  given: { readonly bytes: Buffer; readonly lock: () => Pick<Lock, 'name' | 'version'> },
   policy: TrustPolicy | undefined,
 ): Promise<Trust> {
-  const [{ signaturesBeside }, { judgeTrust }] = await Promise.all([
+  if (!(await isSignedBeside(path))) return UNSIGNED;
+  const [{ signaturesBeside }, { judgeTrust }, { messageHash }] = await Promise.all([
     import('../bundle/signature.ts'),
     import('../trust/policy.ts'),
+    import('../trust/signature.ts'),
   ]);
-  const found: readonly Candidate[] = await signaturesBeside(path);
-  return judgeTrust(found, { ...(policy ?? NO_POLICY), isRequired: false }, judged);
+  const { name, version } = given.lock();
+  return judgeTrust(await signaturesBeside(path), policy ?? NO_POLICY, {
+    what: path,
+    hash: async () => messageHash().update(given.bytes).digest(),
+    facts: { name, version, lock: digestOf(given.bytes) },
+  });
 }

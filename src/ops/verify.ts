@@ -2,9 +2,11 @@ import { resolve } from 'node:path';
 import { sweepAhead } from '../bundle/ahead.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import type { Trust } from '../trust/policy.ts';
 import type { Format } from './archive-items.ts';
+import type { TrustOptions } from './trust.ts';
 
-export interface VerifyOptions {
+export interface VerifyOptions extends TrustOptions {
   readonly bundle: string;
   /** A versions.lock that came another way: the bundle must be exactly its content. */
   readonly lockPath?: string;
@@ -13,7 +15,7 @@ export interface VerifyOptions {
 }
 
 /** What the bytes were compared with, strongest first. */
-export type Chain = 'lock' | 'digests' | 'b3sums';
+export type Chain = 'signature' | 'signed-lock' | 'lock' | 'digests' | 'b3sums';
 
 export interface VerifyResult {
   readonly path: string;
@@ -22,8 +24,13 @@ export interface VerifyResult {
   /** Null, as the lock, of what another tool made. */
   readonly version: string | null;
   readonly lock: string | null;
-  /** `lock`: a lock given from outside → SHA-256 of every blob. `digests`: SHA-256 against the digests inside. `b3sums`: BLAKE3 against the list inside, which finds damage, not forgery. */
+  /**
+   * `signature`: a signature of a trusted key → B3SUMS → BLAKE3 of every byte. `signed-lock`: the same of a lock given from
+   * outside → SHA-256 of every blob. `lock`: a lock given from outside → SHA-256 of every blob. `digests`: SHA-256 against the digests inside. `b3sums`: BLAKE3 against the list inside, which finds damage, not forgery.
+   */
   readonly chain: Chain;
+  /** What was judged of the bundle's own signature; its faults are among `faults`. */
+  readonly signature: Pick<Trust, 'state' | 'keyId' | 'at'>;
   readonly entries: number;
   /** Bytes of content that were read and hashed. */
   readonly bytes: number;

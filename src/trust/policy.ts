@@ -1,3 +1,4 @@
+import type { Digest } from '../core/digest.ts';
 import { type Fault, fault } from '../core/errors.ts';
 import { parseTrustedComment, type Vouched } from './comment.ts';
 import type { PublicKey } from './public-key.ts';
@@ -18,6 +19,8 @@ export interface TrustPolicy {
 export interface Candidate {
   /** Where it lies, for messages. */
   readonly what: string;
+  /** Part of the bundle itself: then one that cannot be read is damage, whoever trusts it. */
+  readonly isInside: boolean;
   readonly signature: Signature | Fault;
 }
 
@@ -32,6 +35,8 @@ export interface Trust {
   readonly keyId: string | null;
   /** Where that signature lies. */
   readonly at: string | null;
+  /** The lock that it vouches for; null unless `trusted`. */
+  readonly lock: Digest | null;
   readonly faults: readonly Fault[];
 }
 
@@ -127,7 +132,7 @@ export async function judgeTrust(
   const [first] = candidates;
   const idOf = (c: Candidate | undefined): string | null =>
     c === undefined || 'code' in c.signature ? null : c.signature.keyId;
-  const about = { keyId: idOf(first), at: first?.what ?? null };
+  const about = { keyId: idOf(first), at: first?.what ?? null, lock: null };
   if (first === undefined) {
     const missing = fault('SIGNATURE_MISSING', `${judged.what}: has no signature, and one is required`, {
       hint: 'use the signed bundle; or sign it where it was made: `sealift sign BUNDLE --key KEY`',
@@ -136,14 +141,17 @@ export async function judgeTrust(
     return { ...about, state: faults.length > 0 ? 'refused' : 'none', faults };
   }
   if (policy.keys.length === 0) {
-    return { ...about, state: lows.length > 0 ? 'refused' : 'unchecked', faults: lows };
+    const broken = candidates.flatMap((c) => (c.isInside && 'code' in c.signature ? [c.signature] : []));
+    const faults = [...broken, ...lows];
+    return { ...about, state: faults.length > 0 ? 'refused' : 'unchecked', faults };
   }
   const faults: Fault[] = [];
   for (const candidate of candidates) {
     const bad = await faultOf(candidate, policy, judged);
     if (bad === undefined) {
-      const state = lows.length > 0 ? 'refused' : 'trusted';
-      return { state, keyId: idOf(candidate), at: candidate.what, faults: lows };
+      const found = { keyId: idOf(candidate), at: candidate.what, faults: lows };
+      if (lows.length > 0) return { ...found, state: 'refused', lock: null };
+      return { ...found, state: 'trusted', lock: judged.facts?.lock ?? null };
     }
     faults.push(bad);
   }

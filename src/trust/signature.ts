@@ -3,9 +3,6 @@ import { base64Line, linesOf, type Reading, refuse, UNTRUSTED } from './lines.ts
 import { ALGORITHM, keyIdOf, type PublicKey } from './public-key.ts';
 import type { SecretKey } from './secret-key.ts';
 
-/** The suffix of a signature's file, beside what it signs. */
-export const SIGNATURE_SUFFIX = '.minisig';
-
 /**
  * The untrusted comment of every signature: what minisign writes when it is told none, so that both make the same bytes.
  * It is not signed, so there is one form of it.

@@ -81,7 +81,7 @@ describe('a bundle in a folder', () => {
     'blobs/x',
     `blobs/sha256/${'F'.repeat(64)}`,
     '.DS_Store',
-    'B3SUMS.minisig',
+    'B3SUMS.minisig.tmp',
   ]) {
     it(`is refused with the extra file ${name}`, async () => {
       await writeFile(join(dir, name), 'x');

@@ -27,7 +27,7 @@ async function candidate(
   const signed = more.message === undefined ? hash : messageHash().update(more.message).digest();
   const what = more.what ?? `B3SUMS.minisig of ${word}`;
   const file = signatureFile(signed, secret, { comment: more.comment ?? trustedComment(facts) });
-  return { what, signature: parseSignature(file, what) };
+  return { what, isInside: true, signature: parseSignature(file, what) };
 }
 
 async function policyOf(...words: string[]): Promise<TrustPolicy> {

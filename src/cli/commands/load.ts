@@ -6,6 +6,7 @@ import type { RegistryPlace } from '../../ops/registry-place.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { dryRunLines, loadedLines, loadFailure } from '../render-load.ts';
+import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
 import { harmless, shellWord } from '../words.ts';
 
 const DEFAULT_NAMESPACE = 'k8s.io';
@@ -33,6 +34,9 @@ interface LoadFlags {
   readonly clientCert?: string;
   readonly clientKey?: string;
   readonly insecure?: boolean;
+  readonly key?: readonly string[];
+  readonly site?: string;
+  readonly allowDowngrade?: boolean;
   readonly force?: boolean;
   readonly dryRun?: boolean;
   readonly receipt?: string;
@@ -91,6 +95,8 @@ async function optionsOf(bundle: string, flags: LoadFlags): Promise<LoadOptions>
     verify: flags.verify === true,
     dryRun: flags.dryRun === true,
     force: flags.force === true,
+    allowDowngrade: flags.allowDowngrade === true,
+    ...trustOf(flags),
     ...(flags.only === undefined ? {} : { only: flags.only }),
     ...(flags.name === undefined ? {} : { name: flags.name }),
     ...(flags.receipt === undefined ? {} : { receiptPath: flags.receipt }),
@@ -134,10 +140,6 @@ function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly strin
     ...failed,
     next: `${sameCommand(words, isComplete)}   # ${again}`,
   };
-}
-
-function gather(value: string, before: readonly string[] = []): readonly string[] {
-  return [...before, value];
 }
 
 function addTargets(command: Command): Command {
@@ -191,6 +193,9 @@ export function addLoad(program: Command, run: RunVerb): void {
     .option('--client-cert <file>', 'registry: a PEM file with the certificate that it asks of us')
     .option('--client-key <file>', 'registry: a PEM file with the key of --client-cert')
     .option('--insecure', 'registry: accept any certificate')
+    .option('--key <key>', KEY_HELP, gather)
+    .option('--site <file>', SITE_HELP)
+    .option('--allow-downgrade', 'load an older bundle than what the receipt or the chart tree says is there')
     .option('--force', 'replace hand-edited charts and files with other bytes')
     .option('--dry-run', 'plan only: what is there and what would be written')
     .option('--receipt <file>', 'write the receipt, a JSON document')

@@ -3,26 +3,47 @@ import { SealiftError } from '../../core/errors.ts';
 import type { Chain, VerifyResult } from '../../ops/verify.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
+import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
 import { contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface VerifyFlags {
   readonly lock?: string;
   readonly deep?: boolean;
+  readonly key?: readonly string[];
+  readonly site?: string;
   readonly json?: boolean;
 }
 
 /** Which chain of trust was walked, in plain words. */
 const CHAINS: Readonly<Record<Chain, string>> = {
+  signature:
+    'signed by a key that you trust: its signature vouches for B3SUMS, and BLAKE3 of everything is what B3SUMS says.',
+  'signed-lock':
+    'compared with the versions.lock that you gave, which a key that you trust has signed: SHA-256 of every blob (and BLAKE3).',
   lock: 'compared with the versions.lock that you gave: SHA-256 of every blob (and BLAKE3). Whoever trusts that lock can trust this bundle.',
   digests:
-    'compared with the digests inside the bundle: SHA-256 and BLAKE3 of everything. This finds damage, not a forged bundle: for that give --lock FILE, a lock that came another way.',
+    "compared with the digests inside the bundle: SHA-256 and BLAKE3 of everything. This finds damage, not a forged bundle: for that give --key FILE, the signer's public key, or --lock FILE, a lock that came another way.",
   b3sums:
-    'compared with the list inside the bundle: BLAKE3 of everything. This finds damage, not a forged bundle: for that give --lock FILE, a lock that came another way.',
+    "compared with the list inside the bundle: BLAKE3 of everything. This finds damage, not a forged bundle: for that give --key FILE, the signer's public key, or --lock FILE, a lock that came another way.",
 };
 
 /** Of what another tool made. */
 const NO_LOCK =
   'no bundle of sealift: compared with the digests inside, SHA-256 of everything. This finds damage, not forgery: no lock says what it must hold.';
+
+/** What was said of the bundle's own signature. */
+function signatureLine({ signature }: VerifyResult): string[] {
+  const { state, keyId, at } = signature;
+  if (state === 'trusted') return [harmless(`  signature of the key ${keyId}: good (${at})`)];
+  if (state !== 'unchecked') return [];
+  const by = keyId === null ? '' : ` of the key ${keyId}`;
+  return [harmless(`  a signature${by} is present, not checked: give its public key with --key`)];
+}
+
+function chainLines(result: VerifyResult): string[] {
+  const chain = result.format === 'bundle' ? CHAINS[result.chain] : NO_LOCK;
+  return [`  ${chain}`, ...signatureLine(result)];
+}
 
 async function failureOf(result: VerifyResult): Promise<SealiftError | undefined> {
   const { refuseDamaged } = await import('../../ops/verify.ts');
@@ -41,11 +62,11 @@ async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outc
   const read = `${count(result.entries, 'entry')}, ${exactBytes(result.bytes)}`;
   const title = harmless([`${bundle}: ${result.name}`, result.version].filter((t) => t !== null).join(' '));
   const document = { command: 'verify', ok: failure === undefined, ...facts };
-  const chain = `  ${result.format === 'bundle' ? CHAINS[result.chain] : NO_LOCK}`;
-  if (failure !== undefined) return { document, summary: [`${title}: read ${read}`, chain], failure };
+  const chain = chainLines(result);
+  if (failure !== undefined) return { document, summary: [`${title}: read ${read}`, ...chain], failure };
   return {
     document,
-    summary: [`${title} is whole: ${contentText(result)}; ${read}`, chain],
+    summary: [`${title} is whole: ${contentText(result)}; ${read}`, ...chain],
     next: `sealift load ${shellWord(bundle)} --registry HOST:PORT`,
   };
 }
@@ -65,10 +86,13 @@ export function addVerify(program: Command, run: RunVerb): void {
       examples(
         'sealift verify astrago.tar                          is it whole?',
         'sealift verify astrago.tar --lock versions.lock     is it exactly what this lock says?',
+        'sealift verify astrago.tar --key sealift.pub        is it signed by this key?',
         'sealift verify astrago.tar --deep                   SHA-256 besides BLAKE3',
       ),
     )
     .option('--lock <file>', 'a versions.lock that came another way: the bundle must be exactly its content')
+    .option('--key <key>', KEY_HELP, gather)
+    .option('--site <file>', SITE_HELP)
     .option('--deep', 'SHA-256 of every entry besides BLAKE3 (always done with --lock)')
     .option('--json', 'one JSON document on stdout')
     .action((bundle: string, flags: VerifyFlags) => {
@@ -76,7 +100,10 @@ export function addVerify(program: Command, run: RunVerb): void {
         const { verify } = await import('../../ops/verify.ts');
         const lock = flags.lock === undefined ? {} : { lockPath: flags.lock };
         context.emit({ type: 'phase', name: 'verify' });
-        const result = await verify({ bundle, ...lock, deep: flags.deep === true }, context);
+        const result = await verify(
+          { bundle, ...lock, deep: flags.deep === true, ...trustOf(flags) },
+          context,
+        );
         return await verifyOutcome(result, bundle);
       });
     });

@@ -1,0 +1,24 @@
+import type { TrustOptions } from '../ops/trust.ts';
+
+/** The flags of every verb that judges a signature. */
+interface TrustFlags {
+  readonly key?: readonly string[];
+  readonly site?: string;
+}
+
+export const KEY_HELP =
+  'a public key that must have signed it: NAME.pub, or the key itself; may be repeated, one is enough';
+export const SITE_HELP =
+  'the policy of this site (default: site.yaml in the working folder, where there is one)';
+
+/** Gathers an option that may be repeated. */
+export function gather(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+export function trustOf({ key, site }: TrustFlags): TrustOptions {
+  return {
+    ...(key === undefined ? {} : { keys: key }),
+    ...(site === undefined ? {} : { sitePath: site }),
+  };
+}

@@ -1,0 +1,197 @@
+import { open } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { openTail, writeTail } from '../bundle/append-signature.ts';
+import { type Medium, openMedium } from '../bundle/medium.ts';
+import { holdPath } from '../bundle/partial.ts';
+import { FIRST_ENTRY, SIGNATURE } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { hashB3Sums } from '../bundle/signature.ts';
+import { type Place, pathOf, placeAt } from '../bundle/volumes.ts';
+import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { LIMITS } from '../core/limits.ts';
+import {
+  diskError,
+  errnoOf,
+  kindOf,
+  readAt,
+  readFileIfExists,
+  readFileLimited,
+  writeFileIfChanged,
+} from '../io/files.ts';
+import { digestOf } from '../io/verify.ts';
+import { parseLock } from '../lock/read.ts';
+import { trustedComment, type Vouched } from '../trust/comment.ts';
+import { SIGNATURE_SUFFIX, signaturePaths } from '../trust/places.ts';
+import type { SecretKey } from '../trust/secret-key.ts';
+import { messageHash, signatureFile } from '../trust/signature.ts';
+import { openKey, type SigningKey } from './keys.ts';
+
+export interface SignOptions {
+  /** A bundle, or a versions.lock. */
+  readonly path: string;
+  readonly key: SigningKey;
+  /** Leave the bundle as it is: the signature lies beside it. */
+  readonly detached?: boolean;
+}
+
+export interface SignResult {
+  readonly path: string;
+  readonly kind: 'bundle' | 'lock';
+  readonly name: string;
+  readonly version: string;
+  readonly keyId: string;
+  /** The file that the signature is in: the bundle, or one beside it. */
+  readonly at: string;
+  readonly isDetached: boolean;
+  /** False where just this signature was there already. */
+  readonly written: boolean;
+}
+
+/** Where a signature went. */
+type Written = Pick<SignResult, 'at' | 'isDetached' | 'written'>;
+
+/** A disk that takes no writing, as the system says it. */
+function isReadOnly(error: unknown): boolean {
+  const cause = error instanceof SealiftError ? error.cause : error;
+  return ['EROFS', 'EACCES', 'EPERM'].includes(errnoOf(cause));
+}
+
+/** Writes a signature beside a file, or where nothing can be written there into the working folder. */
+async function writeBeside(path: string, signature: Buffer): Promise<Written> {
+  const [beside = `${path}${SIGNATURE_SUFFIX}`, here] = signaturePaths(path);
+  try {
+    return { at: beside, isDetached: true, written: await writeFileIfChanged(beside, signature) };
+  } catch (error) {
+    if (here === undefined || !isReadOnly(error)) throw error;
+    return { at: here, isDetached: true, written: await writeFileIfChanged(here, signature) };
+  }
+}
+
+/** A folder gets a file. One that is half written is no good signature, and is replaced by the next run. */
+async function writeInFolder(folder: string, signature: Buffer): Promise<Written> {
+  const at = join(folder, SIGNATURE);
+  if ((await readFileIfExists(at))?.equals(signature) === true) {
+    return { at, isDetached: false, written: false };
+  }
+  // Not beside and renamed: a file that is left over would make the whole folder no bundle.
+  try {
+    const handle = await open(at, 'w', 0o644);
+    try {
+      await handle.writeFile(signature);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw diskError(error, at, { side: 'destination' });
+  }
+  return { at, isDetached: false, written: true };
+}
+
+async function writeInside(place: Place, medium: Medium, signature: Buffer): Promise<Written> {
+  const path = pathOf(place);
+  if (medium.kind === 'folder') return writeInFolder(path, signature);
+  const { end, files } = medium;
+  const count = typeof place === 'string' ? 0 : place.files.size;
+  // The limit of a single volume is not known: it grows.
+  const volumeSize = count > 1 ? files?.volumeSize : undefined;
+  const space = openTail(place, { from: end, volumeSize });
+  try {
+    const written = await writeTail(space, { end, signature });
+    return { at: path, isDetached: false, written };
+  } finally {
+    space.close();
+  }
+}
+
+/** The signature of an opened bundle, from its B3SUMS. */
+async function signatureOf(medium: Medium, vouched: Vouched, secret: SecretKey): Promise<Buffer> {
+  const comment = trustedComment(vouched);
+  return signatureFile(await hashB3Sums(medium), secret, { comment });
+}
+
+/**
+ * Signs an open bundle that is whole as far as its headers and documents tell. Running it again writes the same bytes, or
+ * nothing at all. @throws USAGE, DISK_FULL, FILE_UNREADABLE
+ */
+export async function signOpened(
+  { place, medium, lock, lockDigest }: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'> & { place: Place },
+  secret: SecretKey,
+  options: { readonly detached: boolean },
+): Promise<Written> {
+  const { name, version } = lock;
+  const signature = await signatureOf(medium, { name, version, lock: lockDigest }, secret);
+  if (options.detached) return writeBeside(pathOf(place), signature);
+  try {
+    return await writeInside(place, medium, signature);
+  } catch (error) {
+    if (!isReadOnly(error)) throw error;
+    return writeBeside(pathOf(place), signature);
+  }
+}
+
+async function signBundle(
+  place: Place,
+  secret: SecretKey,
+  options: { readonly detached: boolean; readonly context: Context },
+): Promise<SignResult> {
+  const path = pathOf(place);
+  const release = await holdPath(path);
+  try {
+    const medium = await openMedium(place, { toSums: true });
+    const bundle = await openBundle(path, { signal: options.context.signal, medium });
+    try {
+      const done = await signOpened({ ...bundle, place }, secret, options);
+      const { name, version } = bundle.lock;
+      return { path, kind: 'bundle', name, version, keyId: secret.public.id, ...done };
+    } finally {
+      await bundle.close();
+    }
+  } finally {
+    await release();
+  }
+}
+
+async function signLock(path: string, secret: SecretKey): Promise<SignResult> {
+  const bytes = await readFileLimited(path, { limit: LIMITS.lockText, missing: 'FILE_NOT_FOUND' });
+  const { name, version } = parseLock(bytes, path);
+  const comment = trustedComment({ name, version, lock: digestOf(bytes) });
+  const signature = signatureFile(messageHash().update(bytes).digest(), secret, { comment });
+  const done = await writeBeside(path, signature);
+  return { path, kind: 'lock', name, version, keyId: secret.public.id, ...done };
+}
+
+/** Whether a file is anything but a bundle in one file. */
+async function isNoTar(path: string): Promise<boolean> {
+  if ((await kindOf(path)) !== 'file') return false;
+  const handle = await open(path, 'r').catch((error: unknown) => {
+    throw diskError(error, path);
+  });
+  try {
+    return !(await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Signs a bundle: its B3SUMS, which vouches for every other byte. Only the end of the file, or of the last volume, is
+ * written; where it is read-only, or with `detached`, the signature lies beside it. A lock is signed beside it. Contents are
+ * not read: verify them before.
+ * @throws KEY_INVALID, KEY_PASSWORD_WRONG, MEMORY_LACKING, PACK_BUSY, LOCK_INVALID and every fault of the structure
+ */
+export async function sign(options: SignOptions, context: Context): Promise<SignResult> {
+  const path = resolve(options.path);
+  const place = await placeAt(path);
+  const isLock = typeof place === 'string' && (await isNoTar(place));
+  // The key comes first: nobody types a password for nothing.
+  if (typeof place === 'string' && (await kindOf(place)) === undefined) {
+    throw new SealiftError('BUNDLE_NOT_FOUND', `${path}: no such file or folder`, {
+      hint: 'give the path of a bundle that `sealift pack` wrote, or of a versions.lock',
+    });
+  }
+  const secret = await openKey(options.key, context);
+  if (isLock) return signLock(path, secret);
+  return signBundle(place, secret, { detached: options.detached === true, context });
+}

@@ -15,6 +15,13 @@ export type { DiffChange, DiffEntry, DiffKind, FactChange, Facts, LockDiff } fro
 export type { ChartLock, FileLock, ImageLock, Lock } from './lock/schema.ts';
 export { type BundlePlace, formatBundlePlace, parseBundlePlace } from './ops/bundle-place.ts';
 export { type DiffResult, type DiffSide, diff } from './ops/diff.ts';
+export {
+  type AskPassword,
+  type KeygenOptions,
+  type KeygenResult,
+  keygen,
+  type SigningKey,
+} from './ops/keys.ts';
 export { type LoadedEntry, type LoadedTarget, type LoadOptions, type LoadResult, load } from './ops/load.ts';
 export {
   checkLockFile,
@@ -38,6 +45,7 @@ export { CHUNK_SIZE, type ChunkCount, type PushOptions, type PushResult, push } 
 export { parseRegistryUrl, type RegistryPlace } from './ops/registry-place.ts';
 export { type ServeOptions, type ServeResult, type Serving, serve } from './ops/serve.ts';
 export type { Snippet } from './ops/serve-snippets.ts';
+export { type SignOptions, type SignResult, sign } from './ops/sign.ts';
 export {
   type FoundTool,
   findTools,

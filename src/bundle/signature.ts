@@ -73,6 +73,7 @@ async function factsOf(medium: Medium): Promise<Vouched | undefined> {
  */
 export async function judgeSignatures(medium: Medium, policy: TrustPolicy): Promise<Trust> {
   const candidates = await signaturesOf(medium);
+  const facts = await factsOf(medium);
   let hash: Promise<Buffer> | undefined;
   return judgeTrust(candidates, policy, {
     what: medium.path,
@@ -84,6 +85,6 @@ export async function judgeSignatures(medium: Medium, policy: TrustPolicy): Prom
       });
       return hash;
     },
-    facts: await factsOf(medium),
+    facts: () => facts,
   });
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { EXIT, SealiftError } from '../core/errors.ts';
 import { addDiff } from './commands/diff.ts';
+import { addKeygen } from './commands/keygen.ts';
 import { addLoad } from './commands/load.ts';
 import { addLock } from './commands/lock.ts';
 import { addLogin } from './commands/login.ts';
@@ -11,6 +12,7 @@ import { addPack } from './commands/pack.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addServe } from './commands/serve.ts';
+import { addSign } from './commands/sign.ts';
 import { addVerify } from './commands/verify.ts';
 import { examples } from './examples.ts';
 import type { RunVerb } from './outcome.ts';
@@ -71,7 +73,7 @@ function createProgram(finish: (exitCode: number) => void): Command {
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
   const verbs = [addLock, addPack, addVerify, addLs, addDiff, addLoad, addServe];
-  for (const add of [...verbs, addPush, addPull, addLogin, addLogout]) add(program, run);
+  for (const add of [...verbs, addPush, addPull, addKeygen, addSign, addLogin, addLogout]) add(program, run);
   return program;
 }
 
@@ -90,6 +92,8 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
     'serve',
     'push',
     'pull',
+    'keygen',
+    'sign',
     'login',
     'logout',
   ].find((name) => name === verb);

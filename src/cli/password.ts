@@ -6,17 +6,17 @@ import { LIMITS } from '../core/limits.ts';
 type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean };
 
 /** A password of several lines, or an empty one, is a slip of the pipe that it came through. */
-function checkPassword(text: string, where: string): string {
+export function checkPassword(text: string, where: string, hint: string): string {
   const password = text.replace(/\r?\n$/, '');
   if (password !== '' && !/[\r\n\0]/.test(password)) return password;
   const what = password === '' ? 'no password' : 'more than one line';
-  throw new SealiftError('USAGE', `${what} came from ${where}`, {
-    hint: 'for example: printf \'%s\' "$TOKEN" | sealift login HOST -u USER --password-stdin',
-  });
+  throw new SealiftError('USAGE', `${what} came from ${where}`, { hint: `for example: ${hint}` });
 }
 
+const LOGIN_HINT = 'printf \'%s\' "$TOKEN" | sealift login HOST -u USER --password-stdin';
+
 /** The whole standard input, without the line break at its end. @throws USAGE when it is empty or has several lines */
-export async function readPassword(input: Input): Promise<string> {
+export async function readPassword(input: Input, hint = LOGIN_HINT): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of input) {
@@ -27,7 +27,7 @@ export async function readPassword(input: Input): Promise<string> {
       throw new SealiftError('USAGE', `standard input has more than ${LIMITS.token} bytes: not a password`);
     }
   }
-  return checkPassword(Buffer.concat(chunks).toString('utf8'), 'standard input');
+  return checkPassword(Buffer.concat(chunks).toString('utf8'), 'standard input', hint);
 }
 
 /**
@@ -98,5 +98,5 @@ export async function readLogin(
   }
   if (given.passwordStdin === true) return { username, password: await readPassword(options.input) };
   const typed = await askLine('Password (not shown): ', { ...options, hidden: true });
-  return { username, password: checkPassword(typed, 'the terminal') };
+  return { username, password: checkPassword(typed, 'the terminal', LOGIN_HINT) };
 }

@@ -214,18 +214,26 @@ export async function verifyOpened(
   const policy = await policyOf(options, context);
   const medium = ahead?.medium ?? (await openMedium(path));
   const { trust, given } = await judgeFirst(medium, options, policy);
+  const untrusted = [...(given?.trust.faults ?? []), ...trust.faults];
   const { bundle, lockFaults, facts } = await openChecked(path, { given, medium }, context).catch(
     (error: unknown) => {
-      throw withTrust(error, trust);
+      throw withTrust(error, untrusted);
     },
   );
   try {
     const deep = isDeep(options);
     const { faults, ...read } = await checkOpened(bundle, { deep, context, sweep: ahead?.sweep });
-    const { faults: own, lock: _, ...signature } = trust;
+    const { state, keyId, at } = trust;
     const chain = chainOf({ trust, given, deep });
-    const all = [...own, ...(given?.trust.faults ?? []), ...lockFaults, ...faults];
-    return { path, format: 'bundle', ...facts, chain, signature, ...read, faults: all };
+    return {
+      path,
+      format: 'bundle',
+      ...facts,
+      chain,
+      signature: { state, keyId, at },
+      ...read,
+      faults: [...untrusted, ...lockFaults, ...faults],
+    };
   } finally {
     await bundle.close();
   }
@@ -250,7 +258,7 @@ async function judgeFirst(
 }
 
 /** What cannot be opened may still be known to be untrusted, and that is told first. */
-function withTrust(error: unknown, { faults }: Trust): unknown {
+function withTrust(error: unknown, faults: readonly Fault[]): unknown {
   if (faults.length === 0 || !(error instanceof SealiftError) || isAbort(error)) return error;
   const rest = error.faults.length > 0 ? error.faults : [faultOf(error)];
   return errorOf([...faults, ...rest], error.message);

@@ -124,10 +124,13 @@ export async function judgeLock(
     import('../trust/policy.ts'),
     import('../trust/signature.ts'),
   ]);
-  const { name, version } = given.lock();
+  const lock = digestOf(given.bytes);
   return judgeTrust(await signaturesBeside(path), policy ?? NO_POLICY, {
     what: path,
     hash: async () => messageHash().update(given.bytes).digest(),
-    facts: { name, version, lock: digestOf(given.bytes) },
+    facts: () => {
+      const { name, version } = given.lock();
+      return { name, version, lock };
+    },
   });
 }

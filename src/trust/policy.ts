@@ -45,8 +45,8 @@ export interface Judged {
   readonly what: string;
   /** BLAKE2b-512 of the signed bytes; asked for only where there is a key and a signature. */
   hash(): Promise<Buffer>;
-  /** undefined where it cannot be read: the fault of that is told by its reader. */
-  readonly facts: Vouched | undefined;
+  /** undefined where it cannot be read: the fault of that is told by its reader. Asked for behind a good signature. */
+  facts(): Vouched | undefined;
 }
 
 /** What is wrong with one signature; undefined when it is good and of a trusted key. */
@@ -80,7 +80,7 @@ async function faultOf(
       details: { keyId },
     });
   }
-  return commentFault(what, comment, judged.facts);
+  return commentFault(what, comment, judged.facts());
 }
 
 function commentFault(what: string, comment: string, facts: Vouched | undefined): Fault | undefined {
@@ -102,7 +102,8 @@ function commentFault(what: string, comment: string, facts: Vouched | undefined)
 }
 
 /** Below the lowest version that the policy takes. */
-function versionFault(policy: TrustPolicy, { facts }: Judged): Fault | undefined {
+function versionFault(policy: TrustPolicy, judged: Judged): Fault | undefined {
+  const facts = policy.minVersion === undefined ? undefined : judged.facts();
   if (facts === undefined || policy.minVersion === undefined) return undefined;
   const { name, version } = facts;
   const least =
@@ -151,7 +152,7 @@ export async function judgeTrust(
     if (bad === undefined) {
       const found = { keyId: idOf(candidate), at: candidate.what, faults: lows };
       if (lows.length > 0) return { ...found, state: 'refused', lock: null };
-      return { ...found, state: 'trusted', lock: judged.facts?.lock ?? null };
+      return { ...found, state: 'trusted', lock: judged.facts()?.lock ?? null };
     }
     faults.push(bad);
   }

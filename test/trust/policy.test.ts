@@ -16,7 +16,7 @@ const LOCK: Digest = `sha256:${'ab'.repeat(32)}`;
 const OTHER: Digest = `sha256:${'cd'.repeat(32)}`;
 const facts = { name: 'astrago', version: '2026.11', lock: LOCK };
 const hash = messageHash().update('the list').digest();
-const judged = { what: 'bundle', hash: async () => hash, facts };
+const judged = { what: 'bundle', hash: async () => hash, facts: () => facts };
 const none: TrustPolicy = { keys: [], isRequired: false, minVersion: undefined };
 
 async function candidate(

@@ -1,0 +1,459 @@
+import { execFileSync } from 'node:child_process';
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { openTail, type TailSpace, writeTail } from '../../src/bundle/append-signature.ts';
+import { openMedium } from '../../src/bundle/medium.ts';
+import { hashB3Sums } from '../../src/bundle/signature.ts';
+import { placeAt } from '../../src/bundle/volumes.ts';
+import { type Fault, SealiftError } from '../../src/core/errors.ts';
+import type { SigningKey } from '../../src/ops/keys.ts';
+import { type LoadOptions, load } from '../../src/ops/load.ts';
+import { ls } from '../../src/ops/ls.ts';
+import { pack } from '../../src/ops/pack.ts';
+import { type SignOptions, sign } from '../../src/ops/sign.ts';
+import { type VerifyOptions, type VerifyResult, verify } from '../../src/ops/verify.ts';
+import { publicKeyFile } from '../../src/trust/public-key.ts';
+import { signatureFile } from '../../src/trust/signature.ts';
+import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
+import { keyOf } from '../trust/keys.ts';
+
+let site: Site;
+let good: Packed;
+let path = '';
+const keys: Record<'a' | 'b', SigningKey & { readonly pub: string; readonly id: string }> = {
+  a: { path: '', pub: '', id: '', password: async () => '' },
+  b: { path: '', pub: '', id: '', password: async () => '' },
+};
+
+beforeAll(async () => {
+  site = await openSite();
+  good = await packSite(site);
+  await pack({ manifestPath: site.manifestPath, out: `${site.path('good')}/` }, contextOf());
+  for (const word of ['a', 'b'] as const) {
+    const { secret, file } = await keyOf(word);
+    const [key, pub] = [site.path(`${word}.key`), site.path(`${word}.pub`)];
+    await writeFile(key, file);
+    await writeFile(pub, publicKeyFile(secret.public));
+    const password = async (): Promise<string> => Promise.reject(new Error('it has none'));
+    keys[word] = { path: key, pub, id: secret.public.id, password };
+  }
+});
+afterAll(() => site.close());
+
+beforeEach(async () => {
+  path = site.path('tried.tar');
+  for (const name of await readdir(site.dir)) {
+    if (name.startsWith('tried')) await rm(site.path(name), { recursive: true });
+  }
+  await cp(good.path, path);
+});
+
+const signed = (more: Partial<SignOptions> = {}): ReturnType<typeof sign> =>
+  sign({ path, key: keys.a, ...more }, contextOf());
+
+const verified = (more: Partial<VerifyOptions> = {}): Promise<VerifyResult> =>
+  verify({ bundle: path, keys: [keys.a.pub], ...more }, contextOf());
+
+const codesOf = (faults: readonly Fault[]): string[] => [...new Set(faults.map((f) => f.code))];
+
+/** The codes of a verify, whether it ends or throws. */
+async function codes(more: Partial<VerifyOptions> = {}): Promise<string[]> {
+  try {
+    return codesOf((await verified(more)).faults);
+  } catch (error) {
+    if (!(error instanceof SealiftError)) throw error;
+    return codesOf(error.faults);
+  }
+}
+
+const loaded = (more: Partial<LoadOptions> = {}): ReturnType<typeof load> =>
+  load({ bundle: path, keys: [keys.a.pub], chartTrees: [site.path('tried-tree')], ...more }, contextOf());
+
+async function codeOfLoad(more: Partial<LoadOptions> = {}): Promise<string | undefined> {
+  return loaded(more).then(
+    () => undefined,
+    (error: unknown) => (error instanceof SealiftError ? error.code : 'other'),
+  );
+}
+
+describe('a signed bundle', () => {
+  it('is the unsigned one up to its end, and one more entry', async () => {
+    expect(await signed()).toMatchObject({
+      kind: 'bundle',
+      written: true,
+      isDetached: false,
+      keyId: keys.a.id,
+    });
+    const bytes = await readFile(path);
+    const end = good.bytes.length - 1024;
+    expect(bytes.subarray(0, end)).toEqual(good.bytes.subarray(0, end));
+    expect(bytes.length).toBe(end + 512 + 512 + 1024);
+    const names = execFileSync('tar', ['tf', path], { encoding: 'utf8' }).trim().split('\n');
+    expect(names.slice(-2)).toEqual(['B3SUMS', 'B3SUMS.minisig']);
+    expect(names).toHaveLength(good.entries.length + 1);
+  });
+
+  it('is verified and loaded by its key, alone or among others, as a file or in one line', async () => {
+    await signed();
+    const line = (await readFile(keys.a.pub, 'utf8')).split('\n')[1] ?? '';
+    for (const given of [[keys.a.pub], [keys.b.pub, keys.a.pub], [line]]) {
+      expect(await verified({ keys: given })).toMatchObject({
+        faults: [],
+        chain: 'signature',
+        signature: { state: 'trusted', keyId: keys.a.id },
+        entries: good.entries.length,
+      });
+    }
+    const { bundle, failed } = await loaded();
+    expect({ signedBy: bundle.signedBy, failed }).toEqual({ signedBy: keys.a.id, failed: 0 });
+  });
+
+  it('is everything that an unsigned one is where nobody asks: listed, verified, loaded, packed already', async () => {
+    await signed();
+    const before = await stat(path, { bigint: true });
+    expect(await verified({ keys: [] })).toMatchObject({
+      faults: [],
+      chain: 'b3sums',
+      signature: { state: 'unchecked', keyId: keys.a.id },
+    });
+    expect(await verified({ keys: [], lockPath: site.lockPath })).toMatchObject({
+      faults: [],
+      chain: 'lock',
+    });
+    expect((await ls(path, contextOf())).artifacts.length).toBeGreaterThan(0);
+    expect((await loaded({ keys: [] })).bundle.signedBy).toBeNull();
+    expect((await pack({ manifestPath: site.manifestPath, out: path }, contextOf())).outcome).toBe('present');
+    expect((await stat(path, { bigint: true })).mtimeNs).toBe(before.mtimeNs);
+  });
+
+  it('is not written again by the same key, and is given another signature by another key', async () => {
+    await signed();
+    const first = await readFile(path);
+    const before = await stat(path, { bigint: true });
+    expect((await signed()).written).toBe(false);
+    expect((await stat(path, { bigint: true })).mtimeNs).toBe(before.mtimeNs);
+    expect((await signed({ key: keys.b })).written).toBe(true);
+    expect(await codes()).toEqual(['SIGNATURE_KEY_UNKNOWN']);
+    expect(await codes({ keys: [keys.b.pub] })).toEqual([]);
+    await signed();
+    expect(await readFile(path)).toEqual(first);
+  });
+
+  it('may be a folder, where the signature is a file', async () => {
+    path = site.path('tried-folder');
+    await cp(site.path('good'), path, { recursive: true });
+    await signed();
+    expect(await readdir(path)).toContain('B3SUMS.minisig');
+    expect(await verified()).toMatchObject({ faults: [], chain: 'signature' });
+    expect((await loaded()).bundle.signedBy).toBe(keys.a.id);
+    expect((await signed()).written).toBe(false);
+    expect((await signed({ key: keys.b })).written).toBe(true);
+    expect(await codes()).toEqual(['SIGNATURE_KEY_UNKNOWN']);
+    const again = await pack({ manifestPath: site.manifestPath, out: `${path}/` }, contextOf());
+    expect(again.outcome).toBe('present');
+  });
+
+  it('may have its signature beside it, and then is not touched itself', async () => {
+    const result = await signed({ detached: true });
+    expect(result).toMatchObject({ at: `${path}.minisig`, isDetached: true });
+    expect(await readFile(path)).toEqual(good.bytes);
+    expect(await verified()).toMatchObject({
+      faults: [],
+      chain: 'signature',
+      signature: { at: `${path}.minisig` },
+    });
+    expect((await loaded()).bundle.signedBy).toBe(keys.a.id);
+    // One of several is enough: the one inside is of a key that is not trusted.
+    await signed({ key: keys.b });
+    expect(await codes()).toEqual([]);
+  });
+});
+
+describe('what is not to be trusted', () => {
+  /** Puts a signature of our own making at the end. */
+  async function signWith(comment: string): Promise<void> {
+    const medium = await openMedium(path, { toSums: true });
+    const signature = signatureFile(await hashB3Sums(medium), (await keyOf('a')).secret, { comment });
+    const space = openTail(path, { from: medium.end, volumeSize: undefined });
+    await writeTail(space, { end: medium.end, signature });
+    space.close();
+    await medium.close();
+  }
+
+  async function flip(offset: number): Promise<void> {
+    const bytes = await readFile(path);
+    bytes[offset] = (bytes[offset] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+  }
+
+  const nothingWritten = async (): Promise<void> =>
+    expect((await readdir(site.dir)).filter((n) => n === 'tried-tree')).toEqual([]);
+
+  it('is an unsigned bundle, or one whose signature was taken away', async () => {
+    expect(await codes()).toEqual(['SIGNATURE_MISSING']);
+    expect(await codeOfLoad()).toBe('SIGNATURE_MISSING');
+    await signed();
+    const bytes = await readFile(path);
+    await writeFile(path, Buffer.concat([bytes.subarray(0, good.bytes.length - 1024), Buffer.alloc(1024)]));
+    expect(await codes()).toEqual(['SIGNATURE_MISSING']);
+    expect(await codeOfLoad()).toBe('SIGNATURE_MISSING');
+    await nothingWritten();
+  });
+
+  it('is one of a foreign key', async () => {
+    await signed({ key: keys.b });
+    expect(await codes()).toEqual(['SIGNATURE_KEY_UNKNOWN']);
+    expect(await codeOfLoad()).toBe('SIGNATURE_KEY_UNKNOWN');
+    await nothingWritten();
+  });
+
+  it('is one whose signature is of another bundle', async () => {
+    await signWith(`name=site version=2026.11 lock=sha256:${'0'.repeat(64)}`);
+    expect(await codes()).toEqual(['SIGNATURE_COMMENT_MISMATCH']);
+    expect(await codeOfLoad()).toBe('SIGNATURE_COMMENT_MISMATCH');
+    await signWith('timestamp:1 file:B3SUMS hashed');
+    expect(await codeOfLoad()).toBe('SIGNATURE_COMMENT_MISMATCH');
+    await nothingWritten();
+  });
+
+  it('is one whose trusted comment was swapped', async () => {
+    await signed();
+    const bytes = await readFile(path);
+    const at = bytes.lastIndexOf('version=2026.11');
+    bytes.write('version=2026.12', at);
+    await writeFile(path, bytes);
+    expect(await codes()).toEqual(['SIGNATURE_INVALID']);
+    expect(await codeOfLoad()).toBe('SIGNATURE_INVALID');
+    await nothingWritten();
+  });
+
+  it('is one with another list of its bytes; wrong bytes themselves have another code', async () => {
+    await signed();
+    const sums = good.entries.find((e) => e.name === 'B3SUMS');
+    await flip((sums?.offset ?? 0) + 3);
+    expect((await codes())[0]).toBe('SIGNATURE_INVALID');
+    expect(await codeOfLoad()).toBe('SIGNATURE_INVALID');
+    await flip((sums?.offset ?? 0) + 3);
+    const blob = good.entries.findLast((e) => e.kind === 'blob');
+    await flip((blob?.offset ?? 0) + 3);
+    expect(await codes()).toEqual(['BUNDLE_CHECKSUM_MISMATCH']);
+    expect(await codeOfLoad({ verify: true })).toBe('BUNDLE_CHECKSUM_MISMATCH');
+    await nothingWritten();
+  });
+
+  it('is told before damage elsewhere, also where the bundle cannot even be opened', async () => {
+    await signed({ key: keys.b });
+    const lock = good.entries.find((e) => e.name === 'versions.lock');
+    await flip((lock?.offset ?? 0) + 3);
+    expect((await codes())[0]).toBe('SIGNATURE_KEY_UNKNOWN');
+    expect((await codes()).length).toBeGreaterThan(1);
+    expect(await codeOfLoad()).toBe('SIGNATURE_KEY_UNKNOWN');
+  });
+
+  it('is a signature that is damaged: each of its bytes counts, and what lies behind it', async () => {
+    await signed();
+    const length = (await readFile(path)).length;
+    const end = good.bytes.length - 1024;
+    for (let at = end; at < length; at += at < end + 512 ? 64 : 37) {
+      await flip(at);
+      expect((await codes()).length, `byte ${at}`).toBeGreaterThan(0);
+      expect(await codeOfLoad(), `byte ${at}`).toMatch(/^(?:SIGNATURE|BUNDLE)_/);
+      await flip(at);
+    }
+    expect(await codes()).toEqual([]);
+    await nothingWritten();
+  });
+
+  it('is a second signature, or one before its place', async () => {
+    await signed();
+    const bytes = await readFile(path);
+    const end = good.bytes.length - 1024;
+    const entry = bytes.subarray(end, end + 1024);
+    await writeFile(path, Buffer.concat([bytes.subarray(0, end), entry, entry, Buffer.alloc(1024)]));
+    expect(await codes()).toContain('BUNDLE_NOT_CANONICAL');
+    const sums = (good.entries.find((e) => e.name === 'B3SUMS')?.offset ?? 0) - 512;
+    const before = [bytes.subarray(0, sums), entry, bytes.subarray(sums, end), Buffer.alloc(1024)];
+    await writeFile(path, Buffer.concat(before));
+    expect(await codes()).toContain('BUNDLE_NOT_CANONICAL');
+  });
+});
+
+describe('the policy of a site', () => {
+  async function siteFile(trust: string): Promise<string> {
+    const at = site.path('tried-site.yaml');
+    await writeFile(at, `apiVersion: sealift-site/v1\ntrust: ${trust}\n`);
+    return at;
+  }
+
+  it('refuses unsigned bundles where it says so, with keys beside its file', async () => {
+    const sitePath = await siteFile('{keys: [a.pub], require: signature}');
+    const options = { keys: [], sitePath };
+    expect(await codeOfLoad(options)).toBe('SIGNATURE_MISSING');
+    await signed();
+    expect(await verified(options)).toMatchObject({ faults: [], chain: 'signature' });
+    expect((await loaded(options)).bundle.signedBy).toBe(keys.a.id);
+  });
+
+  it('takes versions from the lowest on', async () => {
+    await signed();
+    const old = { keys: [keys.a.pub], sitePath: await siteFile('{minVersion: 2026.12}') };
+    expect(await codes(old)).toEqual(['POLICY_DOWNGRADE']);
+    expect(await codeOfLoad(old)).toBe('POLICY_DOWNGRADE');
+    expect(await codeOfLoad({ sitePath: await siteFile('{minVersion: {site: 2026.9}}') })).toBeUndefined();
+  });
+
+  it('comes from SEALIFT_TRUST too, and then a signature is required', async () => {
+    const context = { ...contextOf(), env: { SEALIFT_TRUST: `${keys.b.pub}:${keys.a.pub}` } };
+    const run = (): ReturnType<typeof load> =>
+      load({ bundle: path, chartTrees: [site.path('tried-tree')] }, context);
+    await expect(run()).rejects.toMatchObject({ code: 'SIGNATURE_MISSING' });
+    await signed();
+    expect((await run()).bundle.signedBy).toBe(keys.a.id);
+  });
+
+  it('is refused itself where a key cannot be read', async () => {
+    expect(await codeOfLoad({ keys: [site.path('none.pub')] })).toBe('FILE_NOT_FOUND');
+    expect(await codeOfLoad({ keys: [keys.a.path] })).toBe('KEY_INVALID');
+    expect(await codeOfLoad({ sitePath: site.path('none.yaml') })).toBe('FILE_NOT_FOUND');
+  });
+});
+
+describe('going back to an older bundle', () => {
+  it('is refused by what the receipt and the chart tree say, unless it is meant', async () => {
+    await signed();
+    const receiptPath = site.path('tried-receipt.json');
+    await loaded({ receiptPath });
+    // The same again is no step back.
+    expect(await codeOfLoad({ receiptPath })).toBeUndefined();
+    const receipt = await readFile(receiptPath, 'utf8');
+    await writeFile(receiptPath, receipt.replace('"version": "2026.11"', '"version": "2026.12"'));
+    const elsewhere = { chartTrees: [site.path('tried-other')], receiptPath };
+    expect(await codeOfLoad(elsewhere)).toBe('POLICY_DOWNGRADE');
+    expect(await codeOfLoad({ ...elsewhere, dryRun: true })).toBe('POLICY_DOWNGRADE');
+    expect((await readdir(site.dir)).includes('tried-other')).toBe(false);
+    expect(await codeOfLoad({ ...elsewhere, allowDowngrade: true })).toBeUndefined();
+    const lock = site.path('tried-tree/versions.lock');
+    const text = await readFile(lock, 'utf8');
+    await writeFile(lock, text.replace('2026.11', '2026.12'));
+    expect(await codeOfLoad()).toBe('POLICY_DOWNGRADE');
+    // The same version of another content.
+    await writeFile(lock, `${text.trimEnd()} \n`.replace(/ \n$/, '\n'));
+    await writeFile(receiptPath, receipt.replace(/"lock": "sha256:\w{8}/, '"lock": "sha256:00000000'));
+    expect(await codeOfLoad({ receiptPath })).toBe('POLICY_DOWNGRADE');
+  });
+});
+
+describe('a lock that is signed alone', () => {
+  it('vouches for the whole bundle, which then needs no signature of its own', async () => {
+    const lockPath = site.path('tried.lock');
+    await cp(site.lockPath, lockPath);
+    const text = await readFile(lockPath, 'utf8');
+    const result = await sign({ path: lockPath, key: keys.a }, contextOf());
+    expect(result).toMatchObject({
+      kind: 'lock',
+      at: `${lockPath}.minisig`,
+      name: 'site',
+      version: '2026.11',
+    });
+    expect((await sign({ path: lockPath, key: keys.a }, contextOf())).written).toBe(false);
+    expect(await verified({ lockPath })).toMatchObject({ faults: [], chain: 'signed-lock' });
+    expect(await codes({ lockPath, keys: [keys.b.pub] })).toEqual([
+      'SIGNATURE_KEY_UNKNOWN',
+      'SIGNATURE_MISSING',
+    ]);
+    for (const other of [text.replace('2026.11', '2026.12'), `${text}\n`]) {
+      await writeFile(lockPath, other);
+      expect((await codes({ lockPath }))[0]).toBe('SIGNATURE_INVALID');
+    }
+  });
+});
+
+/** A space that ends as a process ends: in the middle of one step, and nothing comes after. */
+function dying(space: TailSpace, stepsLeft: number): TailSpace & { readonly isDead: () => boolean } {
+  let left = stepsLeft;
+  const step = (half: () => void): void => {
+    if (left > 0) {
+      left -= 1;
+      return;
+    }
+    if (left === 0) half();
+    left = -1;
+    throw new Error('killed');
+  };
+  return {
+    ...{ path: space.path, size: () => space.size(), read: (at, n) => space.read(at, n) },
+    write: (at, bytes) => {
+      step(() => space.write(at, bytes.subarray(0, bytes.length >> 1)));
+      space.write(at, bytes);
+    },
+    resize: (size) => {
+      step(() => space.resize(space.size() + ((size - space.size()) >> 1)));
+      space.resize(size);
+    },
+    sync: async () => {
+      step(() => {});
+      await space.sync();
+    },
+    close: () => space.close(),
+    isDead: () => left < 0,
+  };
+}
+
+describe('signing that is killed', () => {
+  /** Kills at each step, and lets another run finish. @returns how many steps there were */
+  async function killEverywhere(first: 'a' | 'b' | undefined, files: () => Promise<Buffer>): Promise<number> {
+    const start = site.path('tried-start');
+    await mkdir(start);
+    const own = (await readdir(site.dir)).filter((n) => n.startsWith(basename(path)));
+    for (const name of own) await cp(site.path(name), `${start}/${name}`);
+    const restore = async (): Promise<void> => {
+      for (const name of await readdir(site.dir)) {
+        if (name.startsWith(basename(path))) await rm(site.path(name));
+      }
+      for (const name of own) await cp(`${start}/${name}`, site.path(name));
+      if (first !== undefined) await signed({ key: keys[first] });
+    };
+    await restore();
+    await signed();
+    const wanted = await files();
+    for (let steps = 0; ; steps += 1) {
+      await restore();
+      const place = await placeAt(path);
+      const medium = await openMedium(place, { toSums: true });
+      const comment = (await readFile(site.path('tried-comment'))).toString();
+      const signature = signatureFile(await hashB3Sums(medium), (await keyOf('a')).secret, { comment });
+      const volumeSize = typeof place === 'string' ? undefined : medium.files?.volumeSize;
+      const space = dying(openTail(place, { from: medium.end, volumeSize }), steps);
+      const ended = await writeTail(space, { end: medium.end, signature }).then(
+        () => true,
+        () => false,
+      );
+      space.close();
+      await medium.close();
+      // Whatever is there now is whole, or refused; never taken for a good signature of other bytes.
+      const between = await codes({ keys: [keys.a.pub, keys.b.pub] });
+      expect(
+        between.every((code) => /^(?:SIGNATURE_MISSING|BUNDLE_)/.test(code)),
+        `${steps}: ${between}`,
+      ).toBe(true);
+      await signed();
+      expect(await files(), `after a kill at step ${steps}`).toEqual(wanted);
+      expect(await codes()).toEqual([]);
+      if (ended) return steps;
+    }
+  }
+
+  beforeEach(async () => {
+    const { lock } = await verified({ keys: [] });
+    await writeFile(site.path('tried-comment'), `name=site version=2026.11 lock=${lock}`);
+  });
+
+  it('ends the same when it is repeated: of an unsigned bundle', async () => {
+    expect(await killEverywhere(undefined, () => readFile(path))).toBe(5);
+  });
+
+  it('ends the same when it is repeated: over the signature of another key', async () => {
+    expect(await killEverywhere('b', () => readFile(path))).toBe(7);
+  });
+});

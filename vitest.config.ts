@@ -12,6 +12,8 @@ export default defineConfig({
           exclude: ['test/peers/**', 'test/architecture.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          // It imports JSON as bundlers do.
+          server: { deps: { inline: ['@actions/workflow-parser'] } },
         },
       },
       {

@@ -68,17 +68,15 @@ export async function jenkinsScripts(): Promise<Script[]> {
   const env = Object.fromEntries(
     [...block.matchAll(/^\s*(\w+) = '([^']*)'$/gm)].map((m) => [m[1] ?? '', m[2] ?? '']),
   );
-  return [...text.matchAll(/stage\('([^']+)'\)|\bsh (?:'''([\s\S]*?)'''|'([^'\n]*)')/g)].reduce<{
-    readonly stage: string;
-    readonly scripts: readonly Script[];
-  }>(
-    ({ stage, scripts }, [, name, long, short]) => {
-      if (name !== undefined) return { stage: name, scripts };
-      const script = { job: stage, text: long ?? short ?? '', shell: ['/bin/sh', '-xec'], env };
-      return { stage, scripts: [...scripts, script] };
-    },
-    { stage: '', scripts: [] },
-  ).scripts as Script[];
+  const scripts: Script[] = [];
+  let job = '';
+  for (const [, stage, long, short] of text.matchAll(
+    /stage\('([^']+)'\)|\bsh (?:'''([\s\S]*?)'''|'([^'\n]*)')/g,
+  )) {
+    if (stage !== undefined) job = stage;
+    else scripts.push({ job, text: long ?? short ?? '', shell: ['/bin/sh', '-xec'], env });
+  }
+  return scripts;
 }
 
 /** The resources of the Tekton example. */

@@ -11,7 +11,8 @@ import { parseInfo } from './documents.ts';
 import type { Medium } from './medium.ts';
 import { B3SUMS, SIGNATURE } from './plan.ts';
 
-async function candidateOf(
+/** A signature that was found: read, or why it cannot be. */
+export async function candidateOf(
   where: Pick<Candidate, 'what' | 'isInside'>,
   read: () => Promise<Buffer>,
 ): Promise<Candidate> {

@@ -55,6 +55,8 @@ export const LIMITS = {
   /** Documents at the start of a bundle. */
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,
+  /** Manifests of a bundle that is read from a pipe, all together and compressed: they are kept in memory. */
+  streamedManifests: 32 * MIB,
   /** Files that one bundle is split into. */
   volumes: 10_000,
   /** A key, a signature or a signature file of minisign's. */

@@ -1,4 +1,5 @@
 import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
 import type { Receiver } from '../io/receiver.ts';
 
 /** How content is read. `offset` in bytes. */
@@ -34,4 +35,22 @@ export interface ContentReader {
    * @throws CONTENT_NOT_FOUND, CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH
    */
   open(descriptor: Descriptor, options: ReadOptions): AsyncIterable<Uint8Array>;
+}
+
+/**
+ * A blob on its way past several who take it: each opens it at its own time, and again only while its bytes are still held.
+ * Who opens too late gets an error at once, never a wait.
+ */
+export interface PassingContent extends ContentReader {
+  /** Whether it can be read from this byte on now. */
+  has(offset: number): boolean;
+}
+
+/** Takes one blob that passes: reads as much of it as it needs, and settles when it is done. */
+export type BlobTaker = (blob: PassingContent) => Promise<void>;
+
+/** Who takes the blobs that pass. */
+export interface BlobIntake {
+  /** Those who want a blob; none waits for another one. Empty where it is not wanted, or there already. */
+  takersOf(digest: Digest): readonly BlobTaker[];
 }

@@ -125,20 +125,28 @@ export interface Source extends ContentReader {
   close(): Promise<void>;
 }
 
+/** Keeps the graphs of a bundle's artifacts as they are told, and makes items of them. */
+export function graphKeeper(): { readonly tell: TellArtifact; readonly items: (lock: Lock) => Item[] } {
+  const byKey = new Map<string, Graph>();
+  let graphs: GraphStore | undefined;
+  return {
+    tell: ({ kind, name, graph }, digests) => {
+      graphs ??= new GraphStore(digests);
+      byKey.set(`${kind} ${name}`, graphs.keep(graph));
+    },
+    items: (lock) => itemsOf(lock, byKey),
+  };
+}
+
 /** A bundle as a load needs it: what was only needed to open it is let go, there may be very many images. */
 async function openItems(
   path: string,
   policy: TrustPolicy | undefined,
   context: Context,
 ): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
-  const byKey = new Map<string, Graph>();
-  let graphs: GraphStore | undefined;
-  const tell: TellArtifact = ({ kind, name, graph }, digests) => {
-    graphs ??= new GraphStore(digests);
-    byKey.set(`${kind} ${name}`, graphs.keep(graph));
-  };
+  const graphs = graphKeeper();
   const { medium, trust } = await openTrusted(path, policy);
-  const bundle = await openBundle(path, { signal: context.signal, tell, medium });
+  const bundle = await openBundle(path, { signal: context.signal, tell: graphs.tell, medium });
   const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;
   const signedBy = trust.state === 'trusted' ? trust.keyId : null;
@@ -148,7 +156,7 @@ async function openItems(
   }
   return {
     bundle: { ...rest, lock: { charts } },
-    items: itemsOf(lock, byKey),
+    items: graphs.items(lock),
     about: { format: 'bundle', name, version, lock: lockDigest, signedBy },
   };
 }

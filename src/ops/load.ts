@@ -1,10 +1,9 @@
 import { setMaxListeners } from 'node:events';
-import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
 import type { Release } from '../io/hold.ts';
 import { parseLock } from '../lock/read.ts';
 import type { ContentReader } from '../oci/content.ts';
@@ -21,7 +20,9 @@ import {
 import { refuseDowngrade } from './downgrade.ts';
 import { holdTargets } from './holds.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
+import type { PassingSource } from './load-stream.ts';
 import { matchNames } from './names.ts';
+import { refuseUnwritable, writeReceipt } from './receipt.ts';
 import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
@@ -29,6 +30,8 @@ import type { TrustOptions } from './trust.ts';
 
 export interface LoadOptions extends TrustOptions {
   readonly bundle: string;
+  /** Where a bundle comes from in order, instead of `bundle`, which then only names it. */
+  readonly input?: Readable;
   /** The name of the only image of an archive that another tool made. */
   readonly name?: string;
   /** Registries, each with an optional path prefix. */
@@ -154,7 +157,7 @@ async function targetsOf(
 async function planAll(
   racers: readonly Racer[],
   items: readonly Item[],
-  plan: { source: ContentReader; context: Context },
+  plan: { source: ContentReader; context: Context; passing: boolean },
 ): Promise<void> {
   const done = await Promise.allSettled(
     racers.map(async (racer) => {
@@ -237,10 +240,12 @@ function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
 export function load(options: LoadOptions, context: Context): Promise<LoadResult> {
   return withHttp(context, async (http) => {
     const start = context.now();
-    const source = await openSource(options, context);
     const stop = new AbortController();
     const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
     setMaxListeners(0, linked.signal); // Every running request of every target listens.
+    const passing = await openPassing(options, linked);
+    const source = passing ?? (await openSource(options, context));
+    let isBad = false;
     let racers: Racer[] = [];
     let release: Release = async () => {};
     try {
@@ -258,11 +263,14 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
         name: 'plan',
         detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
       });
-      await planAll(racers, items, { source, context: linked });
+      await planAll(racers, items, { source, context: linked, passing: passing !== undefined });
       for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
-      if (options.dryRun !== true) await apply(racers, { stop, context });
+      if (options.dryRun !== true) await apply(racers, { stop, context, passing });
+    } catch (error) {
+      isBad = passing !== undefined && isWrong(error);
+      throw error;
     } finally {
-      await Promise.all(racers.map((r) => r.run?.close()));
+      await Promise.all(racers.map((r) => r.run?.close({ isBad })));
       await release();
       await source.close();
     }
@@ -273,18 +281,17 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
   });
 }
 
-/** The receipt is written last: a place where it cannot be is told before anything is loaded. */
-async function refuseUnwritable(path: string, bundle: string): Promise<void> {
-  const kind = await kindOf(path);
-  if (path === bundle || (kind !== undefined && kind !== 'file')) {
-    const what = path === bundle ? 'the bundle' : 'a folder';
-    throw new SealiftError('USAGE', `--receipt: ${path} is ${what}`, {
-      hint: 'name a new file for the receipt',
-    });
-  }
-  const probe = besidePath(path);
-  await writeFileAtomic(probe, '');
-  await rm(probe, { force: true });
+/** A bundle that comes through a pipe; undefined where a path is given. @throws USAGE, faults of the bundle */
+async function openPassing(options: LoadOptions, context: Context): Promise<PassingSource | undefined> {
+  if (options.input === undefined) return undefined;
+  const { streamSource } = await import('./load-stream.ts');
+  return streamSource({ ...options, input: options.input }, context);
+}
+
+/** Wrong content, or nobody's whom we trust; not only the want of some. */
+function isWrong(error: unknown): boolean {
+  const code = error instanceof SealiftError ? error.code : '';
+  return /^(BUNDLE|SIGNATURE|POLICY)_/.test(code) && code !== 'BUNDLE_TRUNCATED';
 }
 
 async function refuseBad(source: Source, context: Context): Promise<void> {
@@ -295,7 +302,11 @@ async function refuseBad(source: Source, context: Context): Promise<void> {
 
 async function apply(
   racers: readonly Racer[],
-  run: { readonly stop: AbortController; readonly context: Context },
+  run: {
+    readonly stop: AbortController;
+    readonly context: Context;
+    readonly passing: PassingSource | undefined;
+  },
 ): Promise<void> {
   const entries = racers.flatMap((r) => r.run?.entries ?? []).filter((e) => e.state === 'write');
   const bytes = entries.reduce((sum, e) => sum + e.writeBytes, 0);
@@ -307,7 +318,8 @@ async function apply(
   ];
   for (const [stage, name] of stages) {
     run.context.emit({ type: 'phase', name });
-    await runStage(racers, stage, run.stop);
+    if (stage === 'writeBlobs' && run.passing !== undefined) await run.passing.pass(racers, run.stop);
+    else await runStage(racers, stage, run.stop);
   }
 }
 
@@ -327,15 +339,9 @@ function resultOf(
     start: new Date(run.start).toISOString(),
     end: new Date(run.end).toISOString(),
     dryRun: run.options.dryRun === true,
-    verified: run.options.verify === true,
+    // What comes through a pipe is checked to its last byte before anything of it can be seen.
+    verified: run.options.verify === true || (run.options.input !== undefined && run.options.dryRun !== true),
     targets,
     failed: failedEntries + targets.filter((t) => t.fault !== null).length,
   };
-}
-
-async function writeReceipt(path: string, result: LoadResult): Promise<void> {
-  await writeFileAtomic(
-    path,
-    `${JSON.stringify({ schemaVersion: 1, kind: 'receipt', ...result }, null, 2)}\n`,
-  );
 }

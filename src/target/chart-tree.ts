@@ -12,6 +12,7 @@ import {
   syncFolder,
   writeFileIfChanged,
 } from '../io/files.ts';
+import type { BlobIntake, ContentReader } from '../oci/content.ts';
 import { onDisk, type SpaceNeed } from './space.ts';
 import {
   type ChartItem,
@@ -127,6 +128,8 @@ async function judge(entry: TreeEntry, options: Options): Promise<void> {
 }
 
 async function describeEdits(entry: TreeEntry, options: Options): Promise<string> {
+  // Its archive is still to come.
+  if (options.passing === true) return 'it was changed by hand, or is of other content';
   const bytes = options.source.open(entry.item.archive, { signal: options.context.signal });
   const { entries } = await readChartArchive(bytes, { what: entry.item.name });
   const { changed, missing, extra } = await diffTree(entry.path, entries);
@@ -180,17 +183,33 @@ class TreeRun implements TargetRun {
     return bytes;
   }
 
+  /** Entries whose archive is wanted. */
+  #wanting(): TreeEntry[] {
+    for (const entry of this.entries) if (entry.state === 'present') this.tally.blobsPresent += 1;
+    return this.entries.filter((entry) => entry.state === 'write');
+  }
+
   async writeBlobs(): Promise<void> {
-    for (const entry of this.entries) {
-      if (entry.state === 'present') this.tally.blobsPresent += 1;
-      if (entry.state !== 'write') continue;
-      try {
-        await this.#unpack(entry);
-      } catch (error) {
-        await this.#refuseDamaged(entry.item, error);
-        failEntry(entry, diskError(error, entry.path));
-        await rm(this.#ready.get(entry) ?? '', { recursive: true, force: true });
-      }
+    for (const entry of this.#wanting()) await this.#tryUnpack(entry, this.#options.source);
+  }
+
+  async intake(): Promise<BlobIntake> {
+    const wanting = this.#wanting();
+    return {
+      takersOf: (digest) =>
+        wanting
+          .filter((entry) => entry.item.archive.digest === digest)
+          .map((entry) => (blob) => this.#tryUnpack(entry, blob)),
+    };
+  }
+
+  async #tryUnpack(entry: TreeEntry, source: ContentReader): Promise<void> {
+    try {
+      await this.#unpack(entry, source);
+    } catch (error) {
+      await this.#refuseDamaged(entry.item, { error, source });
+      failEntry(entry, diskError(error, entry.path));
+      await rm(this.#ready.get(entry) ?? '', { recursive: true, force: true });
     }
   }
 
@@ -198,15 +217,18 @@ class TreeRun implements TargetRun {
    * An archive that cannot be unpacked is a fault of the bundle, not of this folder: the lock was made from one that
    * could. Unpacking stops before the end, where wrong bytes would show, so they are read again for their digest.
    */
-  async #refuseDamaged(item: ChartItem, error: unknown): Promise<void> {
+  async #refuseDamaged(
+    item: ChartItem,
+    { error, source }: { readonly error: unknown; readonly source: ContentReader },
+  ): Promise<void> {
     if (!(error instanceof SealiftError) || !error.code.startsWith('CHART_')) return;
-    const { source, context } = this.#options;
+    const { context } = this.#options;
     for await (const _ of source.open(item.archive, { signal: context.signal }));
     throw new SealiftError('BUNDLE_TREE_MISMATCH', error.message, { side: 'source', cause: error });
   }
 
-  async #unpack(entry: TreeEntry): Promise<void> {
-    const { source, context, dir } = this.#options;
+  async #unpack(entry: TreeEntry, source: ContentReader): Promise<void> {
+    const { context, dir } = this.#options;
     const { item } = entry;
     await mkdir(dir, { recursive: true }).catch((error: unknown) => {
       throw diskError(error, dir);

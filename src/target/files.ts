@@ -3,6 +3,7 @@ import { dirname, join, sep } from 'node:path';
 import { fault, SealiftError } from '../core/errors.ts';
 import { besidePath, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
+import type { BlobIntake, ContentReader } from '../oci/content.ts';
 import { onDisk, type SpaceNeed } from './space.ts';
 import {
   type Entry,
@@ -133,21 +134,37 @@ class FilesRun implements TargetRun {
     return { folder: this.#options.dir, atMost: bytes, exact: async () => bytes };
   }
 
+  /** Entries whose bytes are wanted. */
+  #wanting(): FileEntry[] {
+    for (const entry of this.entries) if (entry.state === 'present') this.tally.blobsPresent += 1;
+    return this.entries.filter((entry) => entry.state === 'write' && !entry.modeOnly);
+  }
+
   async writeBlobs(): Promise<void> {
-    for (const entry of this.entries) {
-      if (entry.state === 'present') this.tally.blobsPresent += 1;
-      if (entry.state !== 'write' || entry.modeOnly) continue;
-      try {
-        await this.#write(entry);
-      } catch (error) {
-        failEntry(entry, diskError(error, entry.path));
-      }
+    for (const entry of this.#wanting()) await this.#tryWrite(entry, this.#options.source);
+  }
+
+  async intake(): Promise<BlobIntake> {
+    const wanting = this.#wanting();
+    return {
+      takersOf: (digest) =>
+        wanting
+          .filter((entry) => entry.item.content.digest === digest)
+          .map((entry) => (blob) => this.#tryWrite(entry, blob)),
+    };
+  }
+
+  async #tryWrite(entry: FileEntry, source: ContentReader): Promise<void> {
+    try {
+      await this.#write(entry, source);
+    } catch (error) {
+      failEntry(entry, diskError(error, entry.path));
     }
   }
 
   /** Writes beside the final place. A link in the folder must not lead out of it. */
-  async #write(entry: FileEntry): Promise<void> {
-    const { dir, source, context } = this.#options;
+  async #write(entry: FileEntry, source: ContentReader): Promise<void> {
+    const { dir, context } = this.#options;
     const { item, path } = entry;
     await mkdir(dirname(path), { recursive: true });
     await refuseLinkOut(dir, path);

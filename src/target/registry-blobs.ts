@@ -1,4 +1,5 @@
 import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
 import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
@@ -127,6 +128,12 @@ export class BlobWorks {
       wanted: where(STATE.wanted),
       users: this.#usersOf(blob),
     };
+  }
+
+  /** What is to do about a blob; undefined where no entry needs it. */
+  find(digest: Digest): BlobWork | undefined {
+    const blob = this.#digests.indexOf(digest);
+    return blob < 0 ? undefined : this.at(blob);
   }
 
   /**

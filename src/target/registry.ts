@@ -4,9 +4,11 @@ import { SealiftError } from '../core/errors.ts';
 import { KIB } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { eachBounded } from '../io/pool.ts';
+import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import type { Substitute } from '../oci/sparse.ts';
-import { type BlobWork, type BlobWorks, planBlobs } from './registry-blobs.ts';
+import { type BlobWork, BlobWorks, planBlobs } from './registry-blobs.ts';
+import { heldOrThere, registryIntake } from './registry-intake.ts';
 import {
   noteReplaced,
   type PlacedEntry,
@@ -16,6 +18,7 @@ import {
   refuseCollisions,
 } from './registry-plan.ts';
 import { Attachments } from './registry-referrers.ts';
+import { isRefusal, LOST_BLOB, SPARSE_REFUSED } from './registry-refusals.ts';
 import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
 import {
   emptyTally,
@@ -153,15 +156,33 @@ class RegistryRun implements TargetRun {
     this.works = undefined;
   }
 
-  /** One blob into every repository that lacks it: uploaded once, mounted elsewhere where the registry does that. */
-  async #writeBlob(work: BlobWork): Promise<void> {
+  async intake(): Promise<BlobIntake> {
+    const works = this.works ?? new BlobWorks([]);
+    this.works = undefined;
+    for (const blob of works.inOrder()) this.tally.blobsPresent += works.at(blob).present.length;
+    return registryIntake(works, {
+      entries: this.#open(),
+      registry: this.#options.registry,
+      write: (work, blob) => this.#writeBlob(work, blob),
+      upload: (repository, descriptor, source) => this.#upload(repository, descriptor, source),
+    });
+  }
+
+  /**
+   * One blob into every repository that lacks it: uploaded once, mounted elsewhere where the registry does that.
+   * @param passing where it is read when it comes by itself
+   */
+  async #writeBlob(work: BlobWork, passing?: PassingContent): Promise<void> {
     const { registry } = this.#options;
     let from = work.present[0];
     for (const repository of work.wanted) {
       try {
         if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
           this.tally.blobsMounted += 1;
-        } else await this.#upload(repository, work.descriptor);
+        } else {
+          const source = passing === undefined ? undefined : heldOrThere(passing, { registry, from });
+          await this.#upload(repository, work.descriptor, source);
+        }
         from ??= repository;
       } catch (error) {
         // A repository that refuses is the failure of what goes there, not of others with the same blob.
@@ -170,8 +191,12 @@ class RegistryRun implements TargetRun {
     }
   }
 
-  async #upload(repository: string, descriptor: Descriptor): Promise<void> {
-    const { registry, source, context } = this.#options;
+  async #upload(
+    repository: string,
+    descriptor: Descriptor,
+    source: ContentReader = this.#options.source,
+  ): Promise<void> {
+    const { registry, context } = this.#options;
     const id = `${registry.host}/${repository} ${descriptor.digest}`;
     context.emit({
       type: 'start',
@@ -193,7 +218,7 @@ class RegistryRun implements TargetRun {
       await registry.writeBlob(repository, descriptor, open);
     } catch (error) {
       context.emit({ type: 'end', id, outcome: 'failed' });
-      await this.#doubt(descriptor, error);
+      if (this.#options.passing !== true) await this.#doubt(descriptor, error);
       throw error;
     }
     context.emit({ type: 'end', id, outcome: 'done' });
@@ -201,7 +226,10 @@ class RegistryRun implements TargetRun {
     this.tally.bytesWritten += descriptor.size;
   }
 
-  /** After a refusal: what was passed on may be other bytes than its digest says. @throws the bundle's fault then */
+  /**
+   * After a refusal: what was passed on may be other bytes than its digest says. (What passes by itself is checked by who
+   * passes it.) @throws the bundle's fault then
+   */
   async #doubt(descriptor: Descriptor, error: unknown): Promise<void> {
     const { status, stored } = (error instanceof SealiftError ? error.details : undefined) ?? {};
     if (status !== 400 && stored === undefined) return;
@@ -330,14 +358,4 @@ class RegistryRun implements TargetRun {
   }
 
   async close(): Promise<void> {}
-}
-
-const LOST_BLOB = new Set(['MANIFEST_BLOB_UNKNOWN', 'BLOB_UNKNOWN']);
-/** What registries answer to an index whose children they lack (registry.md 1.6). */
-const SPARSE_REFUSED = new Set([...LOST_BLOB, 'MANIFEST_UNKNOWN', 'MANIFEST_INVALID']);
-
-function isRefusal(error: unknown, codes: ReadonlySet<string>): boolean {
-  if (!(error instanceof SealiftError)) return false;
-  const { status, serverCode } = error.details ?? {};
-  return (status === 400 || status === 404) && typeof serverCode === 'string' && codes.has(serverCode);
 }

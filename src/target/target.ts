@@ -3,7 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Reference } from '../core/reference.ts';
-import type { ContentReader } from '../oci/content.ts';
+import type { BlobIntake, ContentReader } from '../oci/content.ts';
 import type { Graph } from '../oci/graph.ts';
 import type { SpaceNeed } from './space.ts';
 
@@ -97,18 +97,28 @@ export interface TargetRun {
   space?(): SpaceNeed;
   /** Blobs (configs, layers, archives), or the temp files and folders that stand for them. Nothing that a user of the target would see. */
   writeBlobs(): Promise<void>;
+  /**
+   * Instead of `writeBlobs` where content comes by itself, in its own order: what takes each blob as it passes. Only they
+   * read blobs then, and nothing that has a name in a registry's or containerd's eyes is written before `writeManifests`.
+   */
+  intake(): Promise<BlobIntake>;
   /** Manifests, then indexes. */
   writeManifests(): Promise<void>;
   /** Tags, image records, trees, files: what makes it visible. */
   commit(): Promise<void>;
-  /** Always called last: releases leases, removes temp files. Never throws. */
-  close(): Promise<void>;
+  /**
+   * Always called last: releases leases, removes temp files. Never throws.
+   * @param end.isBad the content itself was bad: nothing that was sent is worth keeping for another run
+   */
+  close(end?: { readonly isBad: boolean }): Promise<void>;
 }
 
 export interface TargetOptions {
   readonly context: Context;
   /** Verified content of the bundle. */
   readonly source: ContentReader;
+  /** Whether `source` has only manifests, because blobs pass by themselves (`TargetRun.intake`); default false. */
+  readonly passing?: boolean;
 }
 
 /** A place that a bundle is loaded into. */
@@ -118,6 +128,8 @@ export interface Target {
   readonly name: string;
   /** Of a target that is a folder: its path. */
   readonly folder?: string;
+  /** What several targets are of: they take a blob that passes one after the other, because the first brings it for all. */
+  readonly store?: string;
   accepts(item: Item): boolean;
   /**
    * Asks what is there. Writes nothing.

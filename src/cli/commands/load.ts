@@ -87,6 +87,7 @@ async function optionsOf(bundle: string, flags: LoadFlags): Promise<LoadOptions>
   const namespaces = flags.namespace ?? [DEFAULT_NAMESPACE];
   return {
     bundle,
+    ...(bundle === '-' ? { input: process.stdin } : {}),
     registries: await placesOf(flags),
     containerd: (flags.containerd ?? []).map((socket) => ({ socket, namespaces })),
     pin: flags.pin === true,
@@ -169,6 +170,7 @@ export function addLoad(program: Command, run: RunVerb): void {
         'sealift load astrago.tar --registry nexus.local:5000 --dry-run     what would be written?',
         'sealift load astrago.tar --registry nexus.local:5000/gpu --receipt receipt.json',
         'sealift load astrago.tar --containerd /run/containerd/containerd.sock --pin',
+        "ssh store 'cat astrago.tar' | sealift load - --registry nexus.local:5000   as it comes, on no disk",
         'sealift load astrago.tar --chart-tree charts/external --files /opt/astrago --only gpu-operator bin/kubectl',
       ),
     );

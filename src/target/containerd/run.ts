@@ -4,7 +4,7 @@ import type { Context } from '../../core/events.ts';
 import { mapBounded, type Turns, throwIfAborted } from '../../io/pool.ts';
 import type { ContainerdClient } from '../../oci/containerd/client.ts';
 import { callError } from '../../oci/containerd/failure.ts';
-import type { ContentReader } from '../../oci/content.ts';
+import type { BlobIntake, ContentReader } from '../../oci/content.ts';
 import { type Entry, emptyTally, type Tally, type TargetRun } from '../target.ts';
 import { missingLabels, type Piece, type Plan, type Work } from './plan.ts';
 import { isTargetError, writeContent } from './write.ts';
@@ -38,6 +38,8 @@ export class ContainerdRun implements TargetRun {
   readonly #parts: RunParts;
   readonly #works: readonly Work[];
   readonly #pieces: readonly Piece[];
+  /** Manifests that wait until all blobs have passed. */
+  #later: readonly Piece[] = [];
   #lease: string | undefined;
   /** The bundle's own bytes were bad: nothing that was sent is worth keeping. */
   #sourceFailed = false;
@@ -57,22 +59,44 @@ export class ContainerdRun implements TargetRun {
   async writeBlobs(): Promise<void> {
     if (this.#works.length === 0) return;
     await this.#guard(this.#works, () => this.#begin());
+    await this.#settleAll(this.#pieces);
+  }
+
+  /** The same for blobs that pass. Manifests are written when all have passed. */
+  async intake(): Promise<BlobIntake> {
+    const blobs = new Map(this.#pieces.filter((p) => !isNamer(p)).map((p) => [p.descriptor.digest, p]));
+    this.#later = this.#pieces.filter(isNamer);
+    if (this.#works.length > 0) await this.#guard(this.#works, () => this.#begin());
     const { context, turns } = this.#parts;
+    return {
+      takersOf: (digest) => {
+        const piece = blobs.get(digest);
+        if (piece === undefined) return [];
+        const { signal } = context;
+        return [(source) => turns(digest, () => this.#settleWanted(piece, { signal, source }))];
+      },
+    };
+  }
+
+  async #settleAll(pieces: readonly Piece[]): Promise<void> {
+    const { context, turns, source } = this.#parts;
     const settled = new Map<Digest, Promise<unknown>>();
     // Whoever waits for a child waits for somebody who has begun: it comes before its parent, or (where a second image wants
     // more of an index) is not waited for.
-    await mapBounded(this.#pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
+    await mapBounded(pieces, { limit: WRITERS, signal: context.signal }, async (piece, signal) => {
       const { digest } = piece.descriptor;
       const before = Promise.allSettled(piece.children.map((child) => settled.get(child.digest)));
       // Two namespaces share one store: the second waits for the first's bytes instead of sending them again.
-      const done = before.then(() => turns(digest, () => this.#settleWanted(piece, signal)));
+      const done = before.then(() => turns(digest, () => this.#settleWanted(piece, { signal, source })));
       settled.set(digest, done);
       await done;
     });
   }
 
-  /** Nothing is left for it. */
-  async writeManifests(): Promise<void> {}
+  /** What waited until all blobs had passed; otherwise nothing is left for it. */
+  async writeManifests(): Promise<void> {
+    await this.#settleAll(this.#later);
+  }
 
   async commit(): Promise<void> {
     const { client, context } = this.#parts;
@@ -92,8 +116,9 @@ export class ContainerdRun implements TargetRun {
    * Deletes the lease, which collects what no image holds. After being stopped, and when an image failed on this
    * target, the lease is left to expire, so that the next run finds what was sent.
    */
-  async close(): Promise<void> {
+  async close(end?: { readonly isBad: boolean }): Promise<void> {
     const { client, context, name } = this.#parts;
+    this.#sourceFailed ||= end?.isBad === true;
     try {
       const unfinished = context.signal.aborted || this.#works.some((work) => work.entry.state === 'failed');
       if (this.#lease !== undefined && (this.#sourceFailed || !unfinished)) {
@@ -125,7 +150,7 @@ export class ContainerdRun implements TargetRun {
       await step();
     } catch (error) {
       if (!isTargetError(error)) {
-        this.#sourceFailed ||= !isAbort(error) && !this.#parts.context.signal.aborted;
+        this.#sourceFailed ||= !isAbort(error) && !isBreak(error) && !this.#parts.context.signal.aborted;
         throw error;
       }
       // Without a connection every other image would only wait and fail in the same way.
@@ -141,18 +166,18 @@ export class ContainerdRun implements TargetRun {
   }
 
   /** One piece, unless all images that want it have failed. */
-  async #settleWanted(piece: Piece, signal: AbortSignal): Promise<void> {
+  async #settleWanted(piece: Piece, reading: Reading): Promise<void> {
     if (piece.wantedBy.every((work) => work.entry.state !== 'write')) return;
-    throwIfAborted(signal);
-    await this.#guard(piece.wantedBy, () => this.#settle(piece, signal));
+    throwIfAborted(reading.signal);
+    await this.#guard(piece.wantedBy, () => this.#settle(piece, reading));
   }
 
   /** Brings one piece to where it must be: there, under the lease, with its labels. */
-  async #settle(piece: Piece, signal: AbortSignal): Promise<void> {
+  async #settle(piece: Piece, { signal, source }: Reading): Promise<void> {
     const wasFound = piece.found !== undefined;
     if (wasFound && (await this.#keep(piece, signal))) return;
     if (wasFound) this.#count(piece, 'present', -1);
-    const { client, context, namespace, source } = this.#parts;
+    const { client, context, namespace } = this.#parts;
     const { descriptor, kind } = piece;
     const id = `containerd:${namespace}:${descriptor.digest}`;
     const label = `${piece.wantedBy[0]?.item.name ?? ''} ${kind} ${descriptor.digest.slice(7, 19)}`.trim();
@@ -198,11 +223,26 @@ export class ContainerdRun implements TargetRun {
   }
 
   #count(piece: Piece, what: 'present' | 'sent' | 'shared', by: number): void {
-    const isManifest = piece.kind === 'manifest' || piece.kind === 'index';
+    const isManifest = isNamer(piece);
     if (what === 'sent') this.tally[isManifest ? 'manifestsWritten' : 'blobsWritten'] += by;
     else if (isManifest) this.tally.manifestsPresent += by;
     else this.tally[what === 'present' ? 'blobsPresent' : 'blobsMounted'] += by;
   }
+}
+
+/** How content is read, and until when. */
+interface Reading {
+  readonly signal: AbortSignal;
+  readonly source: ContentReader;
+}
+
+/** A stream that ends early is no wrong content: what came before is worth keeping. */
+function isBreak(error: unknown): boolean {
+  return error instanceof SealiftError && error.code === 'BUNDLE_TRUNCATED';
+}
+
+function isNamer({ kind }: Piece): boolean {
+  return kind === 'manifest' || kind === 'index';
 }
 
 function vanished(digest: Digest): SealiftError {

@@ -49,6 +49,7 @@ function containerdTarget(options: {
   return {
     kind: 'containerd',
     name,
+    store: socket,
     accepts: (item: Item) => item.kind === 'image',
     plan: async (items: readonly Item[], { context, source }: TargetOptions): Promise<TargetRun> => {
       await knock(socket, context.signal);

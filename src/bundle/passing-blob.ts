@@ -1,0 +1,180 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import { SealiftError } from '../core/errors.ts';
+import { MIB } from '../core/limits.ts';
+import { untilAborted } from '../io/pool.ts';
+import type { PassingContent, ReadOptions } from '../oci/content.ts';
+
+/** What of a blob is held at once, for those who are slower and for those who begin again. Bytes. */
+const WINDOW = 8 * MIB;
+
+/** Where a blob comes from: its bytes in order, verified before the last of them is given. */
+export interface PassingSource {
+  next(): Promise<Buffer | undefined>;
+}
+
+/** Part of the blob that is held: where it begins, and its bytes. */
+interface Held {
+  readonly at: number;
+  readonly bytes: Buffer;
+}
+
+function passedError(
+  { digest }: Descriptor,
+  about: { readonly wanted: number; readonly held: number },
+): SealiftError {
+  return new SealiftError(
+    'TARGET_FAILED',
+    `${digest}: is needed again from byte ${about.wanted}, but the stream has passed it (held from byte ${about.held})`,
+    {
+      hint: 'send the bundle once more: what is on the targets already is not sent there again',
+      side: 'destination',
+    },
+  );
+}
+
+/**
+ * One large blob for several who take it at their own pace. Whoever is ahead pulls the stream on, but only as far as the
+ * window lets the slowest one stay behind. A taker counts until it settles, also before it opens and between two times:
+ * so nobody misses a beginning by being slow. There is no cycle in who waits for whom: one who is ahead waits for those
+ * behind, who wait for nobody but their own target.
+ */
+export class PassingBlob {
+  readonly #descriptor: Descriptor;
+  readonly #source: PassingSource;
+  readonly #held: Held[] = [];
+  readonly #views = new Set<View>();
+  /** The first byte that is held, and where the next that comes begins. */
+  #from = 0;
+  #to = 0;
+  #pulling: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
+  #wake: (() => void)[] = [];
+
+  constructor(descriptor: Descriptor, source: PassingSource) {
+    this.#descriptor = descriptor;
+    this.#source = source;
+  }
+
+  /** The blob as one taker sees it. Close it when the taker has settled. */
+  view(): View {
+    const view = new View(this);
+    this.#views.add(view);
+    return view;
+  }
+
+  get size(): number {
+    return this.#descriptor.size;
+  }
+
+  has(offset: number): boolean {
+    return offset >= this.#from && this.#failure === undefined;
+  }
+
+  leave(view: View): void {
+    this.#views.delete(view);
+    this.stirred();
+  }
+
+  /** Somebody has moved or gone: those who wait for the slowest look again. */
+  stirred(): void {
+    const waiting = this.#wake;
+    this.#wake = [];
+    for (const wake of waiting) wake();
+  }
+
+  /** The bytes that are held from `at` on, of one piece; undefined when they are still to come. */
+  at(at: number): Buffer | undefined {
+    if (at < this.#from) throw passedError(this.#descriptor, { wanted: at, held: this.#from });
+    const piece = this.#held.findLast((h) => h.at <= at);
+    const bytes = piece?.bytes.subarray(at - piece.at);
+    return bytes === undefined || bytes.length === 0 ? undefined : bytes;
+  }
+
+  /** Settles when there may be more. @throws what the stream failed with */
+  async more(signal: AbortSignal): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    if (this.#to - this.#lowest() >= WINDOW && this.#pulling === undefined) {
+      const stirred = new Promise<void>((resolve) => this.#wake.push(resolve));
+      return untilAborted(stirred, signal);
+    }
+    this.#pulling ??= this.#pull().finally(() => {
+      this.#pulling = undefined;
+    });
+    return untilAborted(this.#pulling, signal);
+  }
+
+  /** The first byte that somebody may still need. */
+  #lowest(): number {
+    let lowest = this.#to;
+    for (const { low } of this.#views) lowest = Math.min(lowest, low);
+    return lowest;
+  }
+
+  async #pull(): Promise<void> {
+    try {
+      const bytes = await this.#source.next();
+      if (bytes === undefined) throw new SealiftError('INTERNAL', `${this.#descriptor.digest}: ended early`);
+      this.#held.push({ at: this.#to, bytes });
+      this.#to += bytes.length;
+    } catch (error) {
+      this.#failure = { error };
+      this.stirred();
+      throw error;
+    }
+    const lowest = this.#lowest();
+    for (let [first] = this.#held; first !== undefined; [first] = this.#held) {
+      const next = first.at + first.bytes.length;
+      if (this.#to - this.#from <= WINDOW || next > lowest) return;
+      this.#held.shift();
+      this.#from = next;
+    }
+  }
+}
+
+/** What one taker sees of a blob. */
+class View implements PassingContent {
+  readonly #blob: PassingBlob;
+  /** The first byte that it may still need: what it was given last may be in use. */
+  low = 0;
+
+  constructor(blob: PassingBlob) {
+    this.#blob = blob;
+  }
+
+  has(offset: number): boolean {
+    return this.#blob.has(offset);
+  }
+
+  async *open(_: Descriptor, { signal, offset = 0 }: ReadOptions): AsyncGenerator<Uint8Array> {
+    const blob = this.#blob;
+    for (let at = offset; at < blob.size; ) {
+      const bytes = blob.at(at);
+      this.#move(at);
+      if (bytes === undefined) await blob.more(signal);
+      else {
+        yield bytes;
+        at += bytes.length;
+      }
+    }
+    this.#move(blob.size);
+  }
+
+  #move(at: number): void {
+    this.low = at;
+    this.#blob.stirred();
+  }
+
+  close(): void {
+    this.#blob.leave(this);
+  }
+}
+
+/** A blob in memory, verified: it can be opened whenever it is wanted. */
+export function heldBlob(bytes: Buffer): PassingContent {
+  return {
+    has: () => true,
+    async *open(_, { offset = 0 }) {
+      if (offset < bytes.length) yield bytes.subarray(offset);
+    },
+  };
+}

@@ -1,0 +1,295 @@
+import type { Readable } from 'node:stream';
+import { heldBlob, PassingBlob } from '../bundle/passing-blob.ts';
+import type { PlannedEntry } from '../bundle/plan.ts';
+import { type EntryBody, openStream, type StreamEnd, type StreamedBundle } from '../bundle/stream-reader.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import { errorOf, type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { MIB } from '../core/limits.ts';
+import { ByteSource } from '../io/byte-source.ts';
+import { digestOf } from '../io/verify.ts';
+import { lockPieces } from '../lock/write.ts';
+import type { BlobIntake, BlobTaker, PassingContent } from '../oci/content.ts';
+import { isSourceFault, type Target, type TargetRun } from '../target/target.ts';
+import type { Vouched } from '../trust/comment.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
+import { graphKeeper, type LoadedSource, type Source } from './load-source.ts';
+import { policyOf, refuseUntrusted, type TrustOptions } from './trust.ts';
+
+/** What stands for the path of a bundle that comes through a pipe. */
+const STDIN = 'stdin';
+
+/** Blobs up to this are taken whole into memory; so many bytes and blobs of them may be on their way to the targets at once. */
+const SMALL = 4 * MIB;
+const AHEAD_BYTES = 16 * MIB;
+const AHEAD_BLOBS = 8;
+
+/** A load's target with its run; `fault` once it is out of the race. */
+interface Racer {
+  readonly target: Target;
+  readonly run?: TargetRun;
+  fault?: Fault;
+}
+
+/** A bundle that comes in order: what is loaded, and how its blobs are brought to the targets. */
+export interface PassingSource extends Source {
+  /**
+   * Reads the rest of the stream: each blob goes to all targets that want it, at the same time. Settles when everything
+   * has come, was compared with B3SUMS, and is trusted; nothing that anybody sees is written before.
+   * @throws faults of the bundle and of its signature; the targets' own are theirs
+   */
+  pass(racers: readonly Racer[], stop: AbortController): Promise<void>;
+}
+
+/** Of a load whose bundle comes in order. */
+interface StreamOptions extends TrustOptions {
+  readonly input: Readable;
+  readonly verify?: boolean | undefined;
+  readonly name?: string | undefined;
+}
+
+/** @throws USAGE for an input that is a terminal */
+function refuseTerminal(input: Readable): void {
+  if (!('isTTY' in input) || input.isTTY !== true) return;
+  throw new SealiftError('USAGE', 'stdin is a terminal: nobody sends a bundle', {
+    hint: 'send one, for example `ssh site sealift load - … < bundle.tar`, or name its file',
+  });
+}
+
+/** What means nothing for a stream. */
+function refuseIdle({ verify, name }: StreamOptions): void {
+  if (verify !== true && name === undefined) return;
+  const [flag, why] =
+    verify === true
+      ? ['--verify', 'is checked while it passes']
+      : ['--name', 'is a bundle, whose names are those of its lock'];
+  throw new SealiftError('USAGE', `${flag}: what comes through a pipe ${why}`, {
+    hint: 'leave it out: nothing becomes visible before every byte has come and is right',
+  });
+}
+
+/**
+ * Opens a bundle that comes in order: its documents and manifests are read, nothing behind them.
+ * @throws USAGE, and what `openStream` throws
+ */
+export async function streamSource(options: StreamOptions, context: Context): Promise<PassingSource> {
+  const { input } = options;
+  refuseTerminal(input);
+  refuseIdle(options);
+  const policy = await policyOf(options, context);
+  const source = new ByteSource(input, { what: STDIN, signal: context.signal });
+  try {
+    const graphs = graphKeeper();
+    const bundle = await openStream(source, { tell: graphs.tell });
+    const { lock, lockDigest } = bundle;
+    const { name, version } = lock;
+    const facts = { name, version, lock: lockDigest };
+    // An old one need not come as a whole to be refused. Who signed it stands at its end.
+    refuseUntrusted(await judge(undefined, facts, policy), STDIN);
+    let signedBy: string | null = null;
+    const about: LoadedSource = {
+      format: 'bundle',
+      ...facts,
+      get signedBy() {
+        return signedBy;
+      },
+    };
+    return {
+      path: STDIN,
+      about,
+      items: graphs.items(lock),
+      lock: { bundle: lock.name, read: async () => lockBytes(bundle) },
+      open: (descriptor) => manifest(bundle, descriptor),
+      check: async () => {
+        throw new SealiftError('INTERNAL', 'a stream cannot be read twice');
+      },
+      pass: async (racers, stop) => {
+        const end = await new Passage(bundle, { racers, stop, context }).run();
+        const trust = await judge(end, facts, policy);
+        refuseUntrusted(trust, STDIN);
+        signedBy = trust.state === 'trusted' ? trust.keyId : null;
+      },
+      close: async () => source.close(),
+    };
+  } catch (error) {
+    source.close();
+    throw error;
+  }
+}
+
+/** What is trusted here of a bundle; without its end only of what its documents say. */
+async function judge(
+  end: StreamEnd | undefined,
+  facts: Vouched,
+  policy: TrustPolicy | undefined,
+): Promise<Trust> {
+  const { judgeStream } = await import('../bundle/stream-signature.ts');
+  const given = policy ?? { keys: [], isRequired: false, minVersion: undefined };
+  const atFirst = { b3sums: Buffer.alloc(0), signature: undefined, faults: [] };
+  const about = { what: STDIN, facts, policy: end === undefined ? { ...given, isRequired: false } : given };
+  return judgeStream(end ?? atFirst, about);
+}
+
+function lockBytes({ lock, lockDigest }: StreamedBundle): Buffer {
+  const bytes = Buffer.concat([...lockPieces(lock)]);
+  if (digestOf(bytes) === lockDigest) return bytes;
+  throw new SealiftError('BUNDLE_NOT_CANONICAL', `${STDIN}: versions.lock is not as sealift writes it`, {
+    side: 'source',
+  });
+}
+
+/** Manifests are kept; everything else has passed, or is still to come. */
+async function* manifest({ manifests }: StreamedBundle, { digest }: Descriptor): AsyncGenerator<Buffer> {
+  const bytes = manifests.read(digest);
+  if (bytes === undefined) {
+    throw new SealiftError('TARGET_FAILED', `${digest}: is needed again, but the stream has passed it`, {
+      hint: 'send the bundle once more: what is on the targets already is not sent there again',
+      side: 'destination',
+    });
+  }
+  yield bytes;
+}
+
+/** Those who take a blob one after the other, because what the first brings is there for the next. */
+type Lane = (blob: PassingContent) => Promise<void>;
+
+/**
+ * One reading of the blobs of a stream. The order of waiting has no cycle: the reader waits for takers of the blob that
+ * passes (or for room, which ends with takers of blobs that are wholly in memory); a taker waits for its target and for
+ * bytes of this one blob; and who is ahead with a blob waits for those behind (`PassingBlob`). No taker waits for another
+ * blob, nor for another taker: those that would are one lane.
+ */
+class Passage {
+  readonly #bundle: StreamedBundle;
+  readonly #racers: readonly Racer[];
+  readonly #stop: AbortController;
+  readonly #context: Context;
+  /** Of each store, or each target that has none of its own. */
+  readonly #lanes: { readonly racer: Racer; readonly intake: BlobIntake }[][] = [];
+  readonly #running = new Set<Promise<void>>();
+  #held = 0;
+  #fatal: { readonly error: unknown } | undefined;
+
+  constructor(
+    bundle: StreamedBundle,
+    of: { readonly racers: readonly Racer[]; readonly stop: AbortController; readonly context: Context },
+  ) {
+    this.#bundle = bundle;
+    this.#racers = of.racers;
+    this.#stop = of.stop;
+    this.#context = of.context;
+  }
+
+  async run(): Promise<StreamEnd> {
+    try {
+      await this.#openLanes();
+      await this.#bundle.passBlobs((body) => this.#pass(body), {
+        sha256: (entry) => this.#lanesFor(entry).length > 0,
+      });
+      while (this.#running.size > 0) await Promise.all(this.#running);
+      this.#throwFatal();
+      this.#context.emit({ type: 'phase', name: 'check' });
+      const end = await this.#bundle.end();
+      if (end.faults.length === 0) return end;
+      throw errorOf(end.faults, `${STDIN}: the bundle is damaged; nothing that was sent is visible`);
+    } catch (error) {
+      // What ended the others says more than that they ended.
+      if (this.#fatal === undefined || (isAbort(this.#fatal.error) && !isAbort(error))) {
+        this.#fatal = { error };
+      }
+      this.#stop.abort();
+      await Promise.allSettled(this.#running);
+      throw this.#fatal.error;
+    }
+  }
+
+  #throwFatal(): void {
+    if (this.#fatal !== undefined) throw this.#fatal.error;
+  }
+
+  async #openLanes(): Promise<void> {
+    const byStore = new Map<string, { readonly racer: Racer; readonly intake: BlobIntake }[]>();
+    for (const racer of this.#racers) {
+      const { run, target } = racer;
+      if (run === undefined || racer.fault !== undefined) continue;
+      try {
+        const lane = { racer, intake: await run.intake() };
+        const known = target.store === undefined ? undefined : byStore.get(target.store);
+        if (known === undefined) this.#lanes.push([lane]);
+        else known.push(lane);
+        if (target.store !== undefined && known === undefined) {
+          byStore.set(target.store, this.#lanes.at(-1) ?? []);
+        }
+      } catch (error) {
+        this.#judge(racer, error);
+      }
+    }
+    this.#throwFatal();
+  }
+
+  /** A failure is the target's own, or it ends everything. */
+  #judge(racer: Racer, error: unknown): void {
+    if (!isSourceFault(error) && !isAbort(error) && error instanceof SealiftError) {
+      racer.fault ??= faultOf(error);
+      return;
+    }
+    if (this.#fatal === undefined || (isAbort(this.#fatal.error) && !isAbort(error))) this.#fatal = { error };
+    this.#stop.abort();
+  }
+
+  #lanesFor({ digest }: PlannedEntry): Lane[] {
+    if (digest === undefined) return [];
+    return this.#lanes.flatMap((lane) => {
+      const takers = lane.flatMap(({ racer, intake }) =>
+        racer.fault === undefined ? intake.takersOf(digest).map((take) => ({ racer, take })) : [],
+      );
+      if (lane.length === 1) return takers.map((one) => this.#laneOf([one]));
+      return takers.length === 0 ? [] : [this.#laneOf(takers)];
+    });
+  }
+
+  #laneOf(takers: readonly { readonly racer: Racer; readonly take: BlobTaker }[]): Lane {
+    return async (blob) => {
+      for (const { racer, take } of takers) {
+        if (racer.fault !== undefined || this.#fatal !== undefined) continue;
+        try {
+          await take(blob);
+        } catch (error) {
+          this.#judge(racer, error);
+        }
+      }
+    };
+  }
+
+  async #pass(body: EntryBody): Promise<void> {
+    this.#throwFatal();
+    const { entry } = body;
+    const lanes = this.#lanesFor(entry);
+    if (lanes.length === 0) return;
+    if (entry.size <= SMALL) return this.#takeWhole(body, lanes);
+    if (entry.digest === undefined) return;
+    const blob = new PassingBlob({ mediaType: '', digest: entry.digest, size: entry.size }, body);
+    // All are there before the first one reads.
+    const views = lanes.map((lane) => ({ lane, view: blob.view() }));
+    await Promise.all(views.map(({ lane, view }) => lane(view).finally(() => view.close())));
+    this.#throwFatal();
+  }
+
+  /** A small blob leaves for its targets while the stream goes on. */
+  async #takeWhole(body: EntryBody, lanes: readonly Lane[]): Promise<void> {
+    const { size } = body.entry;
+    while (this.#running.size >= AHEAD_BLOBS || this.#held + size > AHEAD_BYTES) {
+      await Promise.race(this.#running);
+      this.#throwFatal();
+    }
+    const pieces: Buffer[] = [];
+    for (let piece = await body.next(); piece !== undefined; piece = await body.next()) pieces.push(piece);
+    const blob = heldBlob(Buffer.concat(pieces));
+    this.#held += size;
+    const taken: Promise<void> = Promise.all(lanes.map((lane) => lane(blob))).then(() => {
+      this.#running.delete(taken);
+      this.#held -= size;
+    });
+    this.#running.add(taken);
+  }
+}

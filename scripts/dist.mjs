@@ -219,23 +219,28 @@ async function make(arch, { out, lib, toolArchive }) {
   }
 }
 
-const { values } = parseArgs({
-  options: {
-    arch: { type: 'string', multiple: true },
-    lib: { type: 'string', multiple: true, default: [] },
-    out: { type: 'string', default: join(ROOT, 'dist/tool') },
-  },
-});
-const built = new URL('../dist/ops/tool-archive.js', import.meta.url);
-if (!existsSync(built) || !existsSync(PROGRAM)) {
-  console.error('error: dist/ is absent\nhint: run `npm run dist`, which builds it first');
-  process.exit(2);
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      arch: { type: 'string', multiple: true, default: Object.keys(MACHINES) },
+      lib: { type: 'string', multiple: true, default: [] },
+      out: { type: 'string', default: join(ROOT, 'dist/tool') },
+    },
+  });
+  const built = new URL('../dist/ops/tool-archive.js', import.meta.url);
+  if (!existsSync(built) || !existsSync(PROGRAM))
+    throw new Error('dist/ is absent: `npm run dist` builds it first');
+  const { toolArchive } = await import(built.href);
+  const libs = new Map(values.lib.map((text) => text.split(/=(.*)/s, 2)));
+  for (const arch of [...values.arch, ...libs.keys()]) {
+    if (!Object.hasOwn(MACHINES, arch)) throw new Error(`x64 or arm64, not ${arch}`);
+  }
+  for (const arch of values.arch) await make(arch, { out: values.out, lib: libs.get(arch), toolArchive });
 }
-const { toolArchive } = await import(built.href);
-const libs = Object.fromEntries(
-  values.lib.map((text) => [text.split('=', 1)[0], text.slice(text.indexOf('=') + 1)]),
-);
-for (const arch of values.arch ?? Object.keys(MACHINES)) {
-  if (!Object.hasOwn(MACHINES, arch)) throw new Error(`--arch is x64 or arm64, not ${arch}`);
-  await make(arch, { out: values.out, lib: libs[arch], toolArchive });
+
+try {
+  await main();
+} catch (error) {
+  console.error(`error: ${error.message}`);
+  process.exitCode = 1;
 }

@@ -12,7 +12,6 @@ import {
   besidePath,
   diskError,
   kindOf,
-  readFileIfExists,
   readFileLimited,
   syncFolder,
   writeFileIfChanged,
@@ -32,6 +31,8 @@ export interface FoundTool {
   readonly name: string;
   /** 64 hex digits; undefined where it must be made first. */
   readonly sha256: string | undefined;
+  /** `<name>.minisig`, where whoever built it signed it; carried as it is, and checked by those who have the key. */
+  readonly signature: Buffer | undefined;
   bytes(): AsyncIterable<Uint8Array>;
   /** Whether that file holds the same tool already. */
   isIn(path: string): Promise<boolean>;
@@ -81,6 +82,7 @@ async function place(tool: FoundTool, path: string, { signal }: Context): Promis
   const isThere = (await kindOf(path)) === 'file' && (await tool.isIn(path));
   const sha256 = isThere ? await sha256Of(path) : await write(tool, path, signal);
   await writeFileIfChanged(`${path}.sha256`, Buffer.from(`${sha256}  ${tool.name}\n`));
+  if (tool.signature !== undefined) await writeFileIfChanged(`${path}.minisig`, tool.signature);
   const { size } = await stat(path);
   return { path, digest: `sha256:${sha256}`, size, outcome: isThere ? 'present' : 'written' };
 }
@@ -142,14 +144,20 @@ async function named(path: string): Promise<FoundTool> {
   }
   if (kind !== 'file') throw new SealiftError('USAGE', `${path}: is not a file`);
   const sha256 = await sha256Of(path);
-  const stated = (await readFileIfExists(`${path}.sha256`))?.toString('latin1').slice(0, 64);
+  const stated = (await readBeside(`${path}.sha256`))?.toString('latin1').slice(0, 64);
   if (stated !== undefined && stated !== sha256) throw changed(path, stated, sha256);
   return {
     name: basename(path),
     sha256,
+    signature: await readBeside(`${path}.minisig`),
     bytes: () => createReadStream(path, { highWaterMark: 1024 * 1024 }),
     isIn: async (other) => (await sha256Of(other)) === sha256,
   };
+}
+
+async function readBeside(path: string): Promise<Buffer | undefined> {
+  if ((await kindOf(path)) === undefined) return undefined;
+  return readFileLimited(path, { limit: LIMITS.signatureText, missing: 'FILE_NOT_FOUND' });
 }
 
 async function ofProgram(program: string): Promise<readonly FoundTool[]> {
@@ -173,6 +181,7 @@ async function unpacked(root: string): Promise<FoundTool | undefined> {
   return {
     name: `${name}.tar.gz`,
     sha256: undefined,
+    signature: undefined,
     bytes: () => toolArchive(root, { name }),
     isIn: (other) =>
       haveSameBytes(

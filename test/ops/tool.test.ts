@@ -109,6 +109,15 @@ describe('the tool beside a bundle', () => {
     expect(await readFile(beside('tool.tar.gz.sha256'), 'latin1')).toBe(`${sha256('tool')}  tool.tar.gz\n`);
   });
 
+  it('brings along the signature of whoever built it', async () => {
+    const file = await put('tool.tar.gz', 'tool');
+    await put('tool.tar.gz.minisig', 'untrusted comment: of the builder\n');
+    await place({ files: [file] });
+    expect(await readFile(beside('tool.tar.gz.minisig'), 'utf8')).toBe('untrusted comment: of the builder\n');
+    await put('tool.tar.gz.minisig', Buffer.alloc(5_000));
+    await expect(place({ files: [file] })).rejects.toMatchObject({ code: 'CONTENT_TOO_LARGE' });
+  });
+
   it('is none where none was built', async () => {
     expect(await place({ program: join(dir, 'dist/program') })).toEqual([]);
     await put('tool.json', '{"name": "somebody else\'s"}');

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Fault, fault } from '../core/errors.ts';
+import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { readNow } from '../io/files.ts';
 import { type OpenFile, readSome } from '../io/open-file.ts';
@@ -151,6 +151,7 @@ function takeSignature(reading: Reading, found: FoundEntry): void {
  * Reads all headers of a tar and compares each byte for byte with the one that this name and size must have. After
  * damage it goes on at the next header, so that one bad block does not hide the rest.
  * @param options.toSums ends behind B3SUMS: what follows is only the signature, which may be half written
+ * @throws CONTENT_TOO_LARGE for more than LIMITS.bundleEntries
  */
 export async function scanTar(
   files: Files,
@@ -169,7 +170,7 @@ export async function scanTar(
   };
   const { entries, faults } = reading;
   let at = 0;
-  while (entries.length < LIMITS.bundleEntries) {
+  for (;;) {
     if (entries.length % BREATH === BREATH - 1) await setImmediate();
     const found = await lookAt(reading, at);
     if (found === 'end') break;
@@ -195,6 +196,8 @@ export async function scanTar(
     if (reading.signature !== undefined) {
       faults.push(notCanonical(path, `${found.name} is behind ${SIGNATURE}`, { offset, files }));
     }
+    if (entries.length >= LIMITS.bundleEntries)
+      throw new SealiftError('CONTENT_TOO_LARGE', `${path}: more than ${LIMITS.bundleEntries} entries`);
     entries.push({ name: found.name, size: found.size, offset });
     reading.end = at;
     if (options.toSums === true && found.name === B3SUMS) return reading;

@@ -64,7 +64,7 @@ export const LIMITS = {
   /** site.yaml, the policy of a site, and the keys that it may name. */
   siteText: 1 * MIB,
   trustedKeys: 100,
-  /** A tar of another tool: one header record, all names together, and what may come out of a compressed one. */
+  /** A tar of another tool or a chart: one header record. Of another tool: all names together, and what may come out of a compressed one. */
   tarMeta: 1 * MIB,
   tarNames: 128 * MIB,
   archiveUnpacked: 256 * GIB,

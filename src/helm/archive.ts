@@ -137,7 +137,11 @@ async function* gunzip(
   try {
     for await (const chunk of unzip) {
       budget.stream -= chunk.length;
-      if (budget.stream < 0) throw bomb(what, 'it unpacks to far more than a chart may hold');
+      if (budget.stream < 0)
+        throw bomb(
+          what,
+          `it unpacks to far more than the ${LIMITS.chartUnpacked} bytes that a chart may hold`,
+        );
       yield chunk;
     }
     await fed;

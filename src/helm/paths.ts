@@ -21,7 +21,8 @@ type Split =
 /** Parts a name into the archive's base folder and the path below it ('' for the base folder itself). */
 function splitName(name: string): Split {
   const traversal = (why: string): Split => ({ code: 'CHART_ARCHIVE_TRAVERSAL', why });
-  if (Buffer.byteLength(name) > MAX_PATH) return { code: 'CHART_ARCHIVE_INVALID', why: 'is too long' };
+  if (Buffer.byteLength(name) > MAX_PATH)
+    return { code: 'CHART_ARCHIVE_INVALID', why: `is longer than ${MAX_PATH} bytes` };
   if (/[\0-\x1f\x7f\u2028\u2029]/.test(name)) {
     return { code: 'CHART_ARCHIVE_INVALID', why: 'has control characters' };
   }
@@ -35,7 +36,7 @@ function splitName(name: string): Split {
   if (/^[a-zA-Z]:$/.test(root) || /^[a-zA-Z]:$/.test(below[0] ?? '')) return traversal('has a drive letter');
   if (below[0]?.startsWith('..') === true) return traversal('starts with "..", which Helm refuses');
   if (below.length > MAX_SEGMENTS)
-    return { code: 'CHART_ARCHIVE_INVALID', why: 'has too many folders in each other' };
+    return { code: 'CHART_ARCHIVE_INVALID', why: `has more than ${MAX_SEGMENTS} folders in each other` };
   return { root, path: below.join('/') };
 }
 

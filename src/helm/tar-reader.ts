@@ -1,5 +1,5 @@
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS, MIB } from '../core/limits.ts';
+import { LIMITS } from '../core/limits.ts';
 import { TAR_BLOCK, tarPadding } from '../io/tar.ts';
 import {
   checksumOk,
@@ -16,9 +16,6 @@ import {
  * Reads a tar of any tool the way Helm's reader (Go's archive/tar) understands it, and refuses what the two could
  * understand differently. Formats: POSIX.1-2017 pax and ustar, GNU long names, old v7.
  */
-
-/** A PAX or GNU long-name header: paths are at most 4096 bytes, so more is an attack. */
-const MAX_META = 1 * MIB;
 
 /** What one read may use up, shared by a chart and everything nested in it. */
 export interface Budget {
@@ -166,7 +163,8 @@ function kindOf(block: Buffer, name: string): { readonly kind: TarEntry['kind'];
 async function readMeta(source: ByteSource, block: Buffer, what: string): Promise<Buffer> {
   const size = numberField(block, 124, 12);
   if (size === undefined) throw broken(what, 'a tar header with a bad size');
-  if (size > MAX_META) throw bomb(what, `a tar header record of ${size} bytes`);
+  if (size > LIMITS.tarMeta)
+    throw bomb(what, `a tar header record of ${size} bytes, the limit is ${LIMITS.tarMeta}`);
   const data = await source.take(size);
   if (data.length < size || !(await source.skip(tarPadding(size))))
     throw broken(what, 'it ends inside a tar header');

@@ -66,6 +66,11 @@ function invalid(path: string, why: string): SealiftError {
   });
 }
 
+/** Too much, but perhaps a whole tar all the same: whoever asks what a file is must not take it for something else. */
+function tooLarge(path: string, why: string): SealiftError {
+  return new SealiftError('CONTENT_TOO_LARGE', `${path}: ${why}`);
+}
+
 /** A name as others ask for it; undefined for one that leads out of the archive. */
 function plainName(name: string): string | undefined {
   if (name.startsWith('/') || name.split('/').includes('..')) return undefined;
@@ -76,12 +81,9 @@ function plainName(name: string): string | undefined {
 async function readMeta(reading: Reading, block: Buffer): Promise<Buffer> {
   const { handle, path } = reading;
   const size = numberField(block, 124, 12);
-  if (size === undefined || size > LIMITS.tarMeta) {
-    throw invalid(
-      path,
-      `a tar header record of ${size ?? 'unreadable'} bytes, the limit is ${LIMITS.tarMeta}`,
-    );
-  }
+  if (size === undefined) throw invalid(path, 'a tar header record with a bad size');
+  if (size > LIMITS.tarMeta)
+    throw tooLarge(path, `a tar header record of ${size} bytes, the limit is ${LIMITS.tarMeta}`);
   const data = await readAt(handle, reading.at, size);
   if (data.length < size) throw invalid(path, 'it ends inside a tar header');
   reading.at += size + tarPadding(size);
@@ -138,7 +140,7 @@ function takeEntry(reading: Reading, block: Buffer, extra: Extra): void {
   const to = extra.link ?? utf8Of(textField(block, 157, 100)) ?? '';
   reading.names += name.length + (LINKS.has(type) ? to.length : 0);
   if (reading.names > LIMITS.tarNames)
-    throw invalid(path, `its names are longer than ${LIMITS.tarNames} bytes`);
+    throw tooLarge(path, `its names are longer than ${LIMITS.tarNames} bytes`);
   if (files.has(name) || links.has(name)) twice.add(name);
   else if (LINKS.has(type)) links.set(name, { to, isHard: type === '1' });
   else files.set(name, { offset, size });
@@ -162,7 +164,7 @@ function findIn({ files, links, twice, path }: Reading, name: string): TarFile |
  * Reads all headers of a tar of any tool, and none of the content. Nothing in it is believed beyond the file's own
  * length, and nothing is written anywhere.
  * @param options.size bytes of the file
- * @throws ARCHIVE_INVALID for anything but a whole tar, or one with more or longer names than the limits
+ * @throws ARCHIVE_INVALID for anything but a whole tar, CONTENT_TOO_LARGE for more or longer names than the limits
  */
 export async function indexTar(
   handle: FileHandle,
@@ -183,7 +185,7 @@ export async function indexTar(
   for (let headers = 0; ; headers += 1) {
     throwIfAborted(signal);
     if (headers > LIMITS.bundleEntries)
-      throw invalid(path, `it has more than ${LIMITS.bundleEntries} entries`);
+      throw tooLarge(path, `it has more than ${LIMITS.bundleEntries} entries`);
     const block = await readAt(handle, reading.at, TAR_BLOCK);
     if (block.length === 0 && headers > 0) break;
     if (block.length < TAR_BLOCK)

@@ -216,7 +216,7 @@ function readList(reading: Reading, indent: number): Plain[] {
 
 function readBlock(reading: Reading, indent: number): Plain {
   const line = lineNow(reading) ?? '';
-  if (indent > 2 * LIMITS.yamlDepth) throw wrong(reading, 'nested too deeply');
+  if (indent > 2 * LIMITS.yamlDepth) throw wrong(reading, `nested deeper than ${LIMITS.yamlDepth} levels`);
   if (indentOf(line) !== indent) throw wrong(reading, `expected ${indent} spaces`, indentOf(line));
   return line.startsWith('- ', indent) ? readList(reading, indent) : readMap(reading, indent);
 }

@@ -53,15 +53,22 @@ async function readSaved({ archive }: Reading): Promise<Saved[]> {
   const where = `${archive.path}: manifest.json`;
   const bytes = await collect(archive.read('manifest.json'), { limit: LIMITS.manifest, what: where });
   const list = parseJson(bytes, where);
-  if (!Array.isArray(list) || list.length > LIMITS.indexChildren)
-    throw invalid(where, 'not a list of images');
+  if (!Array.isArray(list)) throw invalid(where, 'not a list of images');
+  if (list.length > LIMITS.indexChildren) {
+    throw invalid(where, `${list.length} images, the limit is ${LIMITS.indexChildren}`);
+  }
   let layers = 0;
   return list.map((entry: unknown): Saved => {
     if (!isObject(entry) || typeof entry.Config !== 'string' || !isTexts(entry.Layers))
       throw invalid(where, 'an image without Config or Layers');
     layers += entry.Layers.length;
-    if (entry.Layers.length > LIMITS.layersPerManifest || layers > LIMITS.savedLayers)
-      throw invalid(where, `an image with ${entry.Layers.length} layers, ${layers} so far`);
+    if (entry.Layers.length > LIMITS.layersPerManifest) {
+      const found = `an image with ${entry.Layers.length} layers`;
+      throw invalid(where, `${found}, the limit is ${LIMITS.layersPerManifest}`);
+    }
+    if (layers > LIMITS.savedLayers) {
+      throw invalid(where, `more than ${LIMITS.savedLayers} layers of all images together`);
+    }
     const tags = isTexts(entry.RepoTags) ? entry.RepoTags : [];
     return { config: entry.Config, layers: entry.Layers, tags };
   });

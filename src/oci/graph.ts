@@ -78,7 +78,10 @@ export async function collectGraph(root: Descriptor, options: CollectOptions): P
     if (known !== undefined && !isNamer(known)) throw ambiguous(root, descriptor);
     if (known !== undefined) return;
     if (depth > LIMITS.indexDepth) {
-      throw new SealiftError('OCI_MANIFEST_INVALID', `${root.digest}: indexes are nested too deeply`);
+      throw new SealiftError(
+        'OCI_MANIFEST_INVALID',
+        `${root.digest}: indexes are nested deeper than ${LIMITS.indexDepth} levels`,
+      );
     }
     const parsed = parseManifest(await options.read(descriptor), descriptor);
     if (parsed.kind === 'manifest') {

@@ -45,7 +45,10 @@ async function leavesOf(
   const indexes = new Set<Digest>();
   const walk = async (at: ManifestContent, depth: number): Promise<void> => {
     if (depth > LIMITS.indexDepth) {
-      throw new SealiftError('OCI_MANIFEST_INVALID', `${imageName(ref)}: indexes are nested too deeply`);
+      throw new SealiftError(
+        'OCI_MANIFEST_INVALID',
+        `${imageName(ref)}: indexes are nested deeper than ${LIMITS.indexDepth} levels`,
+      );
     }
     const parsed = parseManifest(at.bytes, at.descriptor);
     if (parsed.kind === 'manifest') {

@@ -329,7 +329,7 @@ describe('a lock that is refused', () => {
     expect(faultsOf(Buffer.alloc(64 * 1024 * 1024 + 1, 'a'))[0]).toContain('limit');
     expect(faultsOf(text.replace('kubectl', 'k'.repeat(70_000)))[0]).toContain('more than 65536 characters');
     const deep = Array.from({ length: 3000 }, (_, i) => `${'  '.repeat(i)}a:`).join('\n');
-    expect(faultsOf(`${LOCK_HEADER}\n${deep}\n`)[0]).toContain('nested too deeply');
+    expect(faultsOf(`${LOCK_HEADER}\n${deep}\n`)[0]).toContain('nested deeper than 64 levels');
     expect(faultsOf(`${LOCK_HEADER}\nlockVersion: 1\n${'- '.repeat(100_000)}\n`)).toHaveLength(1);
     expect(faultsOf(`${LOCK_HEADER}\nimages:\n  ${'- '.repeat(30_000)}a: 1\n`)).toHaveLength(1);
   });

@@ -151,7 +151,7 @@ function takeSignature(reading: Reading, found: FoundEntry): void {
  * Reads all headers of a tar and compares each byte for byte with the one that this name and size must have. After
  * damage it goes on at the next header, so that one bad block does not hide the rest.
  * @param options.toSums ends behind B3SUMS: what follows is only the signature, which may be half written
- * @throws CONTENT_TOO_LARGE for more than LIMITS.bundleEntries
+ * @throws CONTENT_TOO_LARGE for more than LIMITS.bundleEntries, good or bad
  */
 export async function scanTar(
   files: Files,
@@ -172,6 +172,8 @@ export async function scanTar(
   let at = 0;
   for (;;) {
     if (entries.length % BREATH === BREATH - 1) await setImmediate();
+    if (faults.length > LIMITS.bundleEntries)
+      throw new SealiftError('CONTENT_TOO_LARGE', `${path}: more than ${LIMITS.bundleEntries} bad headers`);
     const found = await lookAt(reading, at);
     if (found === 'end') break;
     if ('why' in found) {

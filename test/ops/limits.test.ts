@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SealiftError } from '../../src/core/errors.ts';
 import { LIMITS } from '../../src/core/limits.ts';
+import { tarHeader } from '../../src/io/tar.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { contextOf, openSite, packSite, type Site } from '../bundle/site.ts';
 import { changedHeader, joined, partsOf } from '../bundle/tar-parts.ts';
@@ -112,4 +113,18 @@ describe('a limit of what is read', () => {
       });
     }
   }
+
+  it('bounds what is said of bad headers too', async () => {
+    const [first] = partsOf(await packSite(site, 'again.tar'));
+    if (first === undefined) throw new Error('no entry');
+    const signature = {
+      ...partOf('B3SUMS.minisig', Buffer.alloc(0)),
+      header: tarHeader('B3SUMS.minisig', 0),
+    };
+    const at = site.path('signatures.tar');
+    await writeFile(at, joined([first, ...Array.from({ length: 60 }, () => signature)]));
+    expect((await saidOf(at)).join('\n')).toContain('B3SUMS.minisig is not behind B3SUMS');
+    setLimit('bundleEntries', 50);
+    expect((await saidOf(at)).join('\n')).toContain('more than 50 bad headers');
+  });
 });

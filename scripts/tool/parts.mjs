@@ -12,7 +12,7 @@ import { extract } from 'tar-stream';
 /** What npm calls itself when it runs a script; a bare `node scripts/dist.mjs` asks the PATH. */
 function npm(args, options) {
   const own = process.env.npm_execpath;
-  const [program, before] = own?.endsWith('.js') ? [process.execPath, [own]] : ['npm', []];
+  const [program, before] = /\bnpm(?:-cli)?\.js$/.test(own ?? '') ? [process.execPath, [own]] : ['npm', []];
   return execFileSync(program, [...before, ...args], { stdio: ['ignore', 'ignore', 'inherit'], ...options });
 }
 

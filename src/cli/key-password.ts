@@ -1,5 +1,6 @@
 import { SealiftError } from '../core/errors.ts';
-import type { AskPassword } from '../ops/keys.ts';
+import type { Context } from '../core/events.ts';
+import type { AskPassword, SigningKey } from '../ops/keys.ts';
 import { askLine, checkPassword, readPassword } from './password.ts';
 
 /** The variable that holds the password of a key. */
@@ -41,4 +42,14 @@ export function keyPassword(asking: Asking): AskPassword {
       hint: `set ${PASSWORD_VARIABLE}, or pipe it in: ${HINT}`,
     });
   };
+}
+
+/** The key that shall sign, and where its password comes from. */
+export function signingKey(
+  path: string,
+  { passwordStdin, context }: { readonly passwordStdin: boolean; readonly context: Context },
+): SigningKey {
+  const { signal, env } = context;
+  const streams = { input: process.stdin, output: process.stderr };
+  return { path, password: keyPassword({ passwordStdin, isNew: false, signal, env, ...streams }) };
 }

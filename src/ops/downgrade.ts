@@ -4,7 +4,7 @@ import { LIMITS } from '../core/limits.ts';
 import { kindOf, readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
-import { downgradeFaults, type Held } from '../trust/policy.ts';
+import type { Held } from '../trust/policy.ts';
 import type { LoadedSource } from './load-source.ts';
 
 /** Where a load looks for what is there already. */
@@ -67,6 +67,8 @@ export async function refuseDowngrade(about: LoadedSource, options: DowngradeOpt
   const { receiptPath, chartTrees = [] } = options;
   const held = receiptPath === undefined ? [] : await heldByReceipt(resolve(receiptPath));
   for (const dir of chartTrees) held.push(...(await heldByTree(resolve(dir), name)));
+  if (held.length === 0) return;
+  const { downgradeFaults } = await import('../trust/policy.ts');
   const faults = downgradeFaults({ name, version, lock }, held);
   if (faults.length > 0) throw errorOf(faults, `${name} ${version} is refused at ${faults.length} places`);
 }

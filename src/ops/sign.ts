@@ -131,7 +131,8 @@ export async function signOpened(
   }
 }
 
-async function signBundle(
+/** Signs what is at a place, and keeps a pack away from it meanwhile. */
+export async function signBundle(
   place: Place,
   secret: SecretKey,
   options: { readonly detached: boolean; readonly context: Context },

@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTail, type TailSpace, writeTail } from '../../src/bundle/append-signature.ts';
 import { openMedium } from '../../src/bundle/medium.ts';
@@ -11,6 +10,7 @@ import type { SigningKey } from '../../src/ops/keys.ts';
 import { type LoadOptions, load } from '../../src/ops/load.ts';
 import { ls } from '../../src/ops/ls.ts';
 import { pack } from '../../src/ops/pack.ts';
+import { packSigned } from '../../src/ops/pack-signed.ts';
 import { type SignOptions, sign } from '../../src/ops/sign.ts';
 import { type VerifyOptions, type VerifyResult, verify } from '../../src/ops/verify.ts';
 import { publicKeyFile } from '../../src/trust/public-key.ts';
@@ -369,6 +369,93 @@ describe('a lock that is signed alone', () => {
   });
 });
 
+describe('a pack that signs', () => {
+  const packed = (more: Partial<Parameters<typeof packSigned>[0]> = {}): ReturnType<typeof packSigned> =>
+    packSigned({ manifestPath: site.manifestPath, out: path, key: keys.a, ...more }, contextOf());
+
+  it('makes what a pack and a sign make, and does nothing where that is there', async () => {
+    await signed();
+    const wanted = await readFile(path);
+    await rm(path);
+    const first = await packed();
+    expect([first.packed.outcome, first.signature.written]).toEqual(['packed', true]);
+    expect(await readFile(path)).toEqual(wanted);
+    const before = await stat(path, { bigint: true });
+    const again = await packed();
+    expect([again.packed.outcome, again.signature.written]).toEqual(['present', false]);
+    expect((await stat(path, { bigint: true })).mtimeNs).toBe(before.mtimeNs);
+  });
+
+  it('does not pack again where only the signing was interrupted', async () => {
+    await signed();
+    const wanted = await readFile(path);
+    const torn = Buffer.from(wanted);
+    torn.fill(0, good.bytes.length - 1024, good.bytes.length - 512);
+    await writeFile(path, torn);
+    expect(await codes({ keys: [] })).toContain('BUNDLE_NOT_CANONICAL');
+    expect((await packed()).packed.outcome).toBe('present');
+    expect(await readFile(path)).toEqual(wanted);
+  });
+
+  it('says before it begins that the key is none, and does not sign what goes elsewhere', async () => {
+    await rm(path);
+    await expect(packed({ key: { ...keys.a, path: keys.a.pub } })).rejects.toMatchObject({
+      code: 'KEY_INVALID',
+    });
+    await expect(packed({ output: process.stdout })).rejects.toMatchObject({ code: 'USAGE' });
+    expect((await readdir(site.dir)).filter((n) => n.startsWith('tried'))).toEqual([]);
+  });
+});
+
+describe('volumes that are signed', () => {
+  const end = (): number => good.bytes.length - 1024;
+
+  /** Splits the bundle, and returns what joins the volumes. */
+  async function split(size: number): Promise<() => Promise<Buffer>> {
+    await rm(path);
+    for (let at = 0, n = 1; at < good.bytes.length; at += size, n += 1) {
+      const name = `${path}.${String(n).padStart(3, '0')}`;
+      await writeFile(name, good.bytes.subarray(at, at + size));
+    }
+    return async () => {
+      const names = (await readdir(site.dir)).filter((n) => n.startsWith('tried.tar.')).sort();
+      return Buffer.concat(await Promise.all(names.map((n) => readFile(site.path(n)))));
+    };
+  }
+
+  const sizes: Record<string, () => number> = {
+    'of which the last has room': () => Math.ceil(good.bytes.length / 4),
+    'of which the last is full': () => good.bytes.length / 4,
+    'that begin between the two last blocks': () => end() + 512,
+    'that begin within the block of the header': () => end() + 100,
+    'that begin where the signature begins': () => end(),
+  };
+
+  for (const [words, size] of Object.entries(sizes)) {
+    it(`are an equal split again: ${words}`, async () => {
+      await signed();
+      const wanted = await readFile(path);
+      const joined = await split(Math.floor(size()));
+      const first = `${path}.001`;
+      const untouched = await stat(first, { bigint: true });
+      expect(await signed({ path: first })).toMatchObject({ written: true, at: path });
+      expect(await joined()).toEqual(wanted);
+      const names = (await readdir(site.dir)).filter((n) => n.startsWith('tried.tar.')).sort();
+      for (const name of names.slice(0, -1))
+        expect((await stat(site.path(name))).size).toBe(Math.floor(size()));
+      if (end() >= size()) expect((await stat(first, { bigint: true })).mtimeNs).toBe(untouched.mtimeNs);
+      expect(await codes({ bundle: first })).toEqual([]);
+      expect((await signed({ path: first })).written).toBe(false);
+    });
+  }
+
+  it('may have their signature beside them', async () => {
+    await split(Math.ceil(good.bytes.length / 3));
+    expect(await signed({ path: `${path}.002`, detached: true })).toMatchObject({ at: `${path}.minisig` });
+    expect(await codes({ bundle: `${path}.001` })).toEqual([]);
+  });
+});
+
 /** A space that ends as a process ends: in the middle of one step, and nothing comes after. */
 function dying(space: TailSpace, stepsLeft: number): TailSpace & { readonly isDead: () => boolean } {
   let left = stepsLeft;
@@ -405,11 +492,11 @@ describe('signing that is killed', () => {
   async function killEverywhere(first: 'a' | 'b' | undefined, files: () => Promise<Buffer>): Promise<number> {
     const start = site.path('tried-start');
     await mkdir(start);
-    const own = (await readdir(site.dir)).filter((n) => n.startsWith(basename(path)));
+    const own = (await readdir(site.dir)).filter((n) => n.startsWith('tried.tar'));
     for (const name of own) await cp(site.path(name), `${start}/${name}`);
     const restore = async (): Promise<void> => {
       for (const name of await readdir(site.dir)) {
-        if (name.startsWith(basename(path))) await rm(site.path(name));
+        if (name.startsWith('tried.tar')) await rm(site.path(name));
       }
       for (const name of own) await cp(`${start}/${name}`, site.path(name));
       if (first !== undefined) await signed({ key: keys[first] });
@@ -451,6 +538,22 @@ describe('signing that is killed', () => {
 
   it('ends the same when it is repeated: of an unsigned bundle', async () => {
     expect(await killEverywhere(undefined, () => readFile(path))).toBe(5);
+  });
+
+  it('ends the same when it is repeated: of volumes, of which one more is needed', async () => {
+    await rm(path);
+    const size = good.bytes.length / 2;
+    for (const n of [1, 2]) {
+      await writeFile(`${path}.00${n}`, good.bytes.subarray((n - 1) * size, n * size));
+    }
+    const stem = path;
+    path = `${stem}.001`;
+    const joined = async (): Promise<Buffer> => {
+      const names = (await readdir(site.dir)).filter((n) => n.startsWith('tried.tar.')).sort();
+      return Buffer.concat(await Promise.all(names.map((n) => readFile(site.path(n)))));
+    };
+    expect(await killEverywhere(undefined, joined)).toBe(5);
+    expect((await readdir(site.dir)).filter((n) => n.startsWith('tried.tar.'))).toHaveLength(3);
   });
 
   it('ends the same when it is repeated: over the signature of another key', async () => {

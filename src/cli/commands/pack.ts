@@ -4,11 +4,12 @@ import type { PackResult } from '../../ops/pack.ts';
 import type { PlacedTool } from '../../ops/tool.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
+import { packerOf, type SignatureFlags, withSignature } from '../pack-signature.ts';
 import { bundleOutput } from '../stdio.ts';
 import { type ToolFlags, toolChoice, toolLines, toolOptions } from '../tool-flags.ts';
 import { bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
-interface PackFlags extends ToolFlags {
+interface PackFlags extends ToolFlags, SignatureFlags {
   readonly file: string;
   readonly lock?: string;
   readonly output?: string;
@@ -106,6 +107,8 @@ export function addPack(program: Command, run: RunVerb): void {
     .option('-f, --file <path>', 'the manifest, read only to refuse a stale lock', 'sealift.yaml')
     .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
     .option('-o, --output <path>', 'the bundle, must be given; a folder when it ends in /, - for stdout')
+    .option('--sign <key>', 'sign it with this secret key, which is unlocked first')
+    .option('--password-stdin', 'with --sign: read the password of the key from standard input')
     .option('--verify', 'read the bytes of a bundle that is there already')
     .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout')
@@ -113,7 +116,7 @@ export function addPack(program: Command, run: RunVerb): void {
       return run(flags, async (context) => {
         const out = outOf(flags);
         if (out === STDOUT) refuseWithStream(flags);
-        const { pack } = await import('../../ops/pack.ts');
+        const { pack, signature } = await packerOf(flags, context);
         const { findTools, placeTools } = await import('../../ops/tool.ts');
         const choice = out === STDOUT ? undefined : toolChoice(flags);
         const found = choice === undefined ? null : await findTools(choice, out);
@@ -129,7 +132,7 @@ export function addPack(program: Command, run: RunVerb): void {
           context,
         );
         const tools = found === null ? null : await placeTools(found, { out, context });
-        return packOutcome(result, out, tools);
+        return withSignature(packOutcome(result, out, tools), signature());
       });
     });
   for (const option of toolOptions()) command.addOption(option);

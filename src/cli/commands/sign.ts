@@ -1,10 +1,8 @@
 import type { Command } from 'commander';
 import { SealiftError } from '../../core/errors.ts';
-import type { Context } from '../../core/events.ts';
-import type { SigningKey } from '../../ops/keys.ts';
 import type { SignResult } from '../../ops/sign.ts';
 import { examples } from '../examples.ts';
-import { keyPassword } from '../key-password.ts';
+import { signingKey } from '../key-password.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { harmless, shellWord } from '../words.ts';
 
@@ -13,16 +11,6 @@ interface SignFlags {
   readonly passwordStdin?: boolean;
   readonly detached?: boolean;
   readonly json?: boolean;
-}
-
-/** The key that shall sign, and where its password comes from. */
-export function signingKey(
-  path: string,
-  { passwordStdin, context }: { readonly passwordStdin: boolean; readonly context: Context },
-): SigningKey {
-  const { signal, env } = context;
-  const streams = { input: process.stdin, output: process.stderr };
-  return { path, password: keyPassword({ passwordStdin, isNew: false, signal, env, ...streams }) };
 }
 
 function signOutcome(result: SignResult, path: string): Outcome {

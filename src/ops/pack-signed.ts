@@ -1,0 +1,64 @@
+import { resolve } from 'node:path';
+import { openMedium } from '../bundle/medium.ts';
+import { type Place, placeAt } from '../bundle/volumes.ts';
+import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import type { SecretKey } from '../trust/secret-key.ts';
+import { openKey, type SigningKey } from './keys.ts';
+import { type PackOptions, type PackResult, pack } from './pack.ts';
+import { type SignResult, signBundle } from './sign.ts';
+
+/** What was packed, and its signature. */
+export interface SignedPack {
+  readonly packed: PackResult;
+  readonly signature: SignResult;
+}
+
+/** Whether only the end of a tar is not as it must be: there signing was interrupted. */
+async function isTorn(place: Place): Promise<boolean> {
+  const whole = await openMedium(place);
+  const isWhole = whole.kind === 'folder' || whole.faults.length === 0;
+  await whole.close();
+  if (isWhole) return false;
+  const toSums = await openMedium(place, { toSums: true });
+  const { length } = toSums.faults;
+  await toSums.close();
+  return length === 0;
+}
+
+/** A bundle that is there is not packed again because of a signature that was only half written. */
+async function finishSigning(
+  path: string,
+  secret: SecretKey,
+  how: { readonly detached: boolean; readonly context: Context },
+): Promise<void> {
+  try {
+    const place = await placeAt(path);
+    if (await isTorn(place)) await signBundle(place, secret, how);
+  } catch (error) {
+    // Nothing, or no whole bundle: the pack sees to it.
+    if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
+  }
+}
+
+/**
+ * Packs a bundle and signs it. The key is unlocked first, so that nobody waits for a password at the end, and what is
+ * there and signed with this key already is left alone.
+ * @throws as `pack` and `sign`; USAGE where the bundle goes into a stream
+ */
+export async function packSigned(
+  options: PackOptions & { readonly key: SigningKey },
+  context: Context,
+): Promise<SignedPack> {
+  if (options.output !== undefined) {
+    throw new SealiftError('USAGE', 'a bundle that goes to stdout cannot be signed on its way', {
+      hint: 'sign it where it arrives: `sealift sign BUNDLE --key KEY`; or sign its versions.lock',
+    });
+  }
+  const secret = await openKey(options.key, context);
+  const out = resolve(options.out);
+  await finishSigning(out, secret, { detached: false, context });
+  const packed = await pack(options, context);
+  const signature = await signBundle(await placeAt(out), secret, { detached: false, context });
+  return { packed, signature };
+}

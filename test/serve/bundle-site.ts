@@ -29,8 +29,9 @@ const HOSTS = ['docker.io', 'docker.io', 'quay.io'] as const;
 /**
  * Two images of docker.io, the first with a signature, one of quay.io, and one of the source itself with a referrer; a chart,
  * files and a wheel.
+ * @param more further files by name
  */
-export async function makeBundleSite(): Promise<BundleSite> {
+export async function makeBundleSite(more: Readonly<Record<string, Buffer>> = {}): Promise<BundleSite> {
   const site = await makeSite();
   const images = makeFleet({
     images: 4,
@@ -52,6 +53,7 @@ export async function makeBundleSite(): Promise<BundleSite> {
     ['docs/read me.txt', Buffer.from('read me')],
     ['empty', Buffer.alloc(0)],
     [WHEEL, Buffer.from('a wheel')],
+    ...Object.entries(more),
   ]);
   for (const [name, bytes] of files) await site.put(`site/${name}`, bytes);
   const hostOf = (i: number): string => HOSTS[i] ?? site.source.host;

@@ -6,7 +6,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { BinaryReader } from '@bufbuild/protobuf/wire';
+import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
 import type { Context } from '../../src/core/events.ts';
 
@@ -251,19 +251,35 @@ export interface Containerd {
   stop(): Promise<void>;
 }
 
-/** Starts a containerd with its own content and socket. Needs root. 2.2 also answers CRI's image service on the socket. */
-export function startContainerd(version: '1.6' | '2.2'): Promise<Containerd> {
-  return inOwnDirectory((own) => startContainerdIn(own, version));
+/**
+ * Starts a containerd with its own content and socket. Needs root. 2.2 also answers CRI's image service on the socket.
+ * @param options.hosts the folder of hosts.toml that CRI of 2.2 asks
+ */
+export function startContainerd(
+  version: '1.6' | '2.2',
+  options: { readonly hosts?: string } = {},
+): Promise<Containerd> {
+  return inOwnDirectory((own) => startContainerdIn(own, version, options.hosts));
 }
 
-async function startContainerdIn(own: string, version: '1.6' | '2.2'): Promise<Containerd> {
+async function startContainerdIn(
+  own: string,
+  version: '1.6' | '2.2',
+  hosts: string | undefined,
+): Promise<Containerd> {
   const [name, program] =
     version === '1.6' ? (['containerd', peer('ctr')] as const) : (['containerd2', peer('ctr2')] as const);
   const root = join(own, 'root');
   const socket = join(own, 'c.sock');
   const config = join(own, 'config.toml');
   const log = join(own, 'containerd.log');
-  await writeFile(config, version === '1.6' ? settings16(own, root, socket) : settings22(own, root, socket));
+  const registry =
+    hosts === undefined
+      ? ''
+      : `[plugins."io.containerd.cri.v1.images".registry]\n  config_path = "${hosts}"\n`;
+  const settings =
+    version === '1.6' ? settings16(own, root, socket) : settings22(own, root, socket) + registry;
+  await writeFile(config, settings);
 
   const ctr = (args: readonly string[], check: boolean) =>
     run(program, ['--address', socket, ...args], { check });
@@ -338,33 +354,43 @@ export interface CriImage {
   readonly size: bigint;
 }
 
-/** What kubelet would see: the images in the namespace `k8s.io`, asked over CRI (`runtime.v1.ImageService/ListImages`). */
-export async function listCriImages(socket: string): Promise<CriImage[]> {
+/** Asks CRI's image service (`runtime.v1.ImageService`), as kubelet does. */
+async function askCri(socket: string, method: string, request: Uint8Array): Promise<Buffer> {
   const client = new grpc.Client(`unix:${socket}`, grpc.credentials.createInsecure(), {
     // Without it the host name would be whatever the library makes of a socket's path, and Go's server refuses a path.
     'grpc.default_authority': 'localhost',
   });
   try {
-    const response = await new Promise<Buffer>((resolve, reject) => {
+    return await new Promise<Buffer>((resolve, reject) => {
       client.makeUnaryRequest(
-        '/runtime.v1.ImageService/ListImages',
-        (request: Buffer) => request,
+        `/runtime.v1.ImageService/${method}`,
         (bytes: Buffer) => bytes,
-        Buffer.alloc(0),
+        (bytes: Buffer) => bytes,
+        Buffer.from(request),
         { deadline: Date.now() + readyWithin },
         (error, value) => (value === undefined ? reject(error ?? new Error('empty answer')) : resolve(value)),
       );
     });
-    const images: CriImage[] = [];
-    eachField(response, (field, reader) => {
-      if (field !== 1) return false;
-      images.push(decodeImage(reader.bytes()));
-      return true;
-    });
-    return images;
   } finally {
     client.close();
   }
+}
+
+/** What kubelet would see: the images in the namespace `k8s.io`. */
+export async function listCriImages(socket: string): Promise<CriImage[]> {
+  const images: CriImage[] = [];
+  eachField(await askCri(socket, 'ListImages', Buffer.alloc(0)), (field, reader) => {
+    if (field !== 1) return false;
+    images.push(decodeImage(reader.bytes()));
+    return true;
+  });
+  return images;
+}
+
+/** Has an image pulled as kubelet does. Throws when that fails. */
+export async function pullCriImage(socket: string, name: string): Promise<void> {
+  const spec = new BinaryWriter().tag(1, 2).string(name).finish();
+  await askCri(socket, 'PullImage', new BinaryWriter().tag(1, 2).bytes(spec).finish());
 }
 
 function decodeImage(bytes: Uint8Array): CriImage {

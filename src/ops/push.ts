@@ -84,7 +84,7 @@ export async function push(options: PushOptions, context: Context): Promise<Push
     const { medium } = bundle;
     if (medium.kind === 'folder') {
       throw new SealiftError('USAGE', `${options.bundle} is a folder; only a bundle in one file is pushed`, {
-        hint: 'write it as a file: `sealift pack -o NAME.tar`, which takes the blobs again that are there',
+        hint: 'write it as one file: `sealift pack -o NAME.tar`',
       });
     }
     const spans = splitBytes(medium.size, chunkSize);

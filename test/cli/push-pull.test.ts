@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -67,6 +67,22 @@ describe('push and pull', () => {
     const first = join(site.dir, 'stick', 'astrago-1.tar.001');
     expect(volumes.stderr).toContain(`next: sealift verify ${first}`);
     expect(await runProgram(['verify', first])).toMatchObject({ code: 0 });
+  });
+
+  it('take the signature of a bundle along', async () => {
+    const path = (name: string): string => join(site.dir, name);
+    const key = await runProgram(['keygen', '--no-password', '-o', path('ci')], { cwd: site.dir });
+    expect(key.code, key.stderr).toBe(0);
+    await writeFile(path('signed.tar'), bytes);
+    expect((await runProgram(['sign', path('signed.tar'), '--key', path('ci.key')])).code).toBe(0);
+    const signed = await readFile(path('signed.tar'));
+    expect(signed.length).toBeGreaterThan(bytes.length);
+    const pushed = await runProgram(['push', path('signed.tar'), `${place}:signed`, '--chunk-size', '1MB']);
+    expect(pushed.code, pushed.stderr).toBe(0);
+    expect((await runProgram(['pull', `${place}:signed`, '-o', `${path('signed')}/`])).code).toBe(0);
+    const volume = path('signed/astrago-1.tar.001');
+    const verified = await runProgram(['verify', volume, '--key', path('ci.pub')]);
+    expect(verified.code, verified.stderr).toBe(0);
   });
 
   it('tell bad places and sizes as bad usage, and what is not there as a failure', async () => {

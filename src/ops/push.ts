@@ -17,6 +17,7 @@ import { KIB, MIB } from '../core/limits.ts';
 import { mapBounded } from '../io/pool.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import { Registry } from '../oci/registry.ts';
+import { isRefusal, LOST_BLOB } from '../target/registry-refusals.ts';
 import { type BundlePlace, formatBundlePlace } from './bundle-place.ts';
 import { withHttp } from './session.ts';
 
@@ -122,7 +123,9 @@ async function pushSpans(
   const numbered = spans.map((span, i) => ({ ...span, title: titles[i] ?? '' }));
   const chunks = await mapBounded(numbered, limits, async (span) => {
     const chunk = { ...span, digest: await hashChunk(work, span) };
-    const tally = (await sendChunk(work, chunk)) ? sent : present;
+    const isPresent = await isChunkThere(work, chunk);
+    if (!isPresent) await sendChunk(work, chunk);
+    const tally = isPresent ? present : sent;
     tally.chunks += 1;
     tally.bytes += chunk.size;
     return chunk;
@@ -132,7 +135,14 @@ async function pushSpans(
   // What we could not pull ourselves is not put where others find it.
   parseBundleManifest(manifest, formatBundlePlace(to));
   const isThere = sent.chunks === 0 && (await registry.resolve(repository, tag)) === digest;
-  if (!isThere) await putManifest(work, { manifest, tag });
+  if (!isThere) {
+    await putManifest(work, { manifest, tag }).catch(async (error: unknown) => {
+      if (!isRefusal(error, LOST_BLOB) || present.chunks === 0) throw error;
+      // Some registries say that a blob is there and then do not find it (nexus-public #264).
+      await mapBounded(chunks, limits, (chunk) => sendChunk(work, chunk));
+      await putManifest(work, { manifest, tag });
+    });
+  }
   const about = { ...label, place: formatBundlePlace(to), digest, size, chunkSize };
   return { ...about, sent, present, outcome: isThere ? 'present' : 'pushed' };
 }
@@ -153,17 +163,21 @@ async function hashChunk({ hashing, bundle, context }: Work, span: Omit<Chunk, '
   });
 }
 
-/** @returns false when the registry has it already */
-async function sendChunk(work: Work, chunk: Chunk): Promise<boolean> {
+async function isChunkThere({ registry, repository, context }: Work, chunk: Chunk): Promise<boolean> {
+  const { digest, size, title } = chunk;
+  if (!(await registry.hasBlob(repository, digest))) return false;
+  const id = `${registry.host}/${repository} ${digest}`;
+  context.emit({ type: 'start', id, label: title, size });
+  context.emit({ type: 'progress', id, bytes: size });
+  context.emit({ type: 'end', id, outcome: 'present' });
+  return true;
+}
+
+async function sendChunk(work: Work, chunk: Chunk): Promise<void> {
   const { registry, repository, context } = work;
   const { digest, size, title } = chunk;
   const id = `${registry.host}/${repository} ${digest}`;
   context.emit({ type: 'start', id, label: title, size });
-  if (await registry.hasBlob(repository, digest)) {
-    context.emit({ type: 'progress', id, bytes: size });
-    context.emit({ type: 'end', id, outcome: 'present' });
-    return false;
-  }
   const range = rangeOf(work.bundle, chunk);
   let shown = 0;
   const open = async function* (): AsyncGenerator<Uint8Array> {
@@ -183,7 +197,6 @@ async function sendChunk(work: Work, chunk: Chunk): Promise<boolean> {
     throw error;
   }
   context.emit({ type: 'end', id, outcome: 'done' });
-  return true;
 }
 
 /** After a refusal: the file may have changed since it was hashed. @throws CONTENT_DIGEST_MISMATCH then */

@@ -154,6 +154,26 @@ describe('a bundle in a registry', () => {
     expect(await clientOf(registry.host).resolve('bundles/astrago', 'v1')).toBe(again.digest);
   });
 
+  it('is sent again where the registry says that chunks are there and then does not find them', async () => {
+    let lost = false;
+    const { registry, to } = await openRegistry((request, response) => {
+      if (!lost || request.method !== 'PUT' || request.url?.includes('/manifests/') !== true) return false;
+      lost = false;
+      const errors = [{ code: 'MANIFEST_BLOB_UNKNOWN', message: 'blob unknown to registry' }];
+      response.writeHead(400, { connection: 'close' }).end(JSON.stringify({ errors }));
+      return true;
+    });
+    await push({ bundle, to: { ...to, tag: 'v0' }, chunkSize: CHUNK }, testContext());
+    lost = true;
+    const before = writes(registry).length;
+    const pushed = await push({ bundle, to, chunkSize: CHUNK }, testContext());
+    const uploads = writes(registry)
+      .slice(before)
+      .filter((path) => path.includes('/blobs/uploads/'));
+    expect(uploads).toHaveLength(Math.ceil(bytes.length / CHUNK));
+    expect(await clientOf(registry.host).resolve('bundles/astrago', 'v1')).toBe(pushed.digest);
+  });
+
   it('is refused as a folder, without a tag, and in more chunks than a manifest may have', async () => {
     const { to } = await openRegistry();
     const { tag: _, ...bare } = to;

@@ -82,7 +82,9 @@ function lacking(need: number, what: string, cause?: string): SealiftError {
 /** Bytes that this process, or its container, may still take. */
 function available(): number {
   // Node 20.19 has no availableMemory.
-  return typeof process.availableMemory === 'function' ? process.availableMemory() : freemem();
+  const bytes = typeof process.availableMemory === 'function' ? process.availableMemory() : freemem();
+  // Without /proc (a bare chroot) nobody knows.
+  return bytes > 0 ? bytes : Number.POSITIVE_INFINITY;
 }
 
 /**
@@ -115,7 +117,9 @@ export async function deriveKey(
     ...parameters,
     maxmem: memoryOf(parameters) + MIB,
   });
-  const run = { input, timeoutMs: TIMEOUT, limit: LIMITS.errorBody, env: {}, signal };
+  // Where the launcher of the tarball gave this Node its C++ library, the other one needs it too.
+  const env = { LD_LIBRARY_PATH: process.env.LD_LIBRARY_PATH };
+  const run = { input, timeoutMs: TIMEOUT, limit: LIMITS.errorBody, env, signal };
   const { code, stdout } = await runProcess(process.execPath, ['-e', PROGRAM], run);
   const key = Buffer.from(stdout, 'base64');
   if (code !== 0 || key.length !== length) throw lacking(need, reading.what, 'the derivation ended early');

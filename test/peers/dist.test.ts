@@ -210,6 +210,14 @@ describe.skipIf(!isRoot || !onX64)('on a system with a shell and the C library (
     const carried = await systemWith({ tool: folder('x64', 'lib') });
     const verified = await carried.sh(`${SEALIFT} verify /media/fleet.tar --lock /media/versions.lock`);
     expect(verified).toMatchObject({ code: 0 });
+    // Keys with a password are unlocked by a second Node.
+    const key = 'cd /media && export SEALIFT_KEY_PASSWORD=secret';
+    const signed = await carried.sh(
+      `${key} && ${SEALIFT} keygen -o site && ${SEALIFT} sign fleet.tar --key site.key --detached`,
+    );
+    expect(signed, signed.stderr).toMatchObject({ code: 0 });
+    const trusted = await carried.sh(`cd /media && ${SEALIFT} verify fleet.tar --key site.pub`);
+    expect(trusted.stderr).toContain('signed by a key that you trust');
     const loaded = await carried.sh(`${SEALIFT} load /media/fleet.tar --chart-tree /charts --files /files`);
     expect(loaded).toMatchObject({ code: 0 });
     expect(await readFile(join(carried.root, 'files/etc/tool.txt'), 'utf8')).toBe('for the site\n');

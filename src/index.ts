@@ -14,7 +14,7 @@ export type { Naming } from './core/naming.ts';
 export type { DiffChange, DiffEntry, DiffKind, FactChange, Facts, LockDiff } from './lock/diff.ts';
 export type { ChartLock, FileLock, ImageLock, Lock } from './lock/schema.ts';
 export { type BundlePlace, formatBundlePlace, parseBundlePlace } from './ops/bundle-place.ts';
-export { type DiffResult, type DiffSide, diff } from './ops/diff.ts';
+export { type DiffResult, type DiffSide, diff, type EntrySize } from './ops/diff.ts';
 export {
   type AskPassword,
   type KeygenOptions,

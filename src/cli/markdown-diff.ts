@@ -77,18 +77,27 @@ interface Table {
   readonly cells: (row: Row) => readonly string[];
 }
 
-const TABLES: readonly Table[] = [
-  {
-    kind: 'image',
-    title: 'Images',
-    columns: ['image', 'version', 'digest'],
-    cells: (row) => {
-      const [name, version] = splitName(row);
-      const tag = row.mark === 'changed' ? row.fact('tag') : undefined;
-      const shown = tag === undefined ? arrow(version, version) : arrow(tag.from, tag.to);
-      return [code(name), shown, sidesText(row, row.fact('digest'), shownDigest) || 'same'];
-    },
-  },
+function imageCells(row: Row): string[] {
+  const [name, version] = splitName(row);
+  const tag = row.mark === 'changed' ? row.fact('tag') : undefined;
+  const shown = tag === undefined ? arrow(version, version) : arrow(tag.from, tag.to);
+  return [code(name), shown, sidesText(row, row.fact('digest'), shownDigest) || 'same'];
+}
+
+/** The sizes of images are known where a side is a bundle; a lock knows only those of charts and files. */
+function imageTable({ sizes }: DiffResult): Table {
+  const known = new Map(sizes.filter((s) => s.kind === 'image').map((s) => [s.name, s]));
+  const size = ({ name }: Row): string => {
+    const { from = null, to = null } = known.get(name) ?? {};
+    return [from, to].flatMap((bytes) => (bytes === null ? [] : [bytesText(bytes)])).join(' → ') || NOTHING;
+  };
+  const about = { kind: 'image', title: 'Images' } as const;
+  const columns = ['image', 'version', 'digest'];
+  if (known.size === 0) return { ...about, columns, cells: imageCells };
+  return { ...about, columns: [...columns, 'size'], cells: (row) => [...imageCells(row), size(row)] };
+}
+
+const OTHERS: readonly Table[] = [
   {
     kind: 'chart',
     title: 'Charts',
@@ -208,7 +217,7 @@ export function markdownDiff(result: DiffResult, limit = COMMENT_LIMIT): string[
     ...result.added.map((entry) => rowOf(entry, 'added')),
     ...result.removed.map((entry) => rowOf(entry, 'removed')),
   ];
-  for (const table of TABLES) addTable(page, table, rows);
+  for (const table of [imageTable(result), ...OTHERS]) addTable(page, table, rows);
   const cutRows = page.cut;
   addDetails(page, result);
   const cutDetails = page.cut - cutRows;

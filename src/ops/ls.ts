@@ -147,18 +147,24 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
   }
 }
 
-/** The blobs of a bundle with their sizes, for comparing two. */
+/** The blobs of a bundle with their sizes, and the bytes below each `<kind> <name>`, for comparing two. */
 export async function blobsOf(
   path: string,
   context: Context,
-): Promise<{ lock: Lock; blobs: Map<Digest, number> }> {
-  const bundle = await openBundle(resolve(path), { signal: context.signal });
+): Promise<{ lock: Lock; blobs: Map<Digest, number>; sizes: Map<string, number> }> {
+  const sizes = new Map<string, number>();
+  const tell = ({ kind, name, graph }: Artifact): void => {
+    let sum = 0;
+    for (const { descriptor } of graph.nodes.values()) sum += descriptor.size;
+    sizes.set(`${kind} ${name}`, sum);
+  };
+  const bundle = await openBundle(resolve(path), { signal: context.signal, tell });
   try {
     const blobs = new Map<Digest, number>();
     for (const entry of bundle.plan?.entries ?? []) {
       if (entry.digest !== undefined && entry.name !== B3SUMS) blobs.set(entry.digest, entry.size);
     }
-    return { lock: bundle.lock, blobs };
+    return { lock: bundle.lock, blobs, sizes };
   } finally {
     await bundle.close();
   }

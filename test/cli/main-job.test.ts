@@ -165,6 +165,9 @@ describe('the main job on the command line', () => {
     const bundles = await sealift('diff', 'a.tar', 'b.tar');
     expect(bundles.code).toBe(3);
     expect(bundles.stdout).toMatch(/only in a\.tar: \d+ blobs, \d+ bytes/);
+    const sized = documentOf(await sealift('diff', 'a.tar', 'b.tar', '--json'));
+    const name = `${site.source.host}/${web.name}:${web.tag}`;
+    expect(sized.sizes).toEqual([{ kind: 'image', name, from: expect.any(Number), to: expect.any(Number) }]);
   });
 
   it('tells how much of an older bundle a pack used again', async () => {

@@ -10,7 +10,16 @@ function resultOf(a: Lock, b: Lock, more: Partial<DiffResult> = {}): DiffResult 
   const side = (path: string, { name, version }: Lock) => ({ path, kind: 'lock' as const, name, version });
   const changes = diffLocks(a, b);
   const equal = changes.added.length + changes.removed.length + changes.changed.length === 0;
-  return { ...changes, equal, a: side('a.lock', a), b: side('b.lock', b), onlyA: null, onlyB: null, ...more };
+  return {
+    ...changes,
+    equal,
+    a: side('a.lock', a),
+    b: side('b.lock', b),
+    onlyA: null,
+    onlyB: null,
+    sizes: [],
+    ...more,
+  };
 }
 
 const before = lockOf({
@@ -65,6 +74,18 @@ describe('a difference as a comment', () => {
       COMMENT_MARK,
       '### `astrago` `2026.11`: no difference',
     ]);
+  });
+
+  it('tells the bytes of each image where a side is a bundle', () => {
+    const sizes = [
+      { kind: 'image', name: 'docker.io/library/nginx:1.25.3', from: 50_000_000, to: 51_000_000 },
+      { kind: 'image', name: 'quay.io/a/gone:1', from: 4_200_000, to: null },
+    ] as const;
+    const lines = markdownDiff(resultOf(before, after, { sizes }));
+    expect(lines).toContain('|  | image | version | digest | size |');
+    expect(lines.find((l) => l.includes('nginx'))).toMatch(/ \| 50\.0 MB → 51\.0 MB \|$/);
+    expect(lines.find((l) => l.includes('a/gone'))).toMatch(/ \| 4\.20 MB \|$/);
+    expect(lines.find((l) => l.includes('fresh'))).toMatch(/ \| – \|$/);
   });
 
   it('lets no name out of its code span, whatever is in it', () => {

@@ -1,6 +1,8 @@
 import { archiveOf } from '../bundle/artifacts.ts';
+import { openMedium } from '../bundle/medium.ts';
 import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { type Place, placesOf } from '../bundle/volumes.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -12,7 +14,9 @@ import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../ser
 import { ShelvedRegistry } from '../serve/shelved.ts';
 import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
 import { Stock } from '../serve/stock.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import type { ServedFacts } from './serve-snippets.ts';
+import { requireTrust } from './trust.ts';
 
 /** Bundles that are open to be served. */
 export interface OpenLibrary {
@@ -136,19 +140,36 @@ function shelveFile(to: Gathering, { name, sha256, size }: FileLock, path: strin
   to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
 }
 
-/** Opens one bundle; what its manifests say is gathered as they are read. */
-async function openOne(path: string, to: Gathering, context: Context): Promise<Bundle> {
+/** Opens one bundle, if it is trusted here; what its manifests say is gathered as they are read. */
+async function openOne(
+  place: Place,
+  to: Gathering,
+  how: { readonly context: Context; readonly policy: TrustPolicy | undefined },
+): Promise<Bundle> {
+  const medium = await openMedium(place);
+  let trust: Trust;
+  try {
+    trust = await requireTrust(medium, how.policy);
+  } catch (error) {
+    await medium.close();
+    throw error;
+  }
+  const { path } = medium;
   const placed: Artifact[] = [];
   const tell = (artifact: Artifact): void => {
     if (artifact.kind === 'chart' || artifact.kind === 'file') placed.push(artifact);
     else addArtifact(to, artifact, path);
   };
-  const bundle = await openBundle(path, { signal: context.signal, tell });
-  const { lock, medium } = bundle;
+  const bundle = await openBundle(path, { signal: how.context.signal, tell, medium });
+  const { lock } = bundle;
+  if (trust.state === 'trusted' && trust.lock !== bundle.lockDigest) {
+    await bundle.close();
+    throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${path}: changed while it was opened`);
+  }
   to.stock.add({
     path,
     open: (descriptor, options) => bundle.open(descriptor, options),
-    sizeOf: (digest) => medium.entries.findBlob(digest)?.size,
+    sizeOf: (digest) => (bundle.has(digest) ? medium.entries.findBlob(digest)?.size : undefined),
   });
   const charts = new Map(lock.charts.map((chart) => [chartName(chart), chart]));
   const files = new Map(lock.files.map((file) => [file.name, file]));
@@ -186,15 +207,12 @@ function packagesOf(to: Gathering): IndexedFile[] {
   return [...found.values()];
 }
 
-function libraryOf(
-  to: Gathering,
-  bundles: readonly { readonly path: string; readonly bundle: Bundle }[],
-): OpenLibrary {
+function libraryOf(to: Gathering, bundles: readonly Bundle[]): OpenLibrary {
   const { registry, shelf, images, charts, files } = to;
   const packages = packagesOf(to);
   const [file] = files.keys();
   return {
-    bundles: bundles.map(({ path, bundle: { lock } }) => ({ path, name: lock.name, version: lock.version })),
+    bundles: bundles.map(({ medium, lock: { name, version } }) => ({ path: medium.path, name, version })),
     images: images.size,
     charts: charts.size,
     files: files.size,
@@ -204,31 +222,33 @@ function libraryOf(
     examples: { hosts: registry.hosts(), chart: to.chart, project: packages[0]?.project, file },
     warnings: [...registry.warnings, ...to.warnings],
     close: async () => {
-      for (const { bundle } of bundles) await bundle.close();
+      for (const bundle of bundles) await bundle.close();
     },
   };
 }
 
 /**
  * Opens bundles to serve the union of what they have.
+ * @param given paths of bundles, of their volumes, of folders where these lie, or patterns
+ * @param options.policy each bundle is judged by it; its list of BLAKE3 then vouches for every byte that is sent
  * @param options.signal ends all reading of content
  * @param options.onDamage is told of every blob that could not be read, or whose bytes are wrong
- * @throws every fault of a bundle's structure; TARGET_NAME_COLLISION for names that mean different bytes in two of them
+ * @throws every fault of a bundle's structure or signature; TARGET_NAME_COLLISION for names that mean different bytes in two
  */
 export async function openLibrary(
-  paths: readonly string[],
+  given: readonly string[],
   options: {
     readonly context: Context;
+    readonly policy: TrustPolicy | undefined;
     readonly signal: AbortSignal;
     readonly onDamage: (error: unknown) => void;
   },
 ): Promise<OpenLibrary> {
-  const { context } = options;
   const stock = new Stock(options);
   const to: Gathering = {
     stock,
     registry: new ShelvedRegistry(stock),
-    shelf: createShelf({ generated: new Date(context.now()).toISOString() }),
+    shelf: createShelf({ generated: new Date(options.context.now()).toISOString() }),
     images: new Set(),
     charts: new Map(),
     files: new Map(),
@@ -236,13 +256,13 @@ export async function openLibrary(
     warnings: [],
     chart: undefined,
   };
-  const bundles: { readonly path: string; readonly bundle: Bundle }[] = [];
+  const bundles: Bundle[] = [];
   try {
-    for (const path of paths) bundles.push({ path, bundle: await openOne(path, to, context) });
+    for (const place of await placesOf(given)) bundles.push(await openOne(place, to, options));
     // What a delta leaves out may be in a bundle that was named behind it.
-    for (const { path, bundle } of bundles) {
-      for (const chart of bundle.lock.charts) await shelveChart(to, chart, path);
-      for (const file of bundle.lock.files) shelveFile(to, file, path);
+    for (const { medium, lock } of bundles) {
+      for (const chart of lock.charts) await shelveChart(to, chart, medium.path);
+      for (const file of lock.files) shelveFile(to, file, medium.path);
     }
     to.registry.finish();
     const faults = [...to.registry.faults, ...to.faults];
@@ -250,7 +270,7 @@ export async function openLibrary(
       throw errorOf(faults, `${faults.length} names mean different bytes in these bundles`);
     return libraryOf(to, bundles);
   } catch (error) {
-    for (const { bundle } of bundles) await bundle.close();
+    for (const bundle of bundles) await bundle.close();
     throw error;
   }
 }

@@ -12,8 +12,10 @@ import { type Doorkeeper, doorkeeperOf, parsePasswordFile } from '../serve/passw
 import { type RunningServer, startServer } from '../serve/server.ts';
 import { type OpenLibrary, openLibrary } from './serve-library.ts';
 import { type ServedFacts, type Snippet, snippetsOf, snippetText } from './serve-snippets.ts';
+import { policyOf, type TrustOptions } from './trust.ts';
 
-export interface ServeOptions {
+export interface ServeOptions extends TrustOptions {
+  /** Paths of bundles, of their volumes, of folders where these lie, or patterns. */
   readonly bundles: readonly string[];
   /** `HOST:PORT`, `:PORT` for all networks; port 0 is any free one. Default `127.0.0.1:5000`. */
   readonly listen?: string;
@@ -153,7 +155,7 @@ function urlOf(
 /**
  * Serves bundles read only, straight from where they lie: an OCI registry, a chart repository at `/charts/`, a Python index at
  * `/simple/` and the files at `/files/`. Nothing is written but the access log.
- * @throws USAGE for the address or the password file; every fault of a bundle's structure; TARGET_NAME_COLLISION
+ * @throws USAGE for the address or the password file; every fault of a bundle's structure or signature; TARGET_NAME_COLLISION
  */
 export async function serve(options: ServeOptions, context: Context): Promise<Serving> {
   const listen = parseListen(options.listen ?? '127.0.0.1:5000');
@@ -162,7 +164,9 @@ export async function serve(options: ServeOptions, context: Context): Promise<Se
   const stop = new AbortController();
   const damage = createDamage(context);
   const paths = options.bundles.map((path) => resolve(path));
-  const library = await openLibrary(paths, { context, signal: stop.signal, onDamage: damage.add });
+  const policy = await policyOf(options, context);
+  const how = { context, policy, signal: stop.signal, onDamage: damage.add };
+  const library = await openLibrary(paths, how);
   const log = await openLog(options.accessLog, context).catch(async (error) => {
     await library.close();
     throw error;

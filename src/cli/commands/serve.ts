@@ -3,6 +3,7 @@ import { EXIT, SealiftError } from '../../core/errors.ts';
 import type { ServeOptions, ServeResult, Serving } from '../../ops/serve.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
+import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
 import { bytesText, contentText, count, harmless } from '../words.ts';
 
 interface ServeFlags {
@@ -10,6 +11,8 @@ interface ServeFlags {
   readonly tls?: readonly string[];
   readonly auth?: string;
   readonly accessLog?: string;
+  readonly key?: readonly string[];
+  readonly site?: string;
   readonly json?: boolean;
 }
 
@@ -31,6 +34,7 @@ function optionsOf(words: readonly string[], flags: ServeFlags): ServeOptions {
     listen,
     ...(cert === undefined || key === undefined ? {} : { tls: { cert, key } }),
     ...(auth === undefined ? {} : { authFile: auth }),
+    ...trustOf(flags),
     accessLog: accessLog ?? ((line) => void process.stderr.write(`${line}\n`)),
   };
 }
@@ -67,7 +71,7 @@ export function addServe(program: Command, run: RunVerb): void {
     .description(
       'Serves bundles read only, straight from where they lie, until Ctrl-C: an OCI registry, a chart repository (/charts), a Python index (/simple) and a tree of files (/files). Prints what each client must be told.',
     )
-    .argument('[bundle...]', 'bundles: files or folders; what is in any of them is served')
+    .argument('[bundle...]', 'bundles: files, first volumes or folders; what is in any of them is served')
     .addHelpText(
       'before',
       examples(
@@ -84,6 +88,8 @@ export function addServe(program: Command, run: RunVerb): void {
     .option('--tls <file...>', 'two files: the certificate (with its chain) and its key, PEM')
     .option('--auth <file>', 'who may read: a file of `htpasswd -B`')
     .option('--access-log <file>', 'add a line of JSON for each request to this file (default: stderr)')
+    .option('--key <key>', KEY_HELP, gather)
+    .option('--site <file>', SITE_HELP)
     .option('--json', 'one JSON document on stdout at the end')
     .action((words: readonly string[], flags: ServeFlags) => {
       return run(flags, async (context) => {

@@ -1,0 +1,82 @@
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sign } from '../../src/ops/sign.ts';
+import { publicKeyFile } from '../../src/trust/public-key.ts';
+import { makeSite, type Site, testContext } from '../support/bundles.ts';
+import { keyOf } from '../trust/keys.ts';
+import { ask, serveBundles } from './bundle-site.ts';
+
+let site: Site;
+const BIG = Buffer.from(Array.from({ length: 900_000 }, (_, i) => (i * 13 + (i >> 8)) & 255));
+
+beforeAll(async () => {
+  site = await makeSite();
+});
+
+afterAll(() => site.close());
+
+async function bundleOf(name: string): Promise<string> {
+  await site.put(`${name}/big`, BIG);
+  return await site.bundle(name, 'files: [{path: big, name: big}]\n');
+}
+
+/** A bundle as volumes of so many bytes, those with an odd number in one folder and the others in another. */
+async function splitInto(tar: string, size: number): Promise<readonly [odd: string, even: string]> {
+  const folders = [`${tar}.odd`, `${tar}.even`] as const;
+  for (const folder of folders) await mkdir(folder);
+  const bytes = await readFile(tar);
+  for (let n = 1; (n - 1) * size < bytes.length; n += 1) {
+    const folder = folders[n % 2 === 1 ? 0 : 1];
+    const part = bytes.subarray((n - 1) * size, n * size);
+    await writeFile(join(folder, `b.tar.${String(n).padStart(3, '0')}`), part);
+  }
+  return folders;
+}
+
+describe('volumes', () => {
+  it('are served as one bundle, whatever folder each lies in', async () => {
+    const [odd, even] = await splitInto(await bundleOf('vol'), 200_000);
+    const serving = await serveBundles([even, odd]);
+    try {
+      const whole = await ask(serving.url, { path: '/files/big' });
+      expect(whole.ended && whole.body.equals(BIG)).toBe(true);
+      const rest = await ask(serving.url, { path: '/files/big', headers: { range: 'bytes=399990-' } });
+      expect(rest.ended && rest.body.equals(BIG.subarray(399_990))).toBe(true);
+    } finally {
+      await serving.close();
+    }
+  });
+
+  it('of which one lacks are refused at the start', async () => {
+    const [odd, even] = await splitInto(await bundleOf('lack'), 200_000);
+    await rm(join(even, 'b.tar.002'));
+    await expect(serveBundles([odd, even])).rejects.toMatchObject({
+      code: expect.stringMatching(/^BUNDLE_/),
+    });
+  });
+});
+
+describe('a policy of the site', () => {
+  it('holds for serving too', async () => {
+    const tar = await bundleOf('trust');
+    const keys = await Promise.all(
+      ['a', 'b'].map(async (word) => {
+        const { secret, file } = await keyOf(word);
+        const path = await site.put(`${word}.key`, file);
+        return { path, pub: await site.put(`${word}.pub`, publicKeyFile(secret.public)) };
+      }),
+    );
+    const [own, other] = keys;
+    if (own === undefined || other === undefined) throw new Error('no keys');
+    const served = (pub: string) => serveBundles([tar], { keys: [pub] });
+    await expect(served(own.pub)).rejects.toMatchObject({ code: 'SIGNATURE_MISSING' });
+    const key = { path: own.path, password: async () => Promise.reject(new Error('it has none')) };
+    await sign({ path: tar, key }, testContext());
+    await expect(served(other.pub)).rejects.toMatchObject({ code: 'SIGNATURE_KEY_UNKNOWN' });
+    const serving = await served(own.pub);
+    const whole = await ask(serving.url, { path: '/files/big' });
+    await serving.close();
+    expect(whole.ended && whole.body.equals(BIG)).toBe(true);
+  });
+});

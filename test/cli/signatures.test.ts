@@ -1,0 +1,114 @@
+import { spawnSync } from 'node:child_process';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeKey } from '../../src/trust/secret-key.ts';
+import { randomOf, SMALL_LIMITS } from '../trust/keys.ts';
+import { documentOf, ensureBuilt, type Ran, ROOT, type RunOptions, runProgram } from './program.ts';
+import { openSite, type Site } from './site.ts';
+
+let site: Site;
+const sealift = (args: readonly string[], more: RunOptions = {}): Promise<Ran> =>
+  runProgram(args, { cwd: site.dir, ...more });
+
+beforeAll(async () => {
+  await ensureBuilt();
+  site = await openSite();
+  await sealift(['lock']);
+}, 180_000);
+afterAll(() => site.close());
+
+describe('signatures on the command line', () => {
+  it('begin with a key, which is for its owner only and is never overwritten', async () => {
+    const ran = await sealift(['keygen', '--no-password', '-o', 'release']);
+    expect(ran).toMatchObject({ code: 0, stdout: '' });
+    expect(ran.stderr).toMatch(/^made the key [0-9A-F]{16}\n/);
+    expect(ran.stderr).toContain('WITHOUT a password');
+    expect((await stat(site.path('release.key'))).mode & 0o777).toBe(0o600);
+    const before = await readFile(site.path('release.key'));
+    const again = await sealift(['keygen', '--no-password', '-o', 'release']);
+    expect(again.code).toBe(1);
+    expect(again.stderr).toContain('error[TARGET_CONFLICT]: ');
+    expect(await readFile(site.path('release.key'))).toEqual(before);
+  });
+
+  it('are made while packing, and looked at by verify and load', async () => {
+    const packed = await sealift(['pack', '-o', 'a.tar', '--sign', 'release.key', '--no-tool']);
+    expect(packed.code).toBe(0);
+    expect(packed.stderr).toMatch(/\n {2}signed with the key [0-9A-F]{16}\n/);
+    const ran = await sealift(['verify', 'a.tar', '--key', 'release.pub', '--json']);
+    expect(documentOf(ran)).toMatchObject({ ok: true, chain: 'signature', signature: { state: 'trusted' } });
+    const unchecked = await sealift(['verify', 'a.tar']);
+    expect(unchecked.stderr).toContain('is present, not checked');
+    const loaded = await sealift(['load', 'a.tar', '--key', 'release.pub', '--files', 'files', '--json']);
+    expect(documentOf(loaded)).toMatchObject({
+      bundle: { signedBy: expect.stringMatching(/^[0-9A-F]{16}$/) },
+    });
+  });
+
+  it('are refused with exit 5 and a word of their own', async () => {
+    await sealift(['keygen', '--no-password', '-o', 'foreign']);
+    const foreign = await sealift(['load', 'a.tar', '--key', 'foreign.pub', '--files', 'other']);
+    expect(foreign.code).toBe(5);
+    expect(foreign.stderr).toContain('error[SIGNATURE_KEY_UNKNOWN]: ');
+    await sealift(['pack', '-o', 'unsigned.tar', '--no-tool']);
+    const env = { SEALIFT_TRUST: 'release.pub' };
+    const unsigned = await sealift(['verify', 'unsigned.tar'], { env });
+    expect(unsigned.code).toBe(5);
+    expect(unsigned.stderr).toContain('error[SIGNATURE_MISSING]: ');
+  });
+
+  it('are asked for by the site.yaml of the working folder, whose faults have a place', async () => {
+    const text = 'apiVersion: sealift-site/v1\ntrust: {keys: [release.pub], require: signature}\n';
+    await writeFile(site.path('site.yaml'), text);
+    expect((await sealift(['load', 'unsigned.tar', '--files', 'other'])).code).toBe(5);
+    expect((await sealift(['load', 'a.tar', '--files', 'files'])).code).toBe(0);
+    await writeFile(site.path('bad.yaml'), text.replace('require', 'requires'));
+    const bad = await sealift(['verify', 'a.tar', '--site', 'bad.yaml']);
+    expect(bad.code).toBe(2);
+    expect(bad.stderr).toMatch(/bad\.yaml:2:\d+ {2}trust: unknown key "requires"/);
+    await rm(site.path('site.yaml'));
+  });
+
+  it('keep an older bundle away from a place that says what it has', async () => {
+    const load = ['load', 'a.tar', '--files', 'files', '--receipt', 'receipt.json'];
+    expect((await sealift(load)).code).toBe(0);
+    const receipt = await readFile(site.path('receipt.json'), 'utf8');
+    await writeFile(
+      site.path('receipt.json'),
+      receipt.replace('"version": "2026.11"', '"version": "2027.1"'),
+    );
+    const ran = await sealift(load);
+    expect(ran.code).toBe(5);
+    expect(ran.stderr).toContain('error[POLICY_DOWNGRADE]: ');
+    expect((await sealift([...load, '--allow-downgrade'])).code).toBe(0);
+  });
+
+  it('take the password of a key from the environment or from standard input', async () => {
+    const { signal } = new AbortController();
+    const { file } = await makeKey(randomOf('cli'), 'geheim', { signal, limits: SMALL_LIMITS });
+    await writeFile(site.path('locked.key'), file);
+    const args = ['sign', 'unsigned.tar', '--key', 'locked.key'];
+    const nobody = await sealift(args);
+    expect(nobody.code).toBe(2);
+    expect(nobody.stderr).toContain('SEALIFT_KEY_PASSWORD');
+    const wrong = await sealift(args, { env: { SEALIFT_KEY_PASSWORD: 'falsch' } });
+    expect(wrong.code).toBe(4);
+    expect(wrong.stderr).toContain('error[KEY_PASSWORD_WRONG]: ');
+    expect(wrong.stderr).not.toContain('falsch');
+    const right = await sealift(args, { env: { SEALIFT_KEY_PASSWORD: 'geheim' } });
+    expect(right.stderr).toMatch(/^signed unsigned\.tar: astrago 2026\.11, key /);
+    const program = [join(ROOT, 'bin/sealift.js'), ...args, '--password-stdin'];
+    const how = { cwd: site.dir, input: 'geheim\n', encoding: 'utf8' } as const;
+    expect(spawnSync(process.execPath, program, how).stderr).toContain(
+      'was signed already, nothing was written',
+    );
+  });
+
+  it('may be of a lock alone', async () => {
+    const ran = await sealift(['sign', 'versions.lock', '--key', 'release.key']);
+    expect(ran.code).toBe(0);
+    const args = ['verify', 'a.tar', '--lock', 'versions.lock', '--key', 'release.pub', '--json'];
+    expect(documentOf(await sealift(args))).toMatchObject({ ok: true, chain: 'signed-lock' });
+  });
+});

@@ -35,7 +35,7 @@ interface GlobalFlags {
 const EXIT_CODES = `
 Exit codes:
   0 done    1 failed    2 bad usage or manifest    3 a check says no (lock stale, difference found)
-  4 authentication    5 integrity    130 interrupted
+  4 authentication    5 integrity, signature or policy    130 interrupted
 
 Secrets come from the files of docker login and podman login (sealift login writes docker's), from the environment
 (SEALIFT_CREDENTIALS_<HOST>_USERNAME and _PASSWORD) or from standard input, never from a flag.`;

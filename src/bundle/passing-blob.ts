@@ -5,7 +5,7 @@ import { untilAborted } from '../io/pool.ts';
 import type { PassingContent, ReadOptions } from '../oci/content.ts';
 
 /** What of a blob is held at once, for those who are slower and for those who begin again. Bytes. */
-const WINDOW = 8 * MIB;
+const WINDOW = 16 * MIB;
 
 /** Where a blob comes from: its bytes in order, verified before the last of them is given. */
 export interface PassingSource {
@@ -159,7 +159,9 @@ class View implements PassingContent {
     this.#move(blob.size);
   }
 
+  /** Only who has moved wakes others: two that wait for a third would keep each other awake. */
   #move(at: number): void {
+    if (this.low === at) return;
     this.low = at;
     this.#blob.stirred();
   }

@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { pushFleet } from '../support/fleet.ts';
 import { ensureBuilt, type Ran, ROOT, runProgram } from './program.ts';
 import { openSite, type Site } from './site.ts';
@@ -94,5 +95,66 @@ describe('pack -o -', () => {
     const ran = await shell(`$sealift pack -o - ${flag} | cat`);
     expect(ran.code).toBe(2);
     expect(ran.stderr).toContain(why);
+  });
+});
+
+describe('load -', () => {
+  let target: RunningRegistry;
+
+  beforeEach(async () => {
+    target = await startRegistry({ storage: 'memory' });
+  });
+
+  afterEach(() => target.close());
+
+  it('takes what pack -o - gives, and verify has nothing to say of the same bytes', async () => {
+    const ran = await shell(
+      `$sealift pack -o - | tee tee.tar | $sealift load - --registry ${target.host} --files out --receipt r.json`,
+    );
+    expect([ran.code, ran.stdout]).toEqual([0, '']);
+    expect(ran.stderr).toContain('loaded astrago 2026.11');
+    expect((await readFile(site.path('tee.tar'))).equals(good)).toBe(true);
+    expect(await readFile(site.path('out/bin/tool'), 'utf8')).toContain('echo tool');
+    const receipt = JSON.parse(await readFile(site.path('r.json'), 'utf8'));
+    expect(receipt).toMatchObject({ bundle: { name: 'astrago', signedBy: null }, verified: true, failed: 0 });
+    const again = await shell(`$sealift load - --registry ${target.host} < good.tar`);
+    expect(again.stderr).toContain('everything was there already');
+  });
+
+  it('fails with exit 5 when the stream ends early, with nothing visible', async () => {
+    const ran = await shell(`head -c 9000000 good.tar | $sealift load - --registry ${target.host}`);
+    expect(ran.code).toBe(5);
+    expect(ran.stderr).toContain('error[BUNDLE_TRUNCATED]: stdin: ended at byte 9000000');
+    expect(await (await fetch(`${target.url}/v2/_catalog`)).json()).toEqual({ repositories: [] });
+  });
+
+  it('plans with --dry-run and reads no further', async () => {
+    const ran = await shell(
+      `(cat good.tar; echo $? >&2) 2>&1 | $sealift load - --dry-run --registry ${target.host}`,
+    );
+    expect(ran.stdout).toContain('to write');
+    expect(ran.stderr).toContain('nothing was written');
+  });
+
+  it('ends with exit 130 at a signal while the sender sends nothing', async () => {
+    const child = spawn(
+      process.execPath,
+      [join(ROOT, 'bin/sealift.js'), 'load', '-', '--registry', target.host, '--progress', 'plain'],
+      {
+        cwd: site.dir,
+        env: { PATH: process.env.PATH ?? '', HOME: site.dir },
+        stdio: ['pipe', 'ignore', 'pipe'],
+      },
+    );
+    child.stdin.on('error', () => {});
+    child.stdin.write(good.subarray(0, 9_000_000));
+    await new Promise<void>((resolve) => {
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        if (text.includes('blobs')) resolve();
+      });
+    });
+    child.kill('SIGINT');
+    const code = await new Promise((resolve) => child.once('exit', resolve));
+    expect(code).toBe(130);
   });
 });

@@ -13,7 +13,7 @@ import { parseDistribution } from '../python/distribution.ts';
 import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../serve/charts.ts';
 import { ShelvedRegistry } from '../serve/shelved.ts';
 import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
-import { Stock } from '../serve/stock.ts';
+import { Stock, type StockedBundle } from '../serve/stock.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import type { ServedFacts } from './serve-snippets.ts';
 import { requireTrust } from './trust.ts';
@@ -97,7 +97,7 @@ function isNew(
   return false;
 }
 
-/** Content as the shelf has it; what none of the bundles carries says so. */
+/** Content as the shelf has it, once all bundles are in stock; what none of them carries says so. */
 function elsewhere({ stock }: Gathering, digest: Digest): Elsewhere {
   const content = stock.content(digest);
   if (content !== undefined) return { ...content, etag: digest };
@@ -140,6 +140,15 @@ function shelveFile(to: Gathering, { name, sha256, size }: FileLock, path: strin
   to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
 }
 
+function stocked(bundle: Bundle): StockedBundle {
+  const { medium } = bundle;
+  return {
+    path: medium.path,
+    open: (descriptor, options) => bundle.open(descriptor, options),
+    sizeOf: (digest) => (bundle.has(digest) ? medium.entries.findBlob(digest)?.size : undefined),
+  };
+}
+
 /** Opens one bundle, if it is trusted here; what its manifests say is gathered as they are read. */
 async function openOne(
   place: Place,
@@ -166,11 +175,6 @@ async function openOne(
     await bundle.close();
     throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${path}: changed while it was opened`);
   }
-  to.stock.add({
-    path,
-    open: (descriptor, options) => bundle.open(descriptor, options),
-    sizeOf: (digest) => (bundle.has(digest) ? medium.entries.findBlob(digest)?.size : undefined),
-  });
   const charts = new Map(lock.charts.map((chart) => [chartName(chart), chart]));
   const files = new Map(lock.files.map((file) => [file.name, file]));
   for (const artifact of placed) {
@@ -259,6 +263,7 @@ export async function openLibrary(
   const bundles: Bundle[] = [];
   try {
     for (const place of await placesOf(given)) bundles.push(await openOne(place, to, options));
+    for (const bundle of bundles) stock.add(stocked(bundle));
     // What a delta leaves out may be in a bundle that was named behind it.
     for (const { medium, lock } of bundles) {
       for (const chart of lock.charts) await shelveChart(to, chart, medium.path);

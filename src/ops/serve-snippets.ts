@@ -28,10 +28,13 @@ function quoted(text: string): string {
 }
 
 function containerd({ url }: ServedFacts): Snippet {
+  const ca = url.startsWith('https:')
+    ? '\n  # ca = "/path/of/ca.crt"  where the system does not trust it'
+    : '';
   return {
     client: 'containerd',
     file: '/etc/containerd/certs.d/_default/hosts.toml',
-    text: `[host.${quoted(url)}]\n  capabilities = ["pull", "resolve"]`,
+    text: `[host.${quoted(url)}]\n  capabilities = ["pull", "resolve"]${ca}`,
   };
 }
 

@@ -1,6 +1,7 @@
 import type { Context } from '../core/events.ts';
 import type { PackOptions, PackResult } from '../ops/pack.ts';
 import type { SignResult } from '../ops/sign.ts';
+import type { FoundTool, PlacedTool } from '../ops/tool.ts';
 import { signingKey } from './key-password.ts';
 import type { Outcome } from './outcome.ts';
 import { harmless } from './words.ts';
@@ -11,25 +12,33 @@ export interface SignatureFlags {
   readonly passwordStdin?: boolean;
 }
 
-/** Packs, and with --sign signs; `signature` tells afterwards what was signed. */
+/** What came of a pack and of all that goes with it. */
+export interface Packed {
+  readonly result: PackResult;
+  readonly signature: SignResult | null;
+  /** Null where none is wanted. */
+  readonly tools: readonly PlacedTool[] | null;
+}
+
+/** What packs, puts the tool beside the bundle, and with --sign signs both. */
 export async function packerOf(
   flags: SignatureFlags,
   context: Context,
-): Promise<{
-  readonly pack: (options: PackOptions, context: Context) => Promise<PackResult>;
-  readonly signature: () => SignResult | null;
-}> {
-  if (flags.sign === undefined) return { ...(await import('../ops/pack.ts')), signature: () => null };
+): Promise<(options: PackOptions, tools: readonly FoundTool[] | null) => Promise<Packed>> {
+  if (flags.sign === undefined) {
+    const { pack } = await import('../ops/pack.ts');
+    const { placeTools } = await import('../ops/tool.ts');
+    return async (options, found) => {
+      const result = await pack(options, context);
+      const tools = found === null ? null : await placeTools(found, { out: options.out, context });
+      return { result, signature: null, tools };
+    };
+  }
   const key = signingKey(flags.sign, { passwordStdin: flags.passwordStdin === true, context });
   const { packSigned } = await import('../ops/pack-signed.ts');
-  let signature: SignResult | null = null;
-  return {
-    pack: async (options, own) => {
-      const done = await packSigned({ ...options, key }, own);
-      signature = done.signature;
-      return done.packed;
-    },
-    signature: () => signature,
+  return async (options, found) => {
+    const { packed, signature, tools } = await packSigned({ ...options, key, tools: found ?? [] }, context);
+    return { result: packed, signature, tools: found === null ? null : tools };
   };
 }
 

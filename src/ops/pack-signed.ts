@@ -7,11 +7,14 @@ import type { SecretKey } from '../trust/secret-key.ts';
 import { openKey, type SigningKey } from './keys.ts';
 import { type PackOptions, type PackResult, pack } from './pack.ts';
 import { type SignResult, signBundle } from './sign.ts';
+import { type FoundTool, type PlacedTool, placeTools } from './tool.ts';
 
 /** What was packed, and its signature. */
 export interface SignedPack {
   readonly packed: PackResult;
   readonly signature: SignResult;
+  /** Signed too. */
+  readonly tools: readonly PlacedTool[];
 }
 
 /** Whether only the end of a tar is not as it must be: there signing was interrupted. */
@@ -47,7 +50,7 @@ async function finishSigning(
  * @throws as `pack` and `sign`; USAGE where the bundle goes into a stream
  */
 export async function packSigned(
-  options: PackOptions & { readonly key: SigningKey },
+  options: PackOptions & { readonly key: SigningKey; readonly tools?: readonly FoundTool[] },
   context: Context,
 ): Promise<SignedPack> {
   if (options.output !== undefined) {
@@ -60,5 +63,6 @@ export async function packSigned(
   await finishSigning(out, secret, { detached: false, context });
   const packed = await pack(options, context);
   const signature = await signBundle(await placeAt(out), secret, { detached: false, context });
-  return { packed, signature };
+  const tools = await placeTools(options.tools ?? [], { out, context, key: secret });
+  return { packed, signature, tools };
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -16,6 +16,8 @@ import {
   syncFolder,
   writeFileIfChanged,
 } from '../io/files.ts';
+import type { SecretKey } from '../trust/secret-key.ts';
+import { messageHash, signatureFile } from '../trust/signature.ts';
 import { toolArchive, toolTar } from './tool-archive.ts';
 
 /** Where the tool comes from that is put beside a bundle, so that the far side has something to read it with. */
@@ -31,7 +33,7 @@ export interface FoundTool {
   readonly name: string;
   /** 64 hex digits; undefined where it must be made first. */
   readonly sha256: string | undefined;
-  /** `<name>.minisig`, where whoever built it signed it; carried as it is, and checked by those who have the key. */
+  /** `<name>.minisig`, where whoever built it signed it; carried as it is where no other key signs. */
   readonly signature: Buffer | undefined;
   bytes(): AsyncIterable<Uint8Array>;
   /** Whether that file holds the same tool already. */
@@ -68,21 +70,35 @@ export async function findTools(choice: ToolChoice, out: string): Promise<readon
   return found;
 }
 
-/** Puts the tool beside the bundle, never into it: a bundle is made of its lock alone. */
+/**
+ * Puts the tool beside the bundle, never into it: a bundle is made of its lock alone.
+ * @param options.key signs each tarball too, in `<name>.minisig`, so that it can be checked before it is trusted
+ */
 export async function placeTools(
   tools: readonly FoundTool[],
-  { out, context }: { readonly out: string; readonly context: Context },
+  options: { readonly out: string; readonly context: Context; readonly key?: SecretKey },
 ): Promise<readonly PlacedTool[]> {
+  const { out, context, key } = options;
   const placed: PlacedTool[] = [];
-  for (const tool of tools) placed.push(await place(tool, join(dirname(resolve(out)), tool.name), context));
+  for (const tool of tools) {
+    const path = join(dirname(resolve(out)), tool.name);
+    placed.push(await place(tool, path, context));
+    const signature = key === undefined ? tool.signature : await signatureOf(path, key);
+    if (signature !== undefined) await writeFileIfChanged(`${path}.minisig`, signature);
+  }
   return placed;
+}
+
+/** As minisign would sign it, with its name for the comment instead of the time: the same file, the same signature. */
+async function signatureOf(path: string, key: SecretKey): Promise<Buffer> {
+  const hash = await hashed(path, messageHash());
+  return signatureFile(hash, key, { comment: `file:${basename(path)}` });
 }
 
 async function place(tool: FoundTool, path: string, { signal }: Context): Promise<PlacedTool> {
   const isThere = (await kindOf(path)) === 'file' && (await tool.isIn(path));
   const sha256 = isThere ? await sha256Of(path) : await write(tool, path, signal);
   await writeFileIfChanged(`${path}.sha256`, Buffer.from(`${sha256}  ${tool.name}\n`));
-  if (tool.signature !== undefined) await writeFileIfChanged(`${path}.minisig`, tool.signature);
   const { size } = await stat(path);
   return { path, digest: `sha256:${sha256}`, size, outcome: isThere ? 'present' : 'written' };
 }
@@ -124,14 +140,17 @@ function changed(path: string, expected: string, found: string): SealiftError {
   );
 }
 
-async function sha256Of(path: string): Promise<string> {
-  const hash = createHash('sha256');
+async function hashed(path: string, hash: Hash): Promise<Buffer> {
   try {
     for await (const chunk of createReadStream(path)) hash.update(chunk);
   } catch (error) {
     throw diskError(error, path);
   }
-  return hash.digest('hex');
+  return hash.digest();
+}
+
+async function sha256Of(path: string): Promise<string> {
+  return (await hashed(path, createHash('sha256'))).toString('hex');
 }
 
 /** A tarball that is a file. Where `<path>.sha256` is beside it, it must be right. */

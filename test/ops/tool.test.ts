@@ -7,6 +7,8 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findTools, placeTools, type ToolChoice } from '../../src/ops/tool.ts';
 import { toolArchive } from '../../src/ops/tool-archive.ts';
+import { makeKey } from '../../src/trust/secret-key.ts';
+import { checkSignature, messageHash, parseSignature } from '../../src/trust/signature.ts';
 import { testContext } from '../support/bundles.ts';
 
 const NAME = 'sealift-1.2.3-linux-x64';
@@ -116,6 +118,21 @@ describe('the tool beside a bundle', () => {
     expect(await readFile(beside('tool.tar.gz.minisig'), 'utf8')).toBe('untrusted comment: of the builder\n');
     await put('tool.tar.gz.minisig', Buffer.alloc(5_000));
     await expect(place({ files: [file] })).rejects.toMatchObject({ code: 'CONTENT_TOO_LARGE' });
+  });
+
+  it('is signed with the key of the bundle where there is one', async () => {
+    const file = await put('tool.tar.gz', 'tool');
+    await put('tool.tar.gz.minisig', 'of another key\n');
+    const context = testContext();
+    const { secret } = await makeKey(Buffer.alloc(72, 7), undefined, { signal: context.signal });
+    const options = { out, context, key: secret };
+    await placeTools(await findTools({ files: [file] }, out), options);
+    const text = await readFile(beside('tool.tar.gz.minisig'));
+    const signature = parseSignature(text, 'tool.tar.gz.minisig');
+    expect(signature.comment).toBe('file:tool.tar.gz');
+    expect(checkSignature(signature, messageHash().update('tool').digest(), secret.public)).toBe('good');
+    await placeTools(await findTools({ files: [file] }, out), options);
+    expect(await readFile(beside('tool.tar.gz.minisig'))).toEqual(text);
   });
 
   it('is none where none was built', async () => {

@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { readElf } from '../../scripts/tool/elf.mjs';
+import { keygen } from '../../src/ops/keys.ts';
 import { ensureBuilt, ROOT } from '../cli/program.ts';
 import { type BareSystem, bareSystem, CXX, libraryPath } from '../support/bare-system.ts';
 import { makeSite, type Site } from '../support/bundles.ts';
 import { demoFiles } from '../support/charts.ts';
 import { makeBigFleet } from '../support/fleet.ts';
-import { peer, run, startContainerd } from '../support/peers.ts';
+import { peer, quietContext, run, startContainerd } from '../support/peers.ts';
 
 /** The tarballs of `npm run dist` on systems that have nothing. */
 
@@ -147,18 +148,26 @@ describe('the tarballs', () => {
     if (onX64) expect(once.filter((line) => line.endsWith('.compiled')).length).toBeGreaterThan(30);
   });
 
-  it.runIf(onX64)('make themselves again beside the bundle that they pack', async () => {
+  it.runIf(onX64)('make themselves again beside the bundle that they pack, signed for minisign', async () => {
     const out = join(dir, 'packed');
     await mkdir(out);
+    await keygen({ out: join(dir, 'k'), password: undefined }, quietContext());
     const args = ['-f', join(dir, 'none.yaml'), '--lock', join(site.dir, 'fleet/versions.lock')];
     const sealift = join(folder('x64'), 'sealift');
-    const packed = await run(sealift, ['pack', ...args, '-o', join(out, 'b.tar')], {
-      cwd: join(site.dir, 'fleet'),
-      env: { PATH: '/nonexistent' },
-    });
+    const packed = await run(
+      sealift,
+      ['pack', ...args, '-o', join(out, 'b.tar'), '--sign', join(dir, 'k.key')],
+      {
+        cwd: join(site.dir, 'fleet'),
+        env: { PATH: '/nonexistent' },
+      },
+    );
     expect(packed.stderr).toContain(`tool sealift-${version}-linux-x64.tar.gz: `);
     const made = await readFile(join(out, `sealift-${version}-linux-x64.tar.gz`));
     expect(made.equals(await readFile(join(dir, 'out', `sealift-${version}-linux-x64.tar.gz`)))).toBe(true);
+    const file = `sealift-${version}-linux-x64.tar.gz`;
+    const checked = await run(peer('minisign'), ['-V', '-p', join(dir, 'k.pub'), '-m', file], { cwd: out });
+    expect(checked.stdout).toContain(`Trusted comment: file:${file}`);
   });
 });
 

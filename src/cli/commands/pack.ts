@@ -116,11 +116,11 @@ export function addPack(program: Command, run: RunVerb): void {
       return run(flags, async (context) => {
         const out = outOf(flags);
         if (out === STDOUT) refuseWithStream(flags);
-        const { pack, signature } = await packerOf(flags, context);
-        const { findTools, placeTools } = await import('../../ops/tool.ts');
+        const pack = await packerOf(flags, context);
+        const { findTools } = await import('../../ops/tool.ts');
         const choice = out === STDOUT ? undefined : toolChoice(flags);
         const found = choice === undefined ? null : await findTools(choice, out);
-        const result = await pack(
+        const { result, signature, tools } = await pack(
           {
             manifestPath: flags.file,
             ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
@@ -129,10 +129,9 @@ export function addPack(program: Command, run: RunVerb): void {
             verify: flags.verify === true,
             noWait: !flags.wait,
           },
-          context,
+          found,
         );
-        const tools = found === null ? null : await placeTools(found, { out, context });
-        return withSignature(packOutcome(result, out, tools), signature());
+        return withSignature(packOutcome(result, out, tools), signature);
       });
     });
   for (const option of toolOptions()) command.addOption(option);

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeKey } from '../../src/trust/secret-key.ts';
@@ -110,5 +110,45 @@ describe('signatures on the command line', () => {
     expect(ran.code).toBe(0);
     const args = ['verify', 'a.tar', '--lock', 'versions.lock', '--key', 'release.pub', '--json'];
     expect(documentOf(await sealift(args))).toMatchObject({ ok: true, chain: 'signed-lock' });
+  });
+
+  it('end the same when the program is killed in the middle of any write, and run again', async () => {
+    const [path, key] = [site.path('killed.tar'), 'release.key'];
+    const unsigned = await readFile(site.path('a.tar'));
+    await cp(site.path('a.tar'), path);
+    const wanted = await readFile(path);
+    // Another signature is there before: then each step is done.
+    await sealift(['sign', 'killed.tar', '--key', 'foreign.key']);
+    const before = await readFile(path);
+    expect(before.equals(unsigned)).toBe(false);
+    await writeFile(
+      site.path('hook.cjs'),
+      `const fs = require('node:fs');
+      let left = Number(process.env.STEPS);
+      const die = () => process.kill(process.pid, 'SIGKILL');
+      for (const name of ['writeSync', 'ftruncateSync', 'fsyncSync']) {
+        const real = fs[name];
+        fs[name] = (fd, ...rest) => {
+          if (fd > 2 && left-- === 0) {
+            const [bytes, from, length, position] = rest;
+            if (name === 'writeSync') real(fd, bytes, from, length >> 1, position);
+            die();
+          }
+          return real(fd, ...rest);
+        };
+      }
+      require('node:module').syncBuiltinESMExports();`,
+    );
+    let steps = 0;
+    for (; steps < 50; steps += 1) {
+      await writeFile(path, before);
+      const env = { NODE_OPTIONS: `--require=${site.path('hook.cjs')}`, STEPS: String(steps) };
+      const { code } = await sealift(['sign', 'killed.tar', '--key', key], { env });
+      if (code === 0) break;
+      expect(code).toBeNull();
+      expect((await sealift(['sign', 'killed.tar', '--key', key])).code).toBe(0);
+      expect((await readFile(path)).equals(wanted), `killed at step ${steps}`).toBe(true);
+    }
+    expect(steps).toBeGreaterThanOrEqual(7);
   });
 });

@@ -4,6 +4,7 @@ import { readAt } from '../io/files.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { FIRST_ENTRY } from './plan.ts';
 import { type Sweep, startSweep } from './sweep.ts';
+import type { Place } from './volumes.ts';
 
 /** A bundle that is being hashed while nothing of it is known yet but its headers. */
 export interface Ahead {
@@ -28,10 +29,13 @@ export function sweepMedium(medium: Medium, options: Wanted): Sweep {
 }
 
 /** Whether there is a bundle in one file for which threads are worth their start. */
-async function isLargeBundle(path: string, options: Wanted): Promise<boolean> {
+async function isLargeBundle(place: Place, options: Wanted): Promise<boolean> {
   try {
+    const path = typeof place === 'string' ? place : place.files.get(1);
+    if (path === undefined) return false;
     const found = await stat(path);
-    if (!found.isFile() || threadsOf(found.size, options) === 1) return false;
+    const volumes = typeof place === 'string' ? 1 : place.files.size;
+    if (!found.isFile() || threadsOf(volumes * found.size, options) === 1) return false;
     const handle = await open(path, 'r');
     try {
       return (await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
@@ -45,9 +49,9 @@ async function isLargeBundle(path: string, options: Wanted): Promise<boolean> {
 }
 
 /** Begins to hash a large bundle; undefined for everything else. Imports little, so that it runs early. */
-export async function sweepAhead(path: string, options: Wanted): Promise<Ahead | undefined> {
-  if (!(await isLargeBundle(path, options))) return undefined;
-  const medium = await openMedium(path);
+export async function sweepAhead(place: Place, options: Wanted): Promise<Ahead | undefined> {
+  if (!(await isLargeBundle(place, options))) return undefined;
+  const medium = await openMedium(place);
   const sweep = sweepMedium(medium, options);
   const close = async (): Promise<void> => {
     await sweep.close();

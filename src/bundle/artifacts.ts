@@ -14,7 +14,7 @@ import {
 import { EMPTY_CONFIG, fileArtifact } from '../oci/artifact.ts';
 import { collectGraph, type Graph, type GraphNode } from '../oci/graph.ts';
 import { parseManifest } from '../oci/manifest.ts';
-import type { Artifact } from './plan.ts';
+import type { Artifact } from './contents.ts';
 
 /** Reads the verified bytes of a manifest or index of one locked artifact. */
 export type ReadManifest = (

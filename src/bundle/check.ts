@@ -11,6 +11,7 @@ import { type HashResult, hashRange } from './hash.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import type { OpenContent } from './reader.ts';
 import type { Sweep, SweptHashes } from './sweep.ts';
+import { inVolumes } from './volume-files.ts';
 
 /** How the bytes were judged. */
 export interface HashReport {
@@ -42,9 +43,11 @@ function damaged(
   kind: string,
   sums: { expected: string; found: string },
 ): Fault {
+  const { path, files } = bundle.medium;
+  const place = `at byte ${entry.offset} (${entry.size} bytes)${inVolumes(files, entry.offset, entry.size)}`;
   return fault(
     'BUNDLE_CHECKSUM_MISMATCH',
-    `${bundle.medium.path}: ${entry.name} at byte ${entry.offset} (${entry.size} bytes): ${kind} expected ${sums.expected}, found ${sums.found}`,
+    `${path}: ${entry.name} ${place}: ${kind} expected ${sums.expected}, found ${sums.found}`,
     {
       details: { entry: entry.name, offset: entry.offset, size: entry.size, hash: kind, ...sums },
       hint: 'copy the bundle again from where it was made; `sealift verify` there tells whether it was whole',
@@ -108,6 +111,7 @@ function wrongLine(
 /** A disk that cannot read an entry is a fault of that entry; the others are still judged. */
 async function orUnreadable(
   entry: FoundEntry,
+  place: string,
   judge: () => Promise<Fault | undefined>,
 ): Promise<Fault | undefined> {
   try {
@@ -116,7 +120,7 @@ async function orUnreadable(
     if (!(error instanceof SealiftError) || error.code !== 'FILE_UNREADABLE') throw error;
     return fault(
       'BUNDLE_CHECKSUM_MISMATCH',
-      `${error.message} (at byte ${entry.offset}): it cannot be read`,
+      `${error.message} (at byte ${entry.offset})${place}: it cannot be read`,
       {
         details: { entry: entry.name, offset: entry.offset, size: entry.size },
         hint: 'the disk itself may be damaged: copy the bundle again, to another disk',
@@ -168,7 +172,9 @@ async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
     if (hashes === undefined) isPaddingZero = false;
     if (entry.name === B3SUMS) continue;
     throwIfAborted(judging.context.signal);
-    const found = await orUnreadable(entry, () => judgeEntry(i, hashes, judging));
+    const found = await orUnreadable(entry, inVolumes(medium.files, entry.offset, entry.size), () =>
+      judgeEntry(i, hashes, judging),
+    );
     if (found !== undefined) faults.push(found);
   }
   // Only what was seen to be wrong, or not seen at all, is looked at again, to say where.

@@ -6,6 +6,7 @@ import { type EntryList, type FoundEntry, HashList } from './entries.ts';
 import type { Medium } from './medium.ts';
 import { passOn } from './pass-on.ts';
 import { B3SUMS, type BundlePlan, type PlannedEntry } from './plan.ts';
+import { inVolumes } from './volume-files.ts';
 
 /** How much of a document is read at once, in bytes. */
 const PIECE = 64 * KIB;
@@ -67,7 +68,8 @@ async function compareEntry(
 ): Promise<Fault | undefined> {
   const { name, size, text } = planned;
   if (found === undefined) {
-    const at = medium.kind === 'tar' ? ` from byte ${planned.offset}` : '';
+    const place = inVolumes(medium.files, planned.offset, size);
+    const at = medium.kind === 'tar' ? ` from byte ${planned.offset}${place}` : '';
     return fault('BUNDLE_ENTRY_MISSING', `${medium.path}: ${name} (${size} bytes${at}) is missing`, {
       details: { entry: name, offset: medium.kind === 'tar' ? planned.offset : 0, expected: size },
     });

@@ -1,7 +1,10 @@
 import { z } from 'zod';
 import { type Digest, isDigest } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
-import { FORMAT_VERSION } from './plan.ts';
+import { LIMITS } from '../core/limits.ts';
+import type { BaseBundle } from './contents.ts';
+import { FORMAT_VERSION } from './texts.ts';
 
 /** `sealift.json`: what the bundle says about itself. */
 export interface BundleInfo {
@@ -14,9 +17,43 @@ export interface BundleInfo {
   /** Bytes of the unsigned tar. */
   readonly size: number;
   readonly entries: number;
+  /** Of a delta: what it builds on. */
+  readonly base: InfoBase | null;
+}
+
+/** What a delta builds on, and what it leaves out because all of these bundles have it. */
+export interface InfoBase {
+  readonly of: readonly BaseBundle[];
+  readonly leftOut: DigestTable;
+  /** Of all that is left out. */
+  readonly bytes: number;
 }
 
 const digest = z.string().refine(isDigest, 'not a sha256 digest');
+
+const baseSchema = z.strictObject({
+  of: z
+    .array(
+      z.strictObject({
+        name: z.string().min(1).max(255).nullable(),
+        version: z.string().min(1).max(255).nullable(),
+        lock: digest,
+      }),
+    )
+    .min(1)
+    .max(LIMITS.bases),
+  leftOut: z.array(z.strictObject({ digest, size: z.int().min(0) })).max(LIMITS.bundleEntries),
+});
+
+function infoBase(parsed: z.infer<typeof baseSchema>): InfoBase {
+  const leftOut = new DigestTable();
+  let bytes = 0;
+  for (const { digest: one, size } of parsed.leftOut) {
+    leftOut.add(one as Digest);
+    bytes += size;
+  }
+  return { of: parsed.of.map((b) => ({ ...b, lock: b.lock as Digest })), leftOut, bytes };
+}
 
 const infoSchema = z.strictObject({
   formatVersion: z.int().min(1),
@@ -26,7 +63,7 @@ const infoSchema = z.strictObject({
   lock: digest,
   size: z.string().regex(/^\d{16}$/),
   entries: z.int().min(1),
-  base: z.null(),
+  base: baseSchema.nullable(),
 });
 
 /**
@@ -58,7 +95,17 @@ export function parseInfo(bytes: Buffer, where: string): BundleInfo {
     );
   }
   const { formatVersion, minReader, name, version, lock, size, entries } = parsed.data;
-  return { formatVersion, minReader, name, version, lock: lock as Digest, size: Number(size), entries };
+  const { base } = parsed.data;
+  return {
+    formatVersion,
+    minReader,
+    name,
+    version,
+    lock: lock as Digest,
+    size: Number(size),
+    entries,
+    base: base === null ? null : infoBase(base),
+  };
 }
 
 /** One line of SHA256SUMS or B3SUMS. */

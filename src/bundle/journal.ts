@@ -3,6 +3,7 @@ import { open, readFile } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import { isDigest } from '../core/digest.ts';
 import { diskError, errnoOf } from '../io/files.ts';
+import { type Form, isForm } from './volumes.ts';
 
 /**
  * What an interrupted pack knows about the file beside it: JSON lines, first the plan, then what was received. Nothing in
@@ -11,7 +12,7 @@ import { diskError, errnoOf } from '../io/files.ts';
  */
 export interface JournalState {
   readonly plan: string;
-  readonly kind: 'tar' | 'folder';
+  readonly kind: Form;
   /** Complete blobs: offset of the content and size. */
   readonly done: ReadonlyMap<Digest, { readonly offset: number; readonly size: number }>;
   /** Blobs that were begun: how many bytes from the offset on were surely written. */
@@ -34,7 +35,7 @@ export interface Journal {
  */
 export async function openJournal(
   path: string,
-  head: { readonly plan: string; readonly kind: 'tar' | 'folder'; readonly fresh: boolean },
+  head: { readonly plan: string; readonly kind: Form; readonly fresh: boolean },
 ): Promise<Journal> {
   const orDiskError = (error: unknown): never => {
     throw diskError(error, path);
@@ -73,7 +74,7 @@ export async function readJournal(path: string): Promise<JournalState | undefine
   }
   const lines = text.split('\n');
   const head = parseLine(lines[0] ?? '');
-  if (typeof head.plan !== 'string' || (head.kind !== 'tar' && head.kind !== 'folder')) return undefined;
+  if (typeof head.plan !== 'string' || !isForm(head.kind)) return undefined;
   const done = new Map<Digest, { offset: number; size: number }>();
   const parts = new Map<Digest, { offset: number; bytes: number }>();
   for (const line of lines.slice(1)) {

@@ -7,6 +7,7 @@ import { hold, holderText, type Release } from '../io/hold.ts';
 import { type JournalState, readJournal } from './journal.ts';
 import type { BundlePlan } from './plan.ts';
 import { type BlobPool, journalPool } from './pool.ts';
+import type { Form } from './volumes.ts';
 
 /** What a pack keeps beside the bundle until it is finished. */
 export interface Paths {
@@ -43,7 +44,7 @@ async function isThere(path: string): Promise<boolean> {
 export async function settlePartial(
   paths: Paths,
   plan: BundlePlan,
-  kind: 'tar' | 'folder',
+  kind: Form,
 ): Promise<JournalState | undefined> {
   const { partial, journal, oldPartial, oldJournal } = paths;
   const state = await readJournal(journal);

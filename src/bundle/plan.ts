@@ -1,19 +1,20 @@
-import { createHash } from 'node:crypto';
-import { ANNOTATION, type Descriptor } from '../core/descriptor.ts';
-import { type Digest, digestOfHex, EMPTY_DIGEST, hexOf } from '../core/digest.ts';
-import { DigestTable } from '../core/digest-table.ts';
+import { type Digest, EMPTY_DIGEST, hexOf } from '../core/digest.ts';
+import type { DigestTable } from '../core/digest-table.ts';
 import { SealiftError } from '../core/errors.ts';
-import { KIB } from '../core/limits.ts';
-import { NumberList } from '../core/number-list.ts';
-import { mapSequence, PackedList, type Sequence } from '../core/packed-list.ts';
 import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import type { Lock } from '../lock/schema.ts';
 import { lockPieces } from '../lock/write.ts';
-import type { Graph, NodeKind } from '../oci/graph.ts';
+import type { Base, Contents, Order } from './contents.ts';
 import { blobName, EntryList, type FoundEntry, type HashList } from './entries.ts';
-
-/** Format that this program writes, and the lowest that reads it. */
-export const FORMAT_VERSION = 1;
+import {
+  type Document,
+  type DocumentText,
+  document,
+  indexJson,
+  inPieces,
+  sealiftJson,
+  sumLine,
+} from './texts.ts';
 
 /** The entries before the blobs, in order. */
 export const DOCUMENTS: readonly string[] = [
@@ -30,22 +31,7 @@ export const FIRST_ENTRY: Buffer = Buffer.concat([tarHeader('oci-layout', OCI_LA
 export const B3SUMS = 'B3SUMS';
 export const SIGNATURE = 'B3SUMS.minisig';
 
-/** What a bundle carries under one name: an image, a chart, a file or what is about an image, with everything below it. */
-export interface Artifact {
-  readonly kind: 'image' | 'chart' | 'file' | 'referrer';
-  /** The name in the lock: an image's name, `chart-1.2.3`, a file's name; of a referrer its image and its digest. */
-  readonly name: string;
-  readonly root: Descriptor;
-  readonly graph: Graph;
-}
-
 export type EntryKind = 'document' | 'manifest' | 'config' | 'blob' | 'sums';
-
-/** What stands in a document: known before anything is downloaded, and made anew each time that it is read. */
-export interface DocumentText {
-  readonly digest: Digest;
-  pieces(): Iterable<Buffer>;
-}
 
 /** One entry of the archive and where its content lies: in the tar the header lies before it. */
 export interface PlannedEntry extends FoundEntry {
@@ -63,165 +49,14 @@ export interface BundlePlan {
   readonly entries: EntryList<PlannedEntry>;
   /** Number of the blobs among the entries. */
   readonly blobs: number;
+  /** What a delta leaves out. */
+  readonly leftOut: { readonly blobs: number; readonly bytes: number };
   /** Where the manifests and indexes end, which are the first of them. */
   readonly manifestsEnd: number;
   /** Bytes of the unsigned tar. */
   readonly size: number;
   /** Changes when anything in the plan does. */
   readonly id: Digest;
-}
-
-const RANK: Readonly<Record<NodeKind, number>> = { index: 0, manifest: 0, config: 1, blob: 2 };
-
-/** What `index.json` says of one artifact. */
-type NamedRoot = Pick<Artifact, 'kind' | 'name'> & { readonly root: Descriptor };
-
-/** What the artifacts of a bundle say about its shape, gathered one by one: they themselves need not be kept. */
-export class Contents {
-  /** Every blob once. */
-  readonly digests: DigestTable;
-  /** By the number of the digest: bytes, and one more than its rank; 0 where it is none of these blobs. */
-  readonly #sizes = new NumberList('float64');
-  readonly #ranks = new NumberList('int32');
-  readonly #roots = new PackedList<NamedRoot>();
-  /** Blobs about whose size two manifests disagree, as a message. */
-  readonly #disputes: string[] = [];
-
-  /** @param digests where the digests are put: a list of entries may have most of them already */
-  constructor(digests = new DigestTable()) {
-    this.digests = digests;
-  }
-
-  add({ kind, name, root, graph }: Artifact): void {
-    const { mediaType, digest, size } = root;
-    this.#roots.push({ kind, name, root: { mediaType, digest, size } });
-    for (const node of graph.nodes.values()) this.#addBlob(node.descriptor, RANK[node.kind]);
-  }
-
-  #addBlob({ digest, size }: Descriptor, rank: number): void {
-    const id = this.digests.add(digest);
-    const known = this.#ranks.at(id);
-    if (known === 0) {
-      this.#sizes.set(id, size);
-      this.#ranks.set(id, rank + 1);
-      return;
-    }
-    const other = this.#sizes.at(id);
-    if (other !== size) {
-      const [less, more] = [Math.min(other, size), Math.max(other, size)];
-      this.#disputes.push(`${digest} is said to have ${less} and ${more} bytes`);
-    }
-    this.#ranks.set(id, Math.min(known, rank + 1));
-  }
-
-  /** What `index.json` names, in bundle order: images, charts, files, referrers, each by name. */
-  roots(): Sequence<NamedRoot> {
-    const names = Array.from(this.#roots, ({ kind, name }, at) => ({ kind, name, at }));
-    const places = sortArtifacts(names).map(({ at }) => at);
-    // Each place is one of the list's own.
-    return mapSequence(places, (at) => this.#roots.at(at) as NamedRoot);
-  }
-
-  /**
-   * The numbers of every blob in tar order: manifests and indexes, configs, all others, each by hex; and how many of them
-   * are of the first kind, and of the first two.
-   * @throws OCI_MANIFEST_INVALID when two manifests disagree about a blob's size
-   */
-  order(): { readonly ids: Uint32Array; readonly manifests: number; readonly documents: number } {
-    const [dispute] = this.#disputes.sort();
-    if (dispute !== undefined) throw new SealiftError('OCI_MANIFEST_INVALID', dispute);
-    const ranks = this.#ranks;
-    const ids = new Uint32Array(this.digests.size).map((_, id) => id).filter((id) => ranks.at(id) > 0);
-    ids.sort((a, b) => ranks.at(a) - ranks.at(b) || this.digests.compare(a, b));
-    const below = (rank: number): number => ids.reduce((sum, id) => sum + (ranks.at(id) <= rank ? 1 : 0), 0);
-    return { ids, manifests: below(RANK.config), documents: below(RANK.blob) };
-  }
-
-  sizeOf(id: number): number {
-    return this.#sizes.at(id);
-  }
-}
-
-/** What artifacts that are all there say. */
-export function contentsOf(artifacts: Iterable<Artifact>): Contents {
-  const contents = new Contents();
-  for (const artifact of artifacts) contents.add(artifact);
-  return contents;
-}
-
-/** Bytes that are made at once of a text that may be long. */
-const PIECE = 64 * KIB;
-
-/** A text in pieces that are worth a call each. */
-function* inPieces(parts: Iterable<string>): Generator<Buffer> {
-  let text = '';
-  for (const part of parts) {
-    text += part;
-    if (text.length < PIECE) continue;
-    yield Buffer.from(text);
-    text = '';
-  }
-  if (text !== '') yield Buffer.from(text);
-}
-
-/** `index.json`: images under their full name (so that skopeo and ctr find them), everything else under `dev.sealift.name`. */
-function* indexJson(roots: Sequence<NamedRoot>): Generator<string> {
-  yield '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[';
-  let separator = '';
-  for (const { kind, name, root } of roots) {
-    const annotations =
-      kind === 'image'
-        ? { [ANNOTATION.containerdName]: name, [ANNOTATION.refName]: name }
-        : { [ANNOTATION.sealiftName]: name };
-    yield `${separator}${JSON.stringify({ ...root, annotations })}`;
-    separator = ',';
-  }
-  yield ']}\n';
-}
-
-/** A document before it has its place. */
-interface Document {
-  readonly name: string;
-  readonly size: number;
-  readonly text: DocumentText;
-}
-
-function document(name: string, pieces: () => Iterable<Buffer>): Document {
-  const hash = createHash('sha256');
-  let size = 0;
-  for (const piece of pieces()) {
-    hash.update(piece);
-    size += piece.length;
-  }
-  return { name, size, text: { digest: digestOfHex(hash.digest('hex')), pieces } };
-}
-
-/** `sealift.json`, fixed keys and widths: `size` has 16 digits, so that it can state the length of the file that it is in. */
-function sealiftJson(lock: Lock, facts: { lock: Digest; size: number; entries: number }): Buffer {
-  const body = {
-    formatVersion: FORMAT_VERSION,
-    minReader: FORMAT_VERSION,
-    name: lock.name,
-    version: lock.version,
-    lock: facts.lock,
-    size: String(facts.size).padStart(16, '0'),
-    entries: facts.entries,
-    base: null,
-  };
-  return Buffer.from(`${JSON.stringify(body, null, 2)}\n`);
-}
-
-/** The artifacts in bundle order: images, charts, files, referrers, each by name. */
-function sortArtifacts<T extends Pick<Artifact, 'kind' | 'name'>>(artifacts: readonly T[]): T[] {
-  const rank = { image: 0, chart: 1, file: 2, referrer: 3 };
-  return [...artifacts].sort(
-    (a, b) => rank[a.kind] - rank[b.kind] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
-  );
-}
-
-/** A line of `B3SUMS` or `SHA256SUMS`: 64 hex digits, two spaces, the name, a line feed. */
-function sumLine(hex: string, name: string): string {
-  return `${hex}  ${name}\n`;
 }
 
 const BLOB_LINE = sumLine(hexOf(EMPTY_DIGEST), blobName(EMPTY_DIGEST)).length;
@@ -247,13 +82,14 @@ export interface PlannedLock {
 function documentsOf(
   lock: PlannedLock,
   contents: Contents,
-  ids: Uint32Array,
+  how: { readonly order: Order; readonly base: Base | undefined },
 ): {
   readonly listed: readonly Document[];
   readonly sums: number;
   readonly b3sums: number;
   readonly size: number;
 } {
+  const { ids, left } = how.order;
   const roots = contents.roots();
   const first = [
     document('oci-layout', () => [OCI_LAYOUT]),
@@ -264,9 +100,13 @@ function documentsOf(
       text: { digest: lock.digest, pieces: () => lockPieces(lock.value) },
     },
   ];
-  const facts = { lock: lock.digest, entries: DOCUMENTS.length + ids.length + 1 };
+  const leftOut = function* (): Generator<{ digest: Digest; size: number }> {
+    for (const id of left) yield { digest: contents.digests.at(id), size: contents.sizeOf(id) };
+  };
+  const base = how.base === undefined ? undefined : { of: how.base.of, leftOut };
+  const facts = { lock: lock.digest, entries: DOCUMENTS.length + ids.length + 1, base };
   const about = (size: number): Document =>
-    document('sealift.json', () => [sealiftJson(lock.value, { ...facts, size })]);
+    document('sealift.json', () => inPieces(sealiftJson(lock.value, { ...facts, size })));
   // What has a fixed width has its length before its content is known.
   const unknown = about(0);
   const sums = listSize(DOCUMENTS.slice(0, -1), ids.length);
@@ -279,7 +119,7 @@ function documentsOf(
 
 /** Makes planned entries of what the list keeps. */
 function planned(
-  order: ReturnType<Contents['order']>,
+  order: Order,
   about: { readonly texts: readonly DocumentText[]; readonly digests: DigestTable },
 ): EntryList<PlannedEntry> {
   const kindAt = (blob: number): EntryKind =>
@@ -298,13 +138,13 @@ function planned(
 
 /**
  * Lays out a bundle: every entry's place is known before the first layer is fetched. A pure function of the lock and of
- * the graphs that the lock names (design, "The bundle").
+ * the graphs that the lock names (design, "The bundle"); and, of a delta, of what it builds on.
  * @throws OCI_MANIFEST_INVALID when two manifests disagree about a blob's size
  */
-export function planBundle(lock: PlannedLock, contents: Contents): BundlePlan {
-  const order = contents.order();
-  const { ids } = order;
-  const { listed, sums, b3sums, size } = documentsOf(lock, contents, ids);
+export function planBundle(lock: PlannedLock, contents: Contents, base?: Base): BundlePlan {
+  const order = contents.order(base);
+  const { ids, left } = order;
+  const { listed, sums, b3sums, size } = documentsOf(lock, contents, { order, base });
   const texts = listed.map((d) => d.text);
   const entries = planned(order, { texts, digests: contents.digests });
   let at = 0;
@@ -324,7 +164,8 @@ export function planBundle(lock: PlannedLock, contents: Contents): BundlePlan {
   };
   texts.push(document('SHA256SUMS', () => inPieces(lines())).text);
   const manifestsEnd = DOCUMENTS.length + order.manifests;
-  return { entries, blobs: ids.length, manifestsEnd, size, id: identityOf(entries) };
+  const leftOut = { blobs: left.length, bytes: left.reduce((sum, id) => sum + contents.sizeOf(id), 0) };
+  return { entries, blobs: ids.length, leftOut, manifestsEnd, size, id: identityOf(entries) };
 }
 
 function identityOf(entries: EntryList<PlannedEntry>): Digest {

@@ -1,4 +1,3 @@
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { kindOf } from '../io/files.ts';
@@ -6,6 +5,8 @@ import { blobName } from './entries.ts';
 import type { FileRange } from './hash.ts';
 import type { JournalState } from './journal.ts';
 import { openMedium } from './medium.ts';
+import { type Files, openFileOf, openVolumes } from './volume-files.ts';
+import { placeAt, volumeSizeIn } from './volumes.ts';
 
 /** Blobs that are on this disk already: an older bundle, or an interrupted pack of another lock. Bytes are unverified. */
 export interface BlobPool {
@@ -17,8 +18,9 @@ export interface BlobPool {
 
 /** The older bundle at `path` as a pool, if there is one that can be read. */
 export async function bundlePool(path: string): Promise<BlobPool | undefined> {
-  if ((await kindOf(path)) === undefined) return undefined;
-  const medium = await openMedium(path);
+  const place = await placeAt(path);
+  if (typeof place === 'string' && (await kindOf(place)) === undefined) return undefined;
+  const medium = await openMedium(place);
   return {
     what: path,
     range: (digest) => {
@@ -29,19 +31,26 @@ export async function bundlePool(path: string): Promise<BlobPool | undefined> {
   };
 }
 
+async function filesOf(path: string, { kind }: JournalState): Promise<Files | undefined> {
+  if (kind === 'folder') return undefined;
+  if (volumeSizeIn(kind) === undefined) return openFileOf(path);
+  const place = await placeAt(path);
+  return typeof place === 'string' ? undefined : openVolumes(place);
+}
+
 /** What an interrupted pack of another plan had complete, as a pool. */
 export async function journalPool(path: string, state: JournalState): Promise<BlobPool> {
-  const handle = state.kind === 'tar' ? await open(path, 'r') : undefined;
+  const files = await filesOf(path, state);
   return {
     what: path,
     range: (digest) => {
       const at = state.done.get(digest);
       if (at === undefined) return undefined;
       const what = `${path}: ${blobName(digest)}`;
-      return handle === undefined
+      return files === undefined
         ? { file: join(path, blobName(digest)), position: 0, length: at.size, what }
-        : { file: handle.fd, position: at.offset, length: at.size, what };
+        : { file: files.file, position: at.offset, length: at.size, what };
     },
-    close: async () => handle?.close(),
+    close: async () => files?.close(),
   };
 }

@@ -9,11 +9,13 @@ import type { Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { ArtifactJobs } from './artifacts.ts';
 import { compareWithPlan, openDocument, readB3Sums, readDocument } from './compare.ts';
+import { type Artifact, Contents } from './contents.ts';
 import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { passOn } from './pass-on.ts';
-import { type Artifact, type BundlePlan, Contents, DOCUMENTS, planBundle } from './plan.ts';
+import { type BundlePlan, DOCUMENTS, planBundle } from './plan.ts';
+import type { Place } from './volumes.ts';
 
 /** What is needed to read and judge the bytes of a bundle. */
 export interface OpenContent extends ContentReader {
@@ -40,15 +42,22 @@ export interface Bundle extends OpenContent {
   close(): Promise<void>;
 }
 
-/** Opens content by digest out of a medium. */
-function contentOf(medium: Medium): ContentReader & {
+/** Blobs by digest out of a medium, verified as they are read. */
+export interface MediumContent extends ContentReader {
+  /** Whether it has an entry of this digest, whose bytes are all there. */
   has(digest: Digest): boolean;
   /** The BLAKE3 of entries, once they are known. */
   trust(hashes: HashList): void;
-} {
+}
+
+/** Opens content by digest out of a medium. */
+export function contentOf(medium: Medium): MediumContent {
   let b3 = new HashList(0);
   return {
-    has: (digest) => medium.entries.indexOfBlob(digest) >= 0,
+    has: (digest) => {
+      const entry = medium.entries.findBlob(digest);
+      return entry !== undefined && medium.files?.isAbsent(entry.offset, entry.size) !== true;
+    },
     trust: (hashes) => {
       b3 = hashes;
     },
@@ -107,8 +116,8 @@ interface ReadContents {
   readonly incomplete: readonly Fault[];
 }
 
-function missingBlobs({ name, graph }: Artifact, has: (digest: Digest) => boolean): Fault[] {
-  const missing = [...graph.nodes.keys()].filter((d) => !has(d));
+function missingBlobs({ name, graph }: Artifact, isKnown: (digest: Digest) => boolean): Fault[] {
+  const missing = [...graph.nodes.keys()].filter((d) => !isKnown(d));
   if (missing.length === 0) return [];
   const message = `${name}: ${missing.length} of its blobs are missing, first ${missing[0]}`;
   return [fault('BUNDLE_GRAPH_INCOMPLETE', message, { details: { name, missing } })];
@@ -117,12 +126,13 @@ function missingBlobs({ name, graph }: Artifact, has: (digest: Digest) => boolea
 /** Reads every artifact that it can; a damaged or missing manifest is a fault, the others go on. */
 async function readContents(
   lock: Lock,
-  content: ReturnType<typeof contentOf>,
+  content: MediumContent,
   about: {
     readonly signal: AbortSignal;
     readonly path: string;
     readonly tell: TellArtifact | undefined;
     readonly digests: DigestTable;
+    readonly isLeftOut: (digest: Digest) => boolean;
   },
 ): Promise<ReadContents> {
   const contents = new Contents(about.digests);
@@ -137,7 +147,7 @@ async function readContents(
     try {
       const artifact = await job.read();
       contents.add(artifact);
-      incomplete.push(...missingBlobs(artifact, content.has));
+      incomplete.push(...missingBlobs(artifact, (d) => content.has(d) || about.isLeftOut(d)));
       about.tell?.(artifact, about.digests);
     } catch (error) {
       if (isAbort(error)) throw error;
@@ -158,29 +168,29 @@ export interface KnownLock {
 /** Hears of each artifact whose manifests could all be read, and where the digests of the bundle's entries are. */
 export type TellArtifact = (artifact: Artifact, digests: DigestTable) => void;
 
+/** How a bundle is opened. */
+export interface OpenOptions {
+  readonly signal: AbortSignal;
+  readonly strict?: boolean;
+  /** Opened already; it is closed with the bundle. */
+  readonly medium?: Medium | undefined;
+  /** A lock that was read already: that of the bundle is not read once more when its bytes are the same. */
+  readonly known?: KnownLock | undefined;
+  /** Hears of every artifact: the bundle itself does not keep them, there may be very many. */
+  readonly tell?: TellArtifact;
+}
+
 /**
  * Opens a bundle and checks everything but the bytes of its blobs: headers, order, documents, the lock, every manifest.
  * With `strict` (default) any fault is thrown; without it they are all in `faults`.
  * @throws BUNDLE_NOT_FOUND, BUNDLE_TOO_NEW, BUNDLE_NOT_CANONICAL …
  */
-export async function openBundle(
-  path: string,
-  options: {
-    readonly signal: AbortSignal;
-    readonly strict?: boolean;
-    /** Opened already; it is closed with the bundle. */
-    readonly medium?: Medium | undefined;
-    /** A lock that was read already: that of the bundle is not read once more when its bytes are the same. */
-    readonly known?: KnownLock | undefined;
-    /** Hears of every artifact: the bundle itself does not keep them, there may be very many. */
-    readonly tell?: TellArtifact;
-  },
-): Promise<Bundle> {
-  const medium = options.medium ?? (await openMedium(path));
+export async function openBundle(place: Place, options: OpenOptions): Promise<Bundle> {
+  const medium = options.medium ?? (await openMedium(place));
   try {
     const bundle = await readBundle(medium, options);
     if (options.strict !== false && bundle.faults.length > 0) {
-      throw errorOf(bundle.faults, `${path}: the bundle is damaged (${bundle.faults.length} faults)`);
+      throw errorOf(bundle.faults, `${medium.path}: the bundle is damaged (${bundle.faults.length} faults)`);
     }
     return bundle;
   } catch (error) {
@@ -212,17 +222,20 @@ async function readBundle(
     );
   }
   const content = contentOf(medium);
+  const isLeftOut = (digest: Digest): boolean => (info.base?.leftOut.indexOf(digest) ?? -1) >= 0;
   const read = await readContents(lock, content, {
     signal,
     path: medium.path,
     tell,
     digests: medium.entries.digests,
+    isLeftOut,
   });
   note(read.faults);
   let plan: BundlePlan | undefined;
   if (read.faults.length === 0) {
     const size = medium.entries.find('versions.lock')?.size ?? 0;
-    plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents);
+    const base = info.base === null ? undefined : { of: info.base.of, isLeftOut };
+    plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents, base);
     note(await compareWithPlan(medium, plan));
   }
   const sums = await readB3Sums(medium, plan);
@@ -281,7 +294,7 @@ async function readEssentials(
 }
 
 /** Reads `sealift.json`; when SHA256SUMS says that its bytes are not the right ones, that is said before what they ask for. */
-async function readInfo(medium: Medium): Promise<BundleInfo> {
+export async function readInfo(medium: Medium): Promise<BundleInfo> {
   const bytes = await readDocument(medium, 'sealift.json');
   try {
     return parseInfo(bytes, medium.path);

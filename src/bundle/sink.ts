@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MIB } from '../core/limits.ts';
 import { diskError, kindOf, readRange, syncFolder, writeAll } from '../io/files.ts';
+import type { OpenFile } from '../io/open-file.ts';
 import { tarHeader } from '../io/tar.ts';
 import type { Paths } from './partial.ts';
 import type { BundlePlan, PlannedEntry } from './plan.ts';
@@ -9,7 +10,7 @@ import type { BundlePlan, PlannedEntry } from './plan.ts';
 /** The place of one entry's content while a bundle is written. */
 export interface Slot {
   /** An open file, its path for messages, and where in it the content begins. */
-  readonly file: number;
+  readonly file: OpenFile;
   readonly path: string;
   readonly position: number;
   /** Writes at `position` bytes from the start of the content. */
@@ -21,7 +22,6 @@ export interface Slot {
 
 /** A bundle under construction beside its final path: a tar with every entry in its place, or a folder of files. */
 export interface Sink {
-  readonly kind: 'tar' | 'folder';
   /** The path under construction. */
   readonly path: string;
   slot(entry: PlannedEntry): Promise<Slot>;
@@ -33,23 +33,30 @@ export interface Sink {
 }
 
 /** All that is between contents: each header with the padding before it, and the end. */
-function writeFrame(fd: number, plan: BundlePlan, path: string): void {
+export function writeFrame(file: OpenFile, plan: BundlePlan, path: string): void {
   let at = 0;
   for (const { name, size, offset } of plan.entries) {
     const frame = Buffer.alloc(offset - at);
     const header = tarHeader(name, size);
     header.copy(frame, frame.length - header.length);
-    writeAll(fd, frame, { position: at, path });
+    writeAll(file, frame, { position: at, path });
     at = offset + size;
   }
-  writeAll(fd, Buffer.alloc(plan.size - at), { position: at, path });
+  writeAll(file, Buffer.alloc(plan.size - at), { position: at, path });
 }
 
 /** How many written bytes may wait before the disk is asked to take them. */
 const SYNC_EVERY = 16 * MIB;
 
+async function syncAll(handles: readonly FileHandle[]): Promise<void> {
+  for (const handle of handles) await handle.datasync();
+}
+
 /** Syncs in the background while more is written. A failure is told once, by the system too: it is kept until `settle`. */
-function backgroundSync(handle: FileHandle): { wrote(bytes: number): void; settle(): Promise<void> } {
+export function backgroundSync(handles: readonly FileHandle[]): {
+  wrote(bytes: number): void;
+  settle(): Promise<void>;
+} {
   let waiting = 0;
   let running: Promise<void> | undefined;
   let failure: unknown;
@@ -58,8 +65,7 @@ function backgroundSync(handle: FileHandle): { wrote(bytes: number): void; settl
       waiting += bytes;
       if (running !== undefined || waiting < SYNC_EVERY) return;
       waiting = 0;
-      running = handle
-        .datasync()
+      running = syncAll(handles)
         .catch((error: unknown) => {
           failure ??= error;
         })
@@ -85,7 +91,7 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
   };
   const flags = (await kindOf(partial)) === undefined ? 'wx+' : 'r+';
   const handle: FileHandle = await open(partial, flags, 0o644).catch(orDiskError);
-  const sync = backgroundSync(handle);
+  const sync = backgroundSync([handle]);
   let closed = false;
   const close = async (): Promise<void> => {
     // The system tells a failed sync once: what is in the file cannot be believed by a later run.
@@ -100,7 +106,6 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
     throw error;
   }
   return {
-    kind: 'tar',
     path: partial,
     slot: async (entry) => ({
       file: handle.fd,
@@ -157,7 +162,6 @@ export async function folderSink(paths: Paths): Promise<Sink> {
   };
   await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true }).catch(orDiskError);
   return {
-    kind: 'folder',
     path: partial,
     slot: (entry) => fileSlot(join(partial, entry.name), entry),
     // Each file is synced when its slot is closed.

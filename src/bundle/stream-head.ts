@@ -10,10 +10,11 @@ import { digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 import type { Lock } from '../lock/schema.ts';
 import { ArtifactJobs } from './artifacts.ts';
+import { Contents } from './contents.ts';
 import { type BundleInfo, parseInfo } from './documents.ts';
 import { blobName, digestOfName, type FoundEntry } from './entries.ts';
 import { ManifestShelf } from './manifest-shelf.ts';
-import { type BundlePlan, Contents, DOCUMENTS } from './plan.ts';
+import { type BundlePlan, DOCUMENTS } from './plan.ts';
 import type { TellArtifact } from './reader.ts';
 import { StreamTar, streamError } from './stream-tar.ts';
 
@@ -87,6 +88,15 @@ export async function readHead(source: ByteSource): Promise<StreamHead> {
     throw new SealiftError('INTERNAL', 'documents were not kept');
   }
   const info = parseInfo(infoBytes, tar.what);
+  if (info.base !== null) {
+    throw new SealiftError(
+      'USAGE',
+      `${tar.what}: leaves out what other bundles have: it cannot be read from a pipe`,
+      {
+        hint: 'write it to a file: before anything is sent it must be known that the target has the rest',
+      },
+    );
+  }
   if (place.digest !== info.lock) {
     const what = `SHA-256 expected ${hexOf(info.lock)} (sealift.json), found ${hexOf(place.digest)}`;
     throw streamError(

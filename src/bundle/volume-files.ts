@@ -25,6 +25,8 @@ export interface Files {
   readonly faults: readonly Fault[];
   /** The bytes of each volume; undefined for a single file. */
   readonly volumeSize: number | undefined;
+  /** Whether some of these bytes are in a volume that lacks or ends before them. */
+  isAbsent(offset: number, length: number): boolean;
   /** In which files some bytes of the space lie. */
   whereIs(offset: number, length: number): Stretch[];
   close(): Promise<void>;
@@ -41,6 +43,7 @@ export async function openFileOf(path: string): Promise<Files> {
     size,
     faults: [],
     volumeSize: undefined,
+    isAbsent: (offset, length) => offset + length > size,
     whereIs: (from, length) => [{ file: path, from, to: from + length }],
     close: () => handle.close(),
   };
@@ -174,6 +177,32 @@ function misplacedFirst(opened: ReadonlyMap<number, Opened>): Fault[] {
   });
 }
 
+/** In which volumes some bytes lie, and how long each of these is. */
+function stretchesOf(
+  set: VolumeSet,
+  of: {
+    readonly opened: ReadonlyMap<number, Opened>;
+    readonly shape: Shape;
+    readonly offset: number;
+    readonly length: number;
+  },
+): (Stretch & { readonly size: number })[] {
+  const { opened, offset, length } = of;
+  const { volumeSize, count } = of.shape;
+  const stretches: (Stretch & { readonly size: number })[] = [];
+  const end = offset + Math.max(1, length);
+  for (let at = offset; at < end; ) {
+    const number = Math.min(count, Math.floor(at / volumeSize) + 1);
+    const start = (number - 1) * volumeSize;
+    const to = number === count ? end : Math.min(end, number * volumeSize);
+    const volume = opened.get(number);
+    const file = volume?.path ?? volumePath(set.path, number, set.width);
+    stretches.push({ file, from: at - start, to: to - start, size: volume?.size ?? 0 });
+    at = to;
+  }
+  return stretches;
+}
+
 /**
  * Volumes as one byte space. How many there should be and how long each is follows from the size that `sealift.json` states
  * and the length of the first: what lacks is a fault, and reads as zeros.
@@ -183,25 +212,15 @@ export async function openVolumes(set: VolumeSet): Promise<Files> {
   const opened = await openAll(set);
   try {
     const shape = shapeOf(opened);
-    const { volumeSize, size, count } = shape;
+    const whereIs = (offset: number, length: number): ReturnType<typeof stretchesOf> =>
+      stretchesOf(set, { opened, shape, offset, length });
     return {
       file: join(opened, shape),
-      size,
+      size: shape.size,
       faults: faultsOf(set, opened, shape),
-      volumeSize,
-      whereIs(offset, length) {
-        const stretches: Stretch[] = [];
-        const end = offset + Math.max(1, length);
-        for (let at = offset; at < end; ) {
-          const number = Math.min(count, Math.floor(at / volumeSize) + 1);
-          const start = (number - 1) * volumeSize;
-          const to = number === count ? end : Math.min(end, number * volumeSize);
-          const path = opened.get(number)?.path ?? volumePath(set.path, number, set.width);
-          stretches.push({ file: path, from: at - start, to: to - start });
-          at = to;
-        }
-        return stretches;
-      },
+      volumeSize: shape.volumeSize,
+      whereIs,
+      isAbsent: (offset, length) => whereIs(offset, length).some(({ to, size }) => size < to),
       close: () => closeAll(opened),
     };
   } catch (error) {
@@ -212,11 +231,11 @@ export async function openVolumes(set: VolumeSet): Promise<Files> {
 
 /** ` (b.tar.003 bytes 10 to 20, b.tar.004 …)`: where in volumes something lies; '' where there is one file. */
 export function inVolumes(
-  files: Pick<Files, 'whereIs' | 'volumeSize'>,
+  files: Pick<Files, 'whereIs' | 'volumeSize'> | undefined,
   offset: number,
   length: number,
 ): string {
-  if (files.volumeSize === undefined) return '';
+  if (files?.volumeSize === undefined) return '';
   const parts = files
     .whereIs(offset, length)
     .map(({ file, from, to }) => `${basename(file)} bytes ${from} to ${Math.max(from, to - 1)}`);

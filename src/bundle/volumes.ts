@@ -1,7 +1,7 @@
 import { opendir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
+import { KIB, LIMITS } from '../core/limits.ts';
 import { diskError, kindOf } from '../io/files.ts';
 
 /**
@@ -25,6 +25,45 @@ export function pathOf(place: Place): string {
   return typeof place === 'string' ? place : place.path;
 }
 
+/** How a bundle is written: one tar, a folder of the same shape, or volumes of so many bytes each. */
+export type Form = 'tar' | 'folder' | `volumes:${number}`;
+
+/** Bytes of a volume; undefined for the other forms. */
+export function volumeSizeIn(form: Form): number | undefined {
+  return form.startsWith('volumes:') ? Number(form.slice('volumes:'.length)) : undefined;
+}
+
+/** True for what `Form` allows. */
+export function isForm(value: unknown): value is Form {
+  return (
+    value === 'tar' ||
+    value === 'folder' ||
+    (typeof value === 'string' && /^volumes:[1-9]\d{0,15}$/.test(value))
+  );
+}
+
+/** What a signature may add to a tar, in bytes: the number of volumes is the same with and without it. */
+const SIGNATURE_ROOM = 4 * KIB;
+
+/** The volumes of a tar of so many bytes: their number, and the digits of a number in a name. @throws USAGE for too many */
+export function volumesFor(
+  size: number,
+  volumeSize: number,
+): { readonly count: number; readonly width: number } {
+  const count = Math.ceil(size / volumeSize);
+  const most = Math.ceil((size + SIGNATURE_ROOM) / volumeSize);
+  if (most > LIMITS.volumes) {
+    throw new SealiftError(
+      'USAGE',
+      `--volume-size ${volumeSize}: ${most} volumes, the limit is ${LIMITS.volumes}`,
+      {
+        hint: 'choose larger volumes',
+      },
+    );
+  }
+  return { count, width: Math.max(3, String(most).length) };
+}
+
 const VOLUME = /^(.+)\.(\d{3,6})$/;
 const GLOB = /[*?[{]/;
 
@@ -37,18 +76,13 @@ function volumeOf(
   return { stem, number: Number(digits), width: digits.length };
 }
 
-/** Digits that the numbers of so many volumes have. */
-export function widthFor(count: number): number {
-  return Math.max(3, String(count).length);
-}
-
 /** The path of a volume, from 1 on. */
 export function volumePath(path: string, number: number, width: number): string {
   return `${path}.${String(number).padStart(width, '0')}`;
 }
 
 /** Every volume in a folder, of the given stem or of any. */
-async function volumesIn(folder: string, stem?: string): Promise<string[]> {
+export async function volumesIn(folder: string, stem?: string): Promise<string[]> {
   const found: string[] = [];
   try {
     for await (const entry of await opendir(folder === '' ? '.' : folder)) {
@@ -144,6 +178,13 @@ export async function placesOf(given: readonly string[]): Promise<Place[]> {
     }
   }
   return places;
+}
+
+/** The volumes of this name; undefined where there are none. */
+export async function volumesAt(path: string): Promise<VolumeSet | undefined> {
+  const [first] = await volumesIn(dirname(path), basename(path)).catch(() => []);
+  const place = first === undefined ? undefined : await placeAt(first);
+  return typeof place === 'string' ? undefined : place;
 }
 
 /** The same of one path: a bundle, or volumes beside it. */

@@ -23,8 +23,10 @@ import {
 } from './partial.ts';
 import { B3SUMS, type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
 import type { BlobPool } from './pool.ts';
-import { folderSink, type Sink, tarSink } from './sink.ts';
+import type { Sink } from './sink.ts';
 import { PART_EVERY, takeUp } from './take-up.ts';
+import { openSink } from './volume-sink.ts';
+import type { Form } from './volumes.ts';
 
 /** How far a bundle has come. Bytes and blobs. */
 export interface WriterStats {
@@ -60,7 +62,7 @@ export interface BundleWriter {
 
 export interface WriterOptions {
   readonly plan: BundlePlan;
-  readonly kind: 'tar' | 'folder';
+  readonly kind: Form;
   readonly context: Context;
   /** Where blobs may be found without a network; closed by the writer, also when it cannot be opened. */
   readonly pools: readonly BlobPool[];
@@ -117,7 +119,7 @@ async function takeOver(paths: Paths, held: Held, options: WriterOptions): Promi
   const old = await settledPool(paths);
   if (old !== undefined) held.pools.push(old);
   await checkSpace(paths, plan, kind);
-  const sink = kind === 'tar' ? await tarSink(paths, plan) : await folderSink(paths);
+  const sink = await openSink(paths, { plan, kind });
   held.sink = sink;
   const journal = await openJournal(paths.journal, { plan: plan.id, kind, fresh: state === undefined });
   held.journal = journal;

@@ -48,6 +48,16 @@ export function contentText(of: {
   return parts.length === 0 ? 'nothing' : parts.join(', ');
 }
 
+/** How a bundle that another one builds on is called. */
+export function baseText(base: {
+  readonly name: string | null;
+  readonly version: string | null;
+  readonly lock: string;
+}): string {
+  const called = [base.name, base.version].filter((t) => t !== null).join(' ');
+  return harmless(called === '' ? `the bundle with lock ${base.lock.slice(0, 19)}` : called);
+}
+
 /** A digest as short as people compare it: `sha256:` and 12 digits. Other text stays. */
 export function shortDigests(text: string): string {
   return text.replace(/\bsha256:([0-9a-f]{12})[0-9a-f]{52}\b/g, 'sha256:$1');

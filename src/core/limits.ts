@@ -57,6 +57,8 @@ export const LIMITS = {
   bundleEntries: 1_000_000,
   /** Manifests of a bundle that is read from a pipe, all together and compressed: they are kept in memory. */
   streamedManifests: 32 * MIB,
+  /** Bundles that one delta builds on. */
+  bases: 100,
   /** Files that one bundle is split into. */
   volumes: 10_000,
   /** A key, a signature or a signature file of minisign's. */

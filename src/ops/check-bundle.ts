@@ -3,10 +3,11 @@ import type { Ahead } from '../bundle/ahead.ts';
 import { archiveOf } from '../bundle/artifacts.ts';
 import { checkBytes } from '../bundle/check.ts';
 import { blobName } from '../bundle/entries.ts';
-import { type Medium, openMedium } from '../bundle/medium.ts';
-import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { closeGiven, type Given, type JointBundle, openGiven, openJoint } from '../bundle/joint.ts';
+import type { Bundle } from '../bundle/reader.ts';
 import type { Sweep } from '../bundle/sweep.ts';
-import { hexOf } from '../core/digest.ts';
+import type { Place } from '../bundle/volumes.ts';
+import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -18,17 +19,22 @@ import { chartName, type Lock } from '../lock/schema.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { checkArchives } from './archive-items.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
-import { judgeBundle, judgeLock, policyOf, refuseForeign } from './trust.ts';
+import { checkLeftOut, type LeftOutReport, leftOutFacts, missingBase } from './left-out.ts';
+import { repairRequest, writeRequest } from './repair.ts';
+import { judgeGiven, judgeLock, policyOf, refuseForeign } from './trust.ts';
 import { type Chain, isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
 
 /** What of an open bundle is checked; the rest, which grows with the number of images, may be let go. */
-export type CheckedBundle = Omit<Bundle, 'plan' | 'lock' | 'lockDigest'> & {
+export type CheckedBundle = Omit<JointBundle, 'plan' | 'lock' | 'lockDigest'> & {
   readonly lock: Pick<Lock, 'charts'>;
 };
 
+/** The same where it is all that there is. */
+type Single = Omit<CheckedBundle, 'suppliers'>;
+
 /** Every chart's archive unpacked in memory, its tree hash compared with the lock. */
 async function checkTrees(
-  bundle: CheckedBundle,
+  bundle: Single,
   options: { readonly damaged: ReadonlySet<unknown>; readonly context: Context },
 ): Promise<Fault[]> {
   const { damaged, context } = options;
@@ -61,7 +67,7 @@ async function checkTrees(
 
 /** Everything about a bundle that is open: structure, bytes, graphs, trees. */
 export async function checkOpened(
-  bundle: CheckedBundle,
+  bundle: Single,
   options: { readonly deep: boolean; readonly context: Context; readonly sweep?: Sweep | undefined },
 ): Promise<{ readonly faults: Fault[]; readonly bytes: number; readonly entries: number }> {
   const { context, sweep } = options;
@@ -162,6 +168,8 @@ async function verifyArchives(
       lock: null,
       chain: 'digests' as const,
       signature: NO_SIGNATURE,
+      leftOut: null,
+      request: null,
     };
     return { ...facts, images: images.length, charts: 0, files: 0, ...found };
   } finally {
@@ -169,18 +177,24 @@ async function verifyArchives(
   }
 }
 
-/** Opens a bundle, and of what its lock and its plan say keeps only what the check of its bytes needs. */
-async function openChecked(
-  path: string,
-  options: { readonly given: GivenLock | undefined; readonly medium: Medium },
-  context: Context,
-): Promise<{
+/** An open bundle, and what its lock says. */
+interface Opened {
   readonly bundle: CheckedBundle;
   readonly lockFaults: readonly Fault[];
-  readonly facts: Pick<VerifyResult, 'name' | 'version' | 'lock' | 'images' | 'charts' | 'files'>;
-}> {
+  readonly facts: Pick<VerifyResult, 'name' | 'images' | 'charts' | 'files'> & {
+    readonly version: string;
+    readonly lock: Digest;
+  };
+}
+
+/** Opens a bundle, and of what its lock and its plan say keeps only what the check of its bytes needs. */
+async function openChecked(
+  all: Given,
+  options: { readonly given: GivenLock | undefined },
+  context: Context,
+): Promise<Opened> {
   const { signal } = context;
-  const opened = await openBundle(path, { signal, strict: false, medium: options.medium });
+  const opened = await openJoint(all, { signal, strict: false });
   try {
     const { plan: _, lock, lockDigest, ...rest } = opened;
     const lockFaults = options.given === undefined ? [] : compareWithLock(opened, options.given);
@@ -202,37 +216,68 @@ async function openChecked(
   }
 }
 
-/** Verifies what is at a path. @param options.ahead what began to hash it already */
+/** Writes down what has to be brought once more, where that is asked for and something is damaged. */
+async function askForRepair(
+  bundle: CheckedBundle,
+  about: {
+    readonly found: readonly Fault[];
+    readonly facts: Opened['facts'];
+    readonly requestPath: string | undefined;
+  },
+): Promise<VerifyResult['request']> {
+  const { found, facts, requestPath } = about;
+  if (requestPath === undefined || found.length === 0) return null;
+  const { medium, implied } = bundle;
+  const { name, version, lock } = facts;
+  const isPlanned = implied !== undefined;
+  const request = await repairRequest({ name, version, lock }, { medium, faults: found, isPlanned });
+  await writeRequest(requestPath, request);
+  return { path: resolve(requestPath), blobs: request.blobs.length };
+}
+
+/** Where others are given, they must have everything that is left out; a delta by itself is whole without it. */
+function absentFaults(bundle: CheckedBundle, rest: LeftOutReport): Fault[] {
+  if (bundle.suppliers.length === 0 || rest.absent.length === 0) return [];
+  return [missingBase(bundle, rest.absent)];
+}
+
+/** Verifies what is at these places. @param options.ahead what began to hash it already */
 export async function verifyOpened(
-  path: string,
+  places: readonly Place[],
   options: VerifyOptions & { readonly ahead: Ahead | undefined },
   context: Context,
 ): Promise<VerifyResult> {
   const { ahead } = options;
-  const archives = ahead === undefined ? await openImageArchives(path, context) : undefined;
+  const [only = ''] = places;
+  const isPlain = ahead === undefined && places.length === 1 && typeof only === 'string';
+  const archives = isPlain ? await openImageArchives(only, context) : undefined;
   if (archives !== undefined) return verifyArchives(archives, options, context);
   const policy = await policyOf(options, context);
-  const medium = ahead?.medium ?? (await openMedium(path));
-  const { trust, given } = await judgeFirst(medium, options, policy);
+  const medium = ahead?.medium;
+  const opened = medium === undefined ? await openGiven(places) : { medium, info: undefined, suppliers: [] };
+  const { trust, given, isOwn } = await judgeFirst(opened, options, policy);
   const untrusted = [...(given?.trust.faults ?? []), ...trust.faults];
-  const { bundle, lockFaults, facts } = await openChecked(path, { given, medium }, context).catch(
-    (error: unknown) => {
-      throw withTrust(error, untrusted);
-    },
-  );
+  const opening = openChecked(opened, { given }, context);
+  const { bundle, lockFaults, facts } = await opening.catch((error: unknown) => {
+    throw withTrust(error, untrusted);
+  });
   try {
-    const deep = isDeep(options);
+    // A signature of another bundle vouches for the lock, and the lock for digests, not for the list inside this one.
+    const deep = isDeep(options) || !isOwn;
     const { faults, ...read } = await checkOpened(bundle, { deep, context, sweep: ahead?.sweep });
+    const rest = await checkLeftOut(bundle, context);
     const { state, keyId, at } = trust;
-    const chain = chainOf({ trust, given, deep });
+    const found = [...faults, ...rest.faults, ...absentFaults(bundle, rest)];
     return {
-      path,
+      path: bundle.medium.path,
       format: 'bundle',
       ...facts,
-      chain,
+      chain: chainOf({ trust, given, deep }),
       signature: { state, keyId, at },
       ...read,
-      faults: [...untrusted, ...lockFaults, ...faults],
+      leftOut: leftOutFacts(bundle, rest),
+      request: await askForRepair(bundle, { found, facts, requestPath: options.requestPath }),
+      faults: [...untrusted, ...lockFaults, ...found],
     };
   } finally {
     await bundle.close();
@@ -241,18 +286,18 @@ export async function verifyOpened(
 
 /** What decides about trust comes before all else that a bundle says. */
 async function judgeFirst(
-  medium: Medium,
+  all: Given,
   { lockPath }: VerifyOptions,
   policy: TrustPolicy | undefined,
-): Promise<{ readonly trust: Trust; readonly given: GivenLock | undefined }> {
+): Promise<{ readonly trust: Trust; readonly isOwn: boolean; readonly given: GivenLock | undefined }> {
   try {
     const given = await readGivenLock(lockPath, policy);
     // A signed lock vouches for all of the bundle: then it needs no signature of its own.
     const isVouched = given?.trust.state === 'trusted';
     const own = policy === undefined || !isVouched ? policy : { ...policy, isRequired: false };
-    return { given, trust: await judgeBundle(medium, own) };
+    return { given, ...(await judgeGiven(all, own)) };
   } catch (error) {
-    await medium.close();
+    await closeGiven(all);
     throw error;
   }
 }

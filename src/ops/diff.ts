@@ -1,8 +1,9 @@
-import { open } from 'node:fs/promises';
+import { beginsAsBundle } from '../bundle/medium.ts';
+import { placeAt } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { diskError, errnoOf, kindOf, readAt } from '../io/files.ts';
+import { kindOf } from '../io/files.ts';
 import { type DiffChange, type DiffKind, diffLocks, type LockDiff } from '../lock/diff.ts';
 import type { Lock } from '../lock/schema.ts';
 import { lockBytes } from '../lock/write.ts';
@@ -50,21 +51,14 @@ interface Side {
 
 /** A bundle is a folder or starts with the header of `oci-layout`; everything else is read as a lock. */
 async function isBundle(path: string): Promise<boolean> {
+  const place = await placeAt(path);
+  if (typeof place !== 'string') return true;
   const kind = await kindOf(path);
   if (kind === undefined) {
     throw new SealiftError('FILE_NOT_FOUND', `${path}: no such file`, { hint: 'give two locks or bundles' });
   }
   if (kind === 'folder') return true;
-  try {
-    const handle = await open(path, 'r');
-    try {
-      return (await readAt(handle, 0, 512)).toString('latin1').startsWith('oci-layout\0');
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw errnoOf(error) === '' ? error : diskError(error, path);
-  }
+  return beginsAsBundle(path);
 }
 
 async function readSide(path: string, context: Context): Promise<Side> {

@@ -1,8 +1,10 @@
 import { resolve } from 'node:path';
 import { archiveOf, referrerName } from '../bundle/artifacts.ts';
 import { readDocument } from '../bundle/compare.ts';
-import { type Medium, openMedium } from '../bundle/medium.ts';
-import { openBundle, type TellArtifact } from '../bundle/reader.ts';
+import { closeGiven, type Given, openGiven, openJoint } from '../bundle/joint.ts';
+import type { Medium } from '../bundle/medium.ts';
+import type { TellArtifact } from '../bundle/reader.ts';
+import { type Place, placesOf } from '../bundle/volumes.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
@@ -18,6 +20,7 @@ import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
 import { type CheckedBundle, checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
+import { checkLeftOut, missingBase } from './left-out.ts';
 import { policyOf, refuseForeign, requireTrust, type TrustOptions } from './trust.ts';
 
 /** What was loaded, as the receipt names it. */
@@ -33,6 +36,7 @@ export interface LoadedSource {
 
 interface Opened extends TrustOptions {
   readonly bundle: string;
+  readonly others?: readonly string[];
   readonly name?: string;
 }
 
@@ -113,6 +117,14 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Graph>): Item[] {
   return [...images, ...charts, ...files];
 }
 
+/** What a bundle leaves out. */
+export interface LeftOut {
+  /** Whether a blob is nowhere at hand. */
+  isAbsent(digest: Digest): boolean;
+  /** That blobs lack, and what would supply them. */
+  missing(digests: readonly Digest[]): Fault;
+}
+
 /** What is loaded: a bundle, or what another tool made. */
 export interface Source extends ContentReader {
   readonly path: string;
@@ -122,6 +134,8 @@ export interface Source extends ContentReader {
   readonly lock: { readonly bundle: string; read(): Promise<Buffer> } | undefined;
   /** Reads every byte. */
   check(): Promise<{ readonly faults: readonly Fault[] }>;
+  /** Of a bundle that leaves something out. */
+  readonly leftOut: LeftOut | undefined;
   close(): Promise<void>;
 }
 
@@ -140,19 +154,19 @@ export function graphKeeper(): { readonly tell: TellArtifact; readonly items: (l
 
 /** A bundle as a load needs it: what was only needed to open it is let go, there may be very many images. */
 async function openItems(
-  path: string,
+  places: readonly Place[],
   policy: TrustPolicy | undefined,
   context: Context,
 ): Promise<{ readonly bundle: CheckedBundle; readonly items: Item[]; readonly about: LoadedSource }> {
   const graphs = graphKeeper();
-  const { medium, trust } = await openTrusted(path, policy);
-  const bundle = await openBundle(path, { signal: context.signal, tell: graphs.tell, medium });
+  const { given, trust } = await openTrusted(places, policy);
+  const bundle = await openJoint(given, { signal: context.signal, tell: graphs.tell });
   const { plan: _, lock, lockDigest, ...rest } = bundle;
   const { name, version, charts } = lock;
   const signedBy = trust.state === 'trusted' ? trust.keyId : null;
   if (signedBy !== null && trust.lock !== lockDigest) {
     await bundle.close();
-    throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${path}: changed while it was opened`);
+    throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${bundle.medium.path}: changed while it was opened`);
   }
   return {
     bundle: { ...rest, lock: { charts } },
@@ -161,35 +175,51 @@ async function openItems(
   };
 }
 
-/** The bytes of a bundle whose signature was judged, before anything else in it is believed. */
+/** Bundles whose signature was judged, before anything else in them is believed. */
 async function openTrusted(
-  path: string,
+  places: readonly Place[],
   policy: TrustPolicy | undefined,
-): Promise<{ readonly medium: Medium; readonly trust: Trust }> {
-  const medium = await openMedium(path);
+): Promise<{ readonly given: Given; readonly trust: Trust }> {
+  const given = await openGiven(places);
   try {
-    return { medium, trust: await requireTrust(medium, policy) };
+    return { given, trust: await requireTrust(given, policy) };
   } catch (error) {
-    await medium.close();
+    await closeGiven(given);
     throw error;
   }
 }
 
 async function bundleSource(
-  path: string,
+  places: readonly Place[],
   policy: TrustPolicy | undefined,
   context: Context,
 ): Promise<Source> {
-  const { bundle, items, about } = await openItems(path, policy, context);
+  const { bundle, items, about } = await openItems(places, policy, context);
   return {
     path: bundle.medium.path,
     about,
     items,
     lock: { bundle: about.name, read: () => readLock(bundle.medium, about) },
     open: (descriptor, options) => bundle.open(descriptor, options),
-    check: () => checkOpened(bundle, { deep: true, context }),
+    check: () => checkAll(bundle, context),
+    leftOut:
+      bundle.info.base === null
+        ? undefined
+        : {
+            isAbsent: (digest) => !bundle.has(digest),
+            missing: (digests) => missingBase(bundle, digests, 'the target'),
+          },
     close: () => bundle.close(),
   };
+}
+
+/** Every byte of the bundle, and of what others supply. */
+async function checkAll(
+  bundle: CheckedBundle,
+  context: Context,
+): Promise<{ readonly faults: readonly Fault[] }> {
+  const { faults } = await checkOpened(bundle, { deep: true, context });
+  return { faults: [...faults, ...(await checkLeftOut(bundle, context)).faults] };
 }
 
 /** The lock's bytes once more, which were checked when the bundle was opened. */
@@ -217,6 +247,7 @@ async function archivesSource(
       lock: undefined,
       open: (descriptor, more) => archives.open(descriptor, more),
       check: () => checkArchives(archives, context),
+      leftOut: undefined,
       close: () => archives.close(),
     };
   } catch (error) {
@@ -230,14 +261,17 @@ async function archivesSource(
  * @throws BUNDLE_NOT_FOUND and every fault of a bundle's structure, USAGE, and what `itemsOfArchives` throws
  */
 export async function openSource(options: Opened, context: Context): Promise<Source> {
-  const path = resolve(options.bundle);
+  const given = [options.bundle, ...(options.others ?? [])].map((p) => resolve(p));
   const policy = await policyOf(options, context);
-  const archives = await openImageArchives(path, context);
+  const places = await placesOf(given);
+  const [path = ''] = places;
+  const isPlain = places.length === 1 && typeof path === 'string';
+  const archives = isPlain ? await openImageArchives(path, context) : undefined;
   if (archives !== undefined) return archivesSource(archives, { ...options, policy }, context);
   if (options.name !== undefined) {
     throw new SealiftError('USAGE', '--name: the names of a bundle are those of its lock', {
       hint: 'leave --name out; it is for archives of one image that other tools made',
     });
   }
-  return bundleSource(path, policy, context);
+  return bundleSource(places, policy, context);
 }

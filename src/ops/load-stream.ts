@@ -97,6 +97,7 @@ export async function streamSource(options: StreamOptions, context: Context): Pr
     return {
       path: STDIN,
       about,
+      leftOut: undefined,
       items: graphs.items(lock),
       lock: { bundle: lock.name, read: async () => lockBytes(bundle) },
       open: (descriptor) => manifest(bundle, descriptor),

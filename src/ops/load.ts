@@ -6,7 +6,6 @@ import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../c
 import type { Context } from '../core/events.ts';
 import type { Release } from '../io/hold.ts';
 import { parseLock } from '../lock/read.ts';
-import type { ContentReader } from '../oci/content.ts';
 import { filesTarget } from '../target/files.ts';
 import {
   type Entry,
@@ -15,23 +14,28 @@ import {
   isSourceFault,
   type Tally,
   type Target,
+  type TargetOptions,
   type TargetRun,
 } from '../target/target.ts';
 import { refuseDowngrade } from './downgrade.ts';
 import { holdTargets } from './holds.ts';
+import { refuseLeftOut } from './left-out.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import type { PassingSource } from './load-stream.ts';
 import { matchNames } from './names.ts';
-import { refuseUnwritable, writeReceipt } from './receipt.ts';
+import { blobsThere, refuseUnwritable, writeReceipt } from './receipt.ts';
 import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
 import type { TrustOptions } from './trust.ts';
 
 export interface LoadOptions extends TrustOptions {
+  /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these. */
   readonly bundle: string;
   /** Where a bundle comes from in order, instead of `bundle`, which then only names it. */
   readonly input?: Readable;
+  /** Others that supply what it leaves out: the base of a delta, a repair. Also volumes from other folders. */
+  readonly others?: readonly string[];
   /** The name of the only image of an archive that another tool made. */
   readonly name?: string;
   /** Registries, each with an optional path prefix. */
@@ -154,11 +158,7 @@ async function targetsOf(
 }
 
 /** Plans every target. Name collisions stop everything; any other failure is the target's own. */
-async function planAll(
-  racers: readonly Racer[],
-  items: readonly Item[],
-  plan: { source: ContentReader; context: Context; passing: boolean },
-): Promise<void> {
+async function planAll(racers: readonly Racer[], items: readonly Item[], plan: TargetOptions): Promise<void> {
   const done = await Promise.allSettled(
     racers.map(async (racer) => {
       const own = items.filter((item) => racer.target.accepts(item));
@@ -263,7 +263,10 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
         name: 'plan',
         detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
       });
-      await planAll(racers, items, { source, context: linked, passing: passing !== undefined });
+      const { leftOut } = source;
+      const absent = leftOut === undefined ? {} : { isAbsent: leftOut.isAbsent };
+      await planAll(racers, items, { source, context: linked, passing: passing !== undefined, ...absent });
+      await refuseLeftOut(racers, source);
       for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
       if (options.dryRun !== true) await apply(racers, { stop, context, passing });
     } catch (error) {
@@ -276,7 +279,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     }
     const result = resultOf(source, { racers, options, start, end: context.now() });
     if (options.receiptPath !== undefined && options.dryRun !== true)
-      await writeReceipt(options.receiptPath, result);
+      await writeReceipt(options.receiptPath, result, blobsThere(racers));
     return result;
   });
 }

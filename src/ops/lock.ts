@@ -308,9 +308,15 @@ async function findDrift(locked: Lock, access: ChartAccess): Promise<Fault[]> {
 export async function refuseStale(
   manifestPath: string,
   locked: Lock,
-  tools: { readonly http: ChartAccess['http']; readonly context: Context },
+  tools: {
+    readonly http: ChartAccess['http'];
+    readonly context: Context;
+    /** Say nothing about it. */
+    readonly mayBeStale?: boolean;
+  },
 ): Promise<WantedState> {
   const state = await readWanted(manifestPath, tools);
+  if (tools.mayBeStale === true) return state;
   const { check } = await compareNow(locked, state);
   if (check.faults.length > 0) {
     throw errorOf(check.faults, `versions.lock does not match ${basename(manifestPath)}`, 'LOCK_STALE');

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
-import { type Artifact, B3SUMS } from '../bundle/plan.ts';
-import { openBundle } from '../bundle/reader.ts';
+import type { Artifact, BaseBundle } from '../bundle/contents.ts';
+import { B3SUMS } from '../bundle/plan.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -43,6 +44,12 @@ export interface LsResult {
   readonly blobs: number;
   /** Bytes that sharing saves: the sum of all artifacts less `blobBytes`. */
   readonly sharedBytes: number;
+  /** Of a delta or a repair: what it builds on, what of the blobs is in it and what is not. */
+  readonly base: {
+    readonly of: readonly BaseBundle[];
+    readonly carried: { readonly blobs: number; readonly bytes: number };
+    readonly leftOut: { readonly blobs: number; readonly bytes: number };
+  } | null;
   readonly artifacts: readonly Listed[];
 }
 
@@ -117,7 +124,7 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
       }),
     );
     const [format = 'oci-layout'] = kinds;
-    return { path, format, name, version: null, lock: null, size: content.blobBytes, ...content };
+    return { path, format, name, version: null, lock: null, size: content.blobBytes, base: null, ...content };
   } finally {
     await archives.close();
   }
@@ -141,10 +148,27 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
     );
     const { name, version } = bundle.lock;
     const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };
-    return { ...facts, lock: bundle.lockDigest, size: bundle.medium.size, ...content };
+    return {
+      ...facts,
+      lock: bundle.lockDigest,
+      size: bundle.medium.size,
+      base: baseFacts(bundle),
+      ...content,
+    };
   } finally {
     await bundle.close();
   }
+}
+
+function baseFacts({ info, plan }: Bundle): LsResult['base'] {
+  if (info.base === null || plan === undefined) return null;
+  const carried = { blobs: 0, bytes: 0 };
+  for (const { digest, size } of plan.entries) {
+    if (digest === undefined) continue;
+    carried.blobs += 1;
+    carried.bytes += size;
+  }
+  return { of: info.base.of, carried, leftOut: plan.leftOut };
 }
 
 /** The blobs of a bundle with their sizes, and the bytes below each `<kind> <name>`, for comparing two. */

@@ -1,5 +1,5 @@
 import { type ArtifactJob, ArtifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
-import { type Artifact, Contents } from '../bundle/plan.ts';
+import { type Artifact, Contents } from '../bundle/contents.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';

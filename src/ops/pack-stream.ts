@@ -95,7 +95,8 @@ async function readCharts(job: {
   return kept;
 }
 
-async function fetchArchive(chart: ChartLock, source: BlobSource | undefined): Promise<Buffer> {
+/** A chart's archive in memory, verified. */
+export async function fetchArchive(chart: ChartLock, source: BlobSource | undefined): Promise<Buffer> {
   const what = chartName(chart);
   if (typeof source !== 'function') throw new SealiftError('INTERNAL', `no source for ${what}`);
   const expected = { digest: chart.integrity.archive, size: chart.size, what };

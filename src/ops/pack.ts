@@ -1,33 +1,38 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import type { Base, BaseBundle } from '../bundle/contents.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
-import { bundlePool } from '../bundle/pool.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
-import { type BundleWriter, openWriter, type WriterStats } from '../bundle/writer.ts';
+import { settleVolumes } from '../bundle/volume-sink.ts';
+import { type Form, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
+import type { WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
-import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
+import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Output } from '../io/byte-sink.ts';
 import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
-import { eachBounded } from '../io/pool.ts';
-import { verified } from '../io/verify.ts';
-import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
+import type { Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
-import { chartDocuments } from './chart-documents.ts';
+import { basesOf } from './base.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
 import { ManifestSpool } from './manifest-spool.ts';
-import { gatherContents, type PackTools, type Sources } from './pack-sources.ts';
+import { fillBundle } from './pack-fill.ts';
+import { gatherContents, type PackTools } from './pack-sources.ts';
 import { refuseTerminal, streamOut } from './pack-stream.ts';
-import { attempt, withHttp } from './session.ts';
+import { readRequest } from './repair.ts';
+import { withHttp } from './session.ts';
 import { registriesConfig } from './wanted.ts';
 
-/** Blobs received at once. */
-const BLOBS_PARALLEL = 6;
-
 export interface PackOptions {
+  /** Bytes of each volume of a bundle in volumes. */
+  readonly volumeSize?: number;
+  /** Earlier bundles, or what stands for them (`basesOf`): what all of them have is left out. */
+  readonly since?: readonly string[];
+  /** A repair request: only what it names is carried. */
+  readonly repair?: string;
   /** Path of sealift.yaml; where it is absent the lock alone decides. */
   readonly manifestPath: string;
   /** Default: `versions.lock` beside the manifest. */
@@ -44,7 +49,15 @@ export interface PackOptions {
 
 export interface PackResult {
   readonly path: string;
-  readonly kind: 'tar' | 'folder' | 'stream';
+  readonly kind: 'tar' | 'folder' | 'volumes' | 'stream';
+  /** Of a bundle in volumes. */
+  readonly volumes: { readonly size: number; readonly count: number } | null;
+  /** What a delta builds on and leaves out. */
+  readonly base: {
+    readonly of: readonly BaseBundle[];
+    readonly blobs: number;
+    readonly bytes: number;
+  } | null;
   /** Bytes of the bundle. */
   readonly size: number;
   readonly entries: number;
@@ -73,7 +86,10 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       });
     }
     const known = (await kindOf(options.manifestPath)) !== undefined;
-    const state = known ? await refuseStale(options.manifestPath, lock, { http, context }) : undefined;
+    const base = await baseFor(options, { digest, context });
+    // A repair is of what was packed, whatever is wanted by now.
+    const how = { http, context, mayBeStale: options.repair !== undefined };
+    const state = known ? await refuseStale(options.manifestPath, lock, how) : undefined;
     const root = state?.root ?? dirname(resolve(options.lockPath ?? options.manifestPath));
     const config = registriesConfig(state?.manifest.registries ?? {}, root);
     const access = {
@@ -84,15 +100,18 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     };
     if (options.output !== undefined) {
       const wanted = { value: lock, digest, size };
-      return packStream(wanted, { output: options.output, name: options.out, access, context });
+      return packStream(wanted, { output: options.output, name: options.out, base, access, context });
     }
     const out = resolve(options.out);
-    const kind = options.out.endsWith('/') ? 'folder' : 'tar';
+    const kind = formOf(options);
+    await settleVolumes(out);
     await refuseOtherKind(out, kind);
-    const there = await openExisting(out, { known: { lock, digest }, context });
+    const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
     try {
       const finished =
-        there === undefined ? undefined : await finishedResult(there, { digest, options, kind, context });
+        there === undefined || base !== undefined || there.info.base !== null
+          ? undefined
+          : await finishedResult(there, { digest, options, kind, context });
       if (finished !== undefined) {
         await removePartial(out);
         return finished;
@@ -101,10 +120,15 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       try {
         const tools: PackTools = { context, access, lock, manifests };
         const { contents, sources } = await gatherContents(tools, there);
-        const plan = planBundle({ value: lock, digest, size }, contents);
+        const plan = planBundle({ value: lock, digest, size }, contents, base);
+        const same =
+          base === undefined || there?.plan?.id !== plan.id
+            ? undefined
+            : await finishedResult(there, { digest, options, kind, base, context });
+        if (same !== undefined) return same;
         await there?.close();
-        const stats = await write({ plan, out, kind, sources, tools });
-        return result({ plan, out, kind, lock, digest, outcome: 'packed', compared: null, stats });
+        const stats = await fillBundle({ plan, out, kind, sources, tools });
+        return result({ plan, out, kind, lock, digest, base, outcome: 'packed', compared: null, stats });
       } finally {
         await manifests.close();
       }
@@ -119,17 +143,20 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
 /** Packs into an output instead of a path: nothing that was there is used, nothing is left behind. */
 async function packStream(
   wanted: PlannedLock,
-  to: { readonly output: Output; readonly name: string } & Pick<PackTools, 'access' | 'context'>,
+  to: { readonly output: Output; readonly name: string; readonly base: Base | undefined } & Pick<
+    PackTools,
+    'access' | 'context'
+  >,
 ): Promise<PackResult> {
-  const { access, context, output, name } = to;
+  const { access, context, output, name, base } = to;
   const { value: lock, digest } = wanted;
   const manifests = await ManifestSpool.open(context);
   try {
     const tools: PackTools = { context, access, lock, manifests };
     const { contents, sources } = await gatherContents(tools, undefined);
-    const plan = planBundle(wanted, contents);
+    const plan = planBundle(wanted, contents, base);
     const stats = await streamOut(output, { plan, sources, tools });
-    const facts = { plan, out: name, kind: 'stream', lock, digest, outcome: 'packed' } as const;
+    const facts = { plan, out: name, kind: 'stream', lock, digest, base, outcome: 'packed' } as const;
     return result({ ...facts, compared: null, stats });
   } finally {
     await manifests.close();
@@ -137,9 +164,37 @@ async function packStream(
   }
 }
 
-async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<void> {
+/** What a delta or a repair builds on. @throws USAGE, LOCK_STALE and what `basesOf` throws */
+async function baseFor(
+  { since = [], repair }: PackOptions,
+  { digest, context }: { readonly digest: Digest; readonly context: Context },
+): Promise<Base | undefined> {
+  if (repair === undefined) return since.length === 0 ? undefined : basesOf(since, context);
+  if (since.length > 0) throw new SealiftError('USAGE', '--repair and --since cannot be used together');
+  const base = await readRequest(repair);
+  if (base.lock === digest) return base;
+  const [{ name, version } = { name: '', version: '' }] = base.of;
+  throw new SealiftError(
+    'LOCK_STALE',
+    `${repair} is for ${name} ${version} with lock ${base.lock}, the lock here is ${digest}`,
+    {
+      hint: 'give the lock that the bundle was packed from with --lock (`git log -- versions.lock` finds it)',
+    },
+  );
+}
+
+function formOf({ out, volumeSize }: PackOptions): Form {
+  const isFolder = out.endsWith('/');
+  if (volumeSize === undefined) return isFolder ? 'folder' : 'tar';
+  if (!isFolder) return `volumes:${volumeSize}`;
+  throw new SealiftError('USAGE', '--volume-size: a folder has no volumes', {
+    hint: 'leave out the / at the end of -o',
+  });
+}
+
+async function refuseOtherKind(out: string, kind: Form): Promise<void> {
   const found = await kindOf(out);
-  if (found === undefined || (found === 'file') === (kind === 'tar')) return;
+  if (found === undefined || (found === 'file') === (kind !== 'folder')) return;
   throw new SealiftError('USAGE', `${out} is a ${found}`, {
     hint:
       found === 'folder'
@@ -151,12 +206,14 @@ async function refuseOtherKind(out: string, kind: 'tar' | 'folder'): Promise<voi
 /** The bundle at the target path, damaged or not; undefined when there is none that can be read. */
 async function openExisting(
   out: string,
-  { known, context }: { readonly known: KnownLock; readonly context: Context },
+  { known, form, context }: { readonly known: KnownLock; readonly form: Form; readonly context: Context },
 ): Promise<Bundle | undefined> {
   const kind = await kindOf(out);
-  if (kind === undefined || (kind === 'folder' && (await readdir(out)).length === 0)) return undefined;
+  const place = form.startsWith('volumes:') ? await volumesAt(out) : out;
+  if (place === undefined || (place === out && kind === undefined)) return undefined;
+  if (kind === 'folder' && (await readdir(out)).length === 0) return undefined;
   try {
-    const there = await openBundle(out, { signal: context.signal, strict: false, known });
+    const there = await openBundle(place, { signal: context.signal, strict: false, known });
     const foreign =
       kind === 'folder' ? there.medium.faults.find((f) => f.code === 'BUNDLE_ENTRY_EXTRA') : undefined;
     if (foreign === undefined) return there;
@@ -174,16 +231,25 @@ async function openExisting(
   }
 }
 
+/** Whether a bundle lies in volumes of this length. */
+function hasVolumes({ medium }: Bundle, volumeSize: number): boolean {
+  const { files, size } = medium;
+  return files?.volumeSize === volumeSize || (files?.volumeSize !== undefined && size <= volumeSize);
+}
+
 async function finishedResult(
   there: Bundle,
   about: {
     readonly digest: Digest;
     readonly options: PackOptions;
-    readonly kind: 'tar' | 'folder';
+    readonly kind: Form;
+    readonly base?: Base | undefined;
     readonly context: Context;
   },
 ): Promise<PackResult | undefined> {
   const { plan, lock } = there;
+  const volumeSize = volumeSizeIn(about.kind);
+  if (volumeSize !== undefined && !hasVolumes(there, volumeSize)) return undefined;
   if (there.lockDigest !== about.digest || there.faults.length > 0 || plan === undefined) return undefined;
   const read = about.options.verify === true;
   if (read && (await checkOpened(there, { deep: true, context: about.context })).faults.length > 0)
@@ -196,6 +262,7 @@ async function finishedResult(
     kind: about.kind,
     lock,
     digest: about.digest,
+    base: about.base,
     outcome: 'present',
     compared,
     stats: null,
@@ -205,17 +272,22 @@ async function finishedResult(
 function result(facts: {
   readonly plan: BundlePlan;
   readonly out: string;
-  readonly kind: PackResult['kind'];
+  readonly kind: Form | 'stream';
+  readonly base?: Base | undefined;
   readonly lock: Lock;
   readonly digest: Digest;
   readonly outcome: PackResult['outcome'];
   readonly compared: PackResult['compared'];
   readonly stats: WriterStats | null;
 }): PackResult {
-  const { plan, lock, out, kind, outcome, compared, stats } = facts;
+  const { plan, lock, out, kind, base, outcome, compared, stats } = facts;
+  const volumeSize = kind === 'stream' ? undefined : volumeSizeIn(kind);
+  const isWhole = kind === 'tar' || kind === 'folder' || kind === 'stream';
   return {
     path: out,
-    kind,
+    kind: isWhole ? kind : 'volumes',
+    volumes: volumeSize === undefined ? null : { size: volumeSize, count: Math.ceil(plan.size / volumeSize) },
+    base: base === undefined ? null : { of: base.of, ...plan.leftOut },
     size: plan.size,
     entries: plan.entries.length,
     blobs: plan.blobs,
@@ -225,114 +297,4 @@ function result(facts: {
     stats,
     artifacts: { images: lock.images.length, charts: lock.charts.length, files: lock.files.length },
   };
-}
-
-async function write(job: {
-  readonly plan: BundlePlan;
-  readonly out: string;
-  readonly kind: 'tar' | 'folder';
-  readonly sources: Sources;
-  readonly tools: PackTools;
-}): Promise<WriterStats> {
-  const { plan, out, kind, sources, tools } = job;
-  const { context } = tools;
-  const old = await bundlePool(out);
-  context.emit({ type: 'phase', name: 'blobs' });
-  const writer = await openWriter(out, { plan, kind, context, pools: old === undefined ? [] : [old] });
-  try {
-    const { bytes, items, indexes } = toFetch(writer, tools.lock);
-    context.emit({ type: 'total', bytes, items });
-    indexes.sort(sendingOrder(plan));
-    const faults = await fillAll(writer, { plan, indexes, sources, tools });
-    if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
-    for (const chart of tools.lock.charts) await fillChartDocuments(writer, chart, context);
-    context.emit({ type: 'phase', name: 'finish' });
-    await writer.finish();
-    return writer.stats;
-  } finally {
-    await writer.close();
-  }
-}
-
-/** What is missing, and the places of those that are fetched. */
-function toFetch(
-  writer: BundleWriter,
-  lock: Lock,
-): { readonly bytes: number; readonly items: number; readonly indexes: number[] } {
-  const made = madeFromCharts(lock);
-  const indexes: number[] = [];
-  let [bytes, items] = [0, 0];
-  for (const { digest, index, size } of writer.missing()) {
-    bytes += size;
-    items += 1;
-    if (digest === undefined || !made.has(digest)) indexes.push(index);
-  }
-  return { bytes, items, indexes };
-}
-
-/** Manifests are there already; then the largest, so that no long one is left for the end. */
-function sendingOrder({ entries, manifestsEnd }: BundlePlan): (a: number, b: number) => number {
-  const rank = (index: number): number => (index < manifestsEnd ? 0 : 1);
-  return (a, b) => rank(a) - rank(b) || entries.sizeAt(b) - entries.sizeAt(a);
-}
-
-async function fillAll(
-  writer: BundleWriter,
-  job: {
-    readonly plan: BundlePlan;
-    readonly indexes: readonly number[];
-    readonly sources: Sources;
-    readonly tools: PackTools;
-  },
-): Promise<Fault[]> {
-  const { context } = job.tools;
-  const { sources } = job;
-  const limits = { limit: BLOBS_PARALLEL, signal: context.signal };
-  const faults: Fault[] = [];
-  await eachBounded(job.indexes, limits, async (index, at) => {
-    const done = await attempt(async () => {
-      const entry = job.plan.entries.at(index);
-      const { name, size, digest } = entry;
-      const source = digest === undefined ? undefined : await sources.of(digest);
-      if (digest === undefined || source === undefined) {
-        throw new SealiftError('INTERNAL', `no source for ${name}`);
-      }
-      context.emit({ type: 'start', id: name, label: sources.label(digest) ?? name, size });
-      try {
-        if (typeof source === 'function') await writer.fill(entry, source);
-        else await writer.put(entry, source);
-      } catch (error) {
-        context.emit({ type: 'end', id: name, outcome: 'failed' });
-        throw error;
-      }
-      context.emit({ type: 'end', id: name, outcome: 'done' });
-    });
-    if ('fault' in done) faults[at] = done.fault;
-  });
-  // In the order of the entries, without the gaps of those that are there.
-  return faults.filter(() => true);
-}
-
-/** Manifests and configs that no source has: they follow from the archive by the written rule. */
-function madeFromCharts(lock: Lock): Set<Digest> {
-  return new Set(
-    lock.charts.filter((c) => c.source.type !== 'oci').flatMap((c) => [c.manifest.digest, c.config.digest]),
-  );
-}
-
-async function fillChartDocuments(writer: BundleWriter, chart: ChartLock, context: Context): Promise<void> {
-  if (chart.source.type === 'oci') return;
-  const wanted = new Set([chart.manifest.digest, chart.config.digest]);
-  const entries = [...wanted].flatMap((digest) => writer.missingBlob(digest) ?? []);
-  if (entries.length === 0) return;
-  const { archive } = chart.integrity;
-  const what = chartName(chart);
-  const bytes = verified(writer.read(archive), { digest: archive, size: chart.size, what });
-  const made = await chartDocuments(chart, bytes);
-  for (const entry of entries) {
-    const document = entry.digest === made.descriptor.digest ? made.manifest : made.config;
-    context.emit({ type: 'start', id: entry.name, label: what, size: entry.size });
-    await writer.put(entry, document);
-    context.emit({ type: 'end', id: entry.name, outcome: 'done' });
-  }
 }

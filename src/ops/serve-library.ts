@@ -1,6 +1,6 @@
 import { archiveOf } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/contents.ts';
 import { openMedium } from '../bundle/medium.ts';
-import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { type Place, placesOf } from '../bundle/volumes.ts';
 import { type Digest, hexOf } from '../core/digest.ts';

@@ -1,4 +1,5 @@
 import { dirname, resolve } from 'node:path';
+import type { Given } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -90,13 +91,30 @@ export function refuseUntrusted(trust: Trust, what: string): void {
 }
 
 /**
+ * Judges bundles that belong together. The main one's signature counts; where it has none that is good, as a repair that
+ * nobody signed, one with the same lock may vouch for it: a signature names the lock, and the lock every byte.
+ */
+export async function judgeGiven(
+  { medium, info, suppliers }: Given,
+  policy: TrustPolicy | undefined,
+): Promise<{ readonly trust: Trust; readonly isOwn: boolean }> {
+  const trust = await judgeBundle(medium, policy);
+  if (trust.faults.length === 0 || info === undefined) return { trust, isOwn: true };
+  for (const other of suppliers.filter((s) => s.info?.lock === info.lock)) {
+    const found = await judgeBundle(other.medium, policy);
+    if (found.state === 'trusted' && found.faults.length === 0) return { trust: found, isOwn: false };
+  }
+  return { trust, isOwn: true };
+}
+
+/**
  * Judges one opened bundle and refuses it before anything of it is used. For a bundle with others beside it (a base, a
  * repair) the main one is judged: its lock names every byte of the others that is taken.
  * @throws SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNATURE_KEY_UNKNOWN, SIGNATURE_COMMENT_MISMATCH, POLICY_DOWNGRADE
  */
-export async function requireTrust(medium: Medium, policy: TrustPolicy | undefined): Promise<Trust> {
-  const trust = await judgeBundle(medium, policy);
-  refuseUntrusted(trust, medium.path);
+export async function requireTrust(given: Given, policy: TrustPolicy | undefined): Promise<Trust> {
+  const { trust } = await judgeGiven(given, policy);
+  refuseUntrusted(trust, given.medium.path);
   return trust;
 }
 

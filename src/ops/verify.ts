@@ -1,5 +1,7 @@
 import { resolve } from 'node:path';
 import { sweepAhead } from '../bundle/ahead.ts';
+import type { BaseBundle } from '../bundle/contents.ts';
+import { placesOf } from '../bundle/volumes.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Trust } from '../trust/policy.ts';
@@ -7,11 +9,16 @@ import type { Format } from './archive-items.ts';
 import type { TrustOptions } from './trust.ts';
 
 export interface VerifyOptions extends TrustOptions {
+  /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these. */
   readonly bundle: string;
+  /** Others that supply what it leaves out: the base of a delta, a repair. Also volumes from other folders. */
+  readonly others?: readonly string[];
   /** A versions.lock that came another way: the bundle must be exactly its content. */
   readonly lockPath?: string;
   /** SHA-256 of every blob besides BLAKE3. Always done with `lockPath`. */
   readonly deep?: boolean;
+  /** Where it is written what has to be brought once more, when something is damaged. */
+  readonly requestPath?: string;
 }
 
 /** What the bytes were compared with, strongest first. */
@@ -37,6 +44,15 @@ export interface VerifyResult {
   readonly images: number;
   readonly charts: number;
   readonly files: number;
+  /** What a delta or a repair leaves out, and how much of it the others that were given have, whole; null for any other bundle. */
+  readonly leftOut: {
+    readonly of: readonly BaseBundle[];
+    readonly blobs: number;
+    readonly bytes: number;
+    readonly checked: { readonly blobs: number; readonly bytes: number };
+  } | null;
+  /** The repair request that was written. */
+  readonly request: { readonly path: string; readonly blobs: number } | null;
   readonly faults: readonly Fault[];
 }
 
@@ -46,13 +62,15 @@ export interface VerifyResult {
  * @throws BUNDLE_NOT_FOUND, BUNDLE_TOO_NEW; a bundle whose lock or sealift.json cannot be read throws with its faults
  */
 export async function verify(options: VerifyOptions, context: Context): Promise<VerifyResult> {
-  const path = resolve(options.bundle);
+  const places = await placesOf([options.bundle, ...(options.others ?? [])].map((p) => resolve(p)));
   // Both wait for the disk now and then.
   const rest = import('./check-bundle.ts');
-  const ahead = await sweepAhead(path, { sha256: isDeep(options) });
+  const [only] = places;
+  const isOne = only !== undefined && places.length === 1;
+  const ahead = isOne ? await sweepAhead(only, { sha256: isDeep(options) }) : undefined;
   try {
     const { verifyOpened } = await rest;
-    return await verifyOpened(path, { ...options, ahead }, context);
+    return await verifyOpened(places, { ...options, ahead }, context);
   } finally {
     await ahead?.medium.close();
   }

@@ -1,5 +1,6 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Digest } from '../core/digest.ts';
 import { fault, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { readChartArchive } from '../helm/archive.ts';
@@ -119,7 +120,9 @@ async function judge(entry: TreeEntry, options: Options): Promise<void> {
     entry.notes.push(`${path} was changed by hand and is replaced`);
   } else {
     entry.state = 'failed';
-    const what = kind === 'folder' ? await describeEdits(entry, options) : 'it is not a folder';
+    const isAtHand = options.isAbsent?.(item.archive.digest) !== true;
+    const edits = isAtHand ? () => describeEdits(entry, options) : () => 'it was changed';
+    const what = kind === 'folder' ? await edits() : 'it is not a folder';
     entry.fault = fault('TARGET_CONFLICT', `${path}: is there with other content: ${what}`, {
       hint: 'keep local changes in charts/patches or charts/custom, then load again with --force to replace the tree',
       details: { expected: item.tree, found: found ?? null },
@@ -187,6 +190,11 @@ class TreeRun implements TargetRun {
   #wanting(): TreeEntry[] {
     for (const entry of this.entries) if (entry.state === 'present') this.tally.blobsPresent += 1;
     return this.entries.filter((entry) => entry.state === 'write');
+  }
+
+  async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
+    const open = this.entries.filter(({ state }) => state === 'write');
+    return open.map(({ item }) => item.archive.digest).filter(isAbsent);
   }
 
   async writeBlobs(): Promise<void> {

@@ -1,5 +1,6 @@
 import { chmod, lstat, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
+import type { Digest } from '../core/digest.ts';
 import { fault, SealiftError } from '../core/errors.ts';
 import { besidePath, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
@@ -138,6 +139,11 @@ class FilesRun implements TargetRun {
   #wanting(): FileEntry[] {
     for (const entry of this.entries) if (entry.state === 'present') this.tally.blobsPresent += 1;
     return this.entries.filter((entry) => entry.state === 'write' && !entry.modeOnly);
+  }
+
+  async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
+    const open = this.entries.filter(({ state, modeOnly }) => state === 'write' && !modeOnly);
+    return open.map(({ item }) => item.content.digest).filter(isAbsent);
   }
 
   async writeBlobs(): Promise<void> {

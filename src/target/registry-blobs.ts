@@ -115,6 +115,15 @@ export class BlobWorks {
     return blobs.sort((a, b) => this.#sizes.at(b) - this.#sizes.at(a));
   }
 
+  /** Which of these blobs no repository has that needs them: they would be read. */
+  *needs(isAbsent: (digest: Digest) => boolean): Generator<Digest> {
+    for (let blob = 0; blob < this.#sizes.length; blob += 1) {
+      const digest = this.#digests.at(blob);
+      const { present, wanted } = isAbsent(digest) ? this.at(blob) : { present: [], wanted: [] };
+      if (present.length === 0 && wanted.length > 0) yield digest;
+    }
+  }
+
   at(blob: number): BlobWork {
     const where = (state: number): string[] =>
       [...this.#usesOf(blob)]

@@ -80,6 +80,18 @@ export class Attachments {
     return { descriptor, bytes: await collect(bytes, { limit: LIMITS.manifest, what }) };
   }
 
+  /** Which of these blobs of what travels with images their repositories lack. */
+  async needs(entries: readonly PlacedEntry[], isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
+    const needed: Digest[] = [];
+    for (const { item, place } of entries) {
+      const graphs = item.kind === 'image' ? (item.referrers ?? []).map(({ graph }) => graph) : [];
+      for (const digest of graphs.flatMap(({ nodes }) => [...nodes.keys()]).filter(isAbsent)) {
+        if (!(await this.#registry.hasBlob(place.repository, digest))) needed.push(digest);
+      }
+    }
+    return needed;
+  }
+
   /** Puts blobs and manifests by digest; nothing leads to them yet. What the registry refuses is a note. */
   async put(entry: PlacedEntry, gone: ReadonlySet<Digest>): Promise<void> {
     const { item } = entry;

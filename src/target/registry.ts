@@ -1,7 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { KIB } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { eachBounded } from '../io/pool.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
@@ -20,6 +19,7 @@ import {
 import { Attachments } from './registry-referrers.ts';
 import { isRefusal, LOST_BLOB, SPARSE_REFUSED } from './registry-refusals.ts';
 import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
+import { type Upload, uploader } from './registry-upload.ts';
 import {
   emptyTally,
   failEntry,
@@ -32,8 +32,6 @@ import {
 
 /** Blobs sent at once, and items whose manifests are put at once. */
 const BLOBS_PARALLEL = 8;
-/** Stays in the processor's cache from the read over the hash to the socket. */
-const PIECE = 256 * KIB;
 const ITEMS_PARALLEL = 4;
 
 export interface RegistryTargetOptions {
@@ -102,6 +100,7 @@ class RegistryRun implements TargetRun {
   readonly #options: Options;
   /** What to do about blobs, once it is planned. */
   works: BlobWorks | undefined;
+  readonly #upload: Upload;
   readonly #attachments: Attachments;
   /** Of items of which something was left out. */
   readonly #shapes: ReadonlyMap<Item, Shapes>;
@@ -121,11 +120,13 @@ class RegistryRun implements TargetRun {
     this.#options = parts.options;
     this.#shapes = parts.shapes;
     const { registry, source, context } = parts.options;
+    const passing = parts.options.passing === true;
+    this.#upload = uploader({ registry, context, tally: this.tally, passing });
     this.#attachments = new Attachments({
       registry,
       source,
       signal: context.signal,
-      upload: (repository, descriptor) => this.#upload(repository, descriptor),
+      upload: (repository, descriptor) => this.#upload(repository, descriptor, source),
       tally: this.tally,
     });
     this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
@@ -142,6 +143,11 @@ class RegistryRun implements TargetRun {
 
   #open(): PlacedEntry[] {
     return this.entries.filter(isOpen);
+  }
+
+  async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
+    const blobs = this.works?.needs(isAbsent) ?? [];
+    return [...blobs, ...(await this.#attachments.needs(this.#open(), isAbsent))];
   }
 
   async writeBlobs(): Promise<void> {
@@ -164,7 +170,7 @@ class RegistryRun implements TargetRun {
       entries: this.#open(),
       registry: this.#options.registry,
       write: (work, blob) => this.#writeBlob(work, blob),
-      upload: (repository, descriptor, source) => this.#upload(repository, descriptor, source),
+      upload: this.#upload,
     });
   }
 
@@ -179,10 +185,12 @@ class RegistryRun implements TargetRun {
       try {
         if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
           this.tally.blobsMounted += 1;
-        } else {
-          const source = passing === undefined ? undefined : heldOrThere(passing, { registry, from });
-          await this.#upload(repository, work.descriptor, source);
-        }
+        } else
+          await this.#upload(
+            repository,
+            work.descriptor,
+            this.#supplierOf(work.descriptor, { passing, from }),
+          );
         from ??= repository;
       } catch (error) {
         // A repository that refuses is the failure of what goes there, not of others with the same blob.
@@ -191,50 +199,16 @@ class RegistryRun implements TargetRun {
     }
   }
 
-  async #upload(
-    repository: string,
-    descriptor: Descriptor,
-    source: ContentReader = this.#options.source,
-  ): Promise<void> {
-    const { registry, context } = this.#options;
-    const id = `${registry.host}/${repository} ${descriptor.digest}`;
-    context.emit({
-      type: 'start',
-      id,
-      label: `${repository} ${descriptor.digest.slice(7, 19)}`,
-      size: descriptor.size,
-    });
-    let shown = 0;
-    const open = async function* (): AsyncGenerator<Uint8Array> {
-      context.emit({ type: 'progress', id, bytes: -shown });
-      shown = 0;
-      for await (const chunk of source.open(descriptor, { signal: context.signal, passOn: PIECE })) {
-        shown += chunk.length;
-        context.emit({ type: 'progress', id, bytes: chunk.length });
-        yield chunk;
-      }
-    };
-    try {
-      await registry.writeBlob(repository, descriptor, open);
-    } catch (error) {
-      context.emit({ type: 'end', id, outcome: 'failed' });
-      if (this.#options.passing !== true) await this.#doubt(descriptor, error);
-      throw error;
-    }
-    context.emit({ type: 'end', id, outcome: 'done' });
-    this.tally.blobsWritten += 1;
-    this.tally.bytesWritten += descriptor.size;
-  }
-
-  /**
-   * After a refusal: what was passed on may be other bytes than its digest says. (What passes by itself is checked by who
-   * passes it.) @throws the bundle's fault then
-   */
-  async #doubt(descriptor: Descriptor, error: unknown): Promise<void> {
-    const { status, stored } = (error instanceof SealiftError ? error.details : undefined) ?? {};
-    if (status !== 400 && stored === undefined) return;
-    const { source, context } = this.#options;
-    for await (const _ of source.open(descriptor, { signal: context.signal }));
+  /** Who has a blob: what passes by itself, or the bundle, or where that leaves it out another repository here. */
+  #supplierOf(
+    { digest }: Descriptor,
+    where: { readonly passing: PassingContent | undefined; readonly from: string | undefined },
+  ): ContentReader {
+    const { registry, source, isAbsent } = this.#options;
+    const { passing, from } = where;
+    if (passing !== undefined) return heldOrThere(passing, { registry, from });
+    if (from === undefined || isAbsent?.(digest) !== true) return source;
+    return { open: (descriptor, options) => registry.readBlob(from, descriptor, options) };
   }
 
   async writeManifests(): Promise<void> {
@@ -326,7 +300,8 @@ class RegistryRun implements TargetRun {
   async #sendAgain(entry: PlacedEntry, digest: Digest): Promise<boolean> {
     const node = entry.item.graph.nodes.get(digest);
     if (node?.kind !== 'manifest') return false;
-    for (const child of node.children) await this.#upload(entry.place.repository, child);
+    for (const child of node.children)
+      await this.#upload(entry.place.repository, child, this.#options.source);
     entry.notes.push(`the registry had lost blobs of ${digest}; they were sent again`);
     return true;
   }

@@ -95,6 +95,11 @@ export interface TargetRun {
   readonly tally: Tally;
   /** What will be written on a disk of this machine; absent where a target is no folder. */
   space?(): SpaceNeed;
+  /**
+   * The blobs among those that are not at hand which this run would have to read: what a delta leaves out and the target
+   * lacks. May ask the target; writes nothing.
+   */
+  needs(isAbsent: (digest: Digest) => boolean): Promise<Iterable<Digest>>;
   /** Blobs (configs, layers, archives), or the temp files and folders that stand for them. Nothing that a user of the target would see. */
   writeBlobs(): Promise<void>;
   /**
@@ -119,6 +124,8 @@ export interface TargetOptions {
   readonly source: ContentReader;
   /** Whether `source` has only manifests, because blobs pass by themselves (`TargetRun.intake`); default false. */
   readonly passing?: boolean;
+  /** Of a bundle that leaves something out: whether a blob is nowhere at hand. */
+  readonly isAbsent?: (digest: Digest) => boolean;
 }
 
 /** A place that a bundle is loaded into. */

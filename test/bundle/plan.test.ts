@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fileArtifactOf } from '../../src/bundle/artifacts.ts';
+import { type Artifact, contentsOf } from '../../src/bundle/contents.ts';
 import { HashList } from '../../src/bundle/entries.ts';
-import { type Artifact, type BundlePlan, b3sumsText, contentsOf, planBundle } from '../../src/bundle/plan.ts';
+import { type BundlePlan, b3sumsText, planBundle } from '../../src/bundle/plan.ts';
 import type { Descriptor } from '../../src/core/descriptor.ts';
 import { EMPTY_DIGEST, hexOf } from '../../src/core/digest.ts';
 import { SealiftError } from '../../src/core/errors.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { SealiftError } from '../../core/errors.ts';
+import { fault, SealiftError } from '../../core/errors.ts';
 import type { PackResult } from '../../ops/pack.ts';
 import type { PlacedTool } from '../../ops/tool.ts';
 import { examples } from '../examples.ts';
@@ -7,13 +7,17 @@ import type { Outcome, RunVerb } from '../outcome.ts';
 import { packerOf, type SignatureFlags, withSignature } from '../pack-signature.ts';
 import { bundleOutput } from '../stdio.ts';
 import { type ToolFlags, toolChoice, toolLines, toolOptions } from '../tool-flags.ts';
-import { bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
+import { largeVolumes, parseVolumeSize } from '../volume-size.ts';
+import { baseText, bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface PackFlags extends ToolFlags, SignatureFlags {
   readonly file: string;
   readonly lock?: string;
   readonly output?: string;
   readonly verify?: boolean;
+  readonly volumeSize?: string;
+  readonly since?: readonly string[];
+  readonly repair?: string;
   /** False with --no-wait. */
   readonly wait: boolean;
   readonly json?: boolean;
@@ -37,16 +41,28 @@ function comparedLine(compared: PackResult['compared']): string[] {
   return ['  compared documents, headers and length, not blob bytes (--verify reads them)'];
 }
 
+/** What a delta or a repair is made for. */
+function baseLines(base: PackResult['base']): string[] {
+  if (base === null) return [];
+  return [
+    `  leaves out ${count(base.blobs, 'blob')} (${bytesText(base.bytes)}) that ${base.of.map(baseText).join(' and ')} has`,
+  ];
+}
+
 function packOutcome(result: PackResult, path: string, tools: readonly PlacedTool[] | null): Outcome {
   const { outcome, size, blobs, artifacts, stats, compared } = result;
   const out = harmless(path);
-  const what = `${exactBytes(size)}, ${contentText(artifacts)} in ${count(blobs, 'blob')}`;
+  const { volumes, base } = result;
+  const parts =
+    volumes === null ? '' : ` in ${count(volumes.count, 'volume')} of ${exactBytes(volumes.size)}`;
+  const what = `${exactBytes(size)}${parts}, ${contentText(artifacts)} in ${count(blobs, 'blob')}`;
   return {
     document: { command: 'pack', ...result, tools },
     summary: [
       outcome === 'present'
         ? `${out} is the bundle of this lock already, nothing was written: ${what}`
         : `packed ${result.kind === 'stream' ? 'to stdout' : out}: ${what}`,
+      ...baseLines(base),
       ...statsLines(stats),
       ...comparedLine(compared),
       ...toolLines(tools),
@@ -54,7 +70,7 @@ function packOutcome(result: PackResult, path: string, tools: readonly PlacedToo
     next:
       result.kind === 'stream'
         ? 'sealift verify FILE   # where the stream was written'
-        : `sealift verify ${shellWord(path)}`,
+        : `sealift verify ${shellWord(volumes === null ? path : result.path)}`,
   };
 }
 
@@ -70,7 +86,12 @@ function outOf({ output }: PackFlags): string {
 const STDOUT = '-';
 
 /** stdout belongs to the bundle. */
-function refuseWithStream({ json, verify, tool }: PackFlags): void {
+function refuseWithStream({ json, verify, tool, volumeSize }: PackFlags): void {
+  if (volumeSize !== undefined) {
+    throw new SealiftError('USAGE', '--volume-size: a stream has no volumes', {
+      hint: 'split it where it arrives: `split -b 4G -d -a 3 --numeric-suffixes=1 - bundle.tar.`',
+    });
+  }
   if (tool !== undefined && tool !== false) {
     throw new SealiftError('USAGE', '--tool: nothing can lie beside a stream', {
       hint: 'leave it out, and bring the tarball of sealift along by itself',
@@ -101,7 +122,9 @@ export function addPack(program: Command, run: RunVerb): void {
         'sealift pack -o astrago-2026.11.tar         one file',
         'sealift pack -o bundle/                     a folder of the same shape (the / at the end says so)',
         "sealift pack -o - | ssh site 'cat > b.tar'  to stdout, in order, nothing on this disk",
-        'sealift pack -o astrago.tar --verify        when it is there already: read every byte again',
+        'sealift pack -o astrago.tar --volume-size fat32          astrago.tar.001 and on, for a stick',
+        'sealift pack -o delta.tar --since astrago-2026.10.tar    only what that bundle lacks',
+        'sealift pack -o fix.tar --repair repair.json             only what a damaged bundle asks for',
       ),
     )
     .option('-f, --file <path>', 'the manifest, read only to refuse a stale lock', 'sealift.yaml')
@@ -109,6 +132,12 @@ export function addPack(program: Command, run: RunVerb): void {
     .option('-o, --output <path>', 'the bundle, must be given; a folder when it ends in /, - for stdout')
     .option('--sign <key>', 'sign it with this secret key, which is unlocked first')
     .option('--password-stdin', 'with --sign: read the password of the key from standard input')
+    .option('--volume-size <size>', 'write volumes OUT.001, OUT.002 … of this size: 4GB, 700MiB, fat32, dvd')
+    .option(
+      '--since <base...>',
+      'leave out what this bundle has: a bundle, its SHA256SUMS, its lock beside it, or a receipt of the site',
+    )
+    .option('--repair <file>', 'carry only what `sealift verify --write-request FILE` asks for')
     .option('--verify', 'read the bytes of a bundle that is there already')
     .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout')
@@ -116,6 +145,9 @@ export function addPack(program: Command, run: RunVerb): void {
       return run(flags, async (context) => {
         const out = outOf(flags);
         if (out === STDOUT) refuseWithStream(flags);
+        const volumeSize = flags.volumeSize === undefined ? undefined : parseVolumeSize(flags.volumeSize);
+        const large = volumeSize === undefined ? undefined : largeVolumes(volumeSize);
+        if (large !== undefined) context.emit({ type: 'warning', fault: fault('USAGE', large) });
         const pack = await packerOf(flags, context);
         const { findTools } = await import('../../ops/tool.ts');
         const choice = out === STDOUT ? undefined : toolChoice(flags);
@@ -126,6 +158,9 @@ export function addPack(program: Command, run: RunVerb): void {
             ...(flags.lock === undefined ? {} : { lockPath: flags.lock }),
             out,
             ...(out === STDOUT ? { output: bundleOutput() } : {}),
+            ...(volumeSize === undefined ? {} : { volumeSize }),
+            ...(flags.since === undefined ? {} : { since: flags.since }),
+            ...(flags.repair === undefined ? {} : { repair: flags.repair }),
             verify: flags.verify === true,
             noWait: !flags.wait,
           },

@@ -11,6 +11,7 @@ interface VerifyFlags {
   readonly deep?: boolean;
   readonly key?: readonly string[];
   readonly site?: string;
+  readonly writeRequest?: string;
   readonly json?: boolean;
 }
 
@@ -78,8 +79,8 @@ export function addVerify(program: Command, run: RunVerb): void {
     .summary('check a bundle: structure, every byte, every graph, every chart')
     .description('Reads the whole bundle and reports every fault with its place; exit 5 when there is one.')
     .argument(
-      '<bundle>',
-      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+      '<bundle...>',
+      'a bundle: file, folder or volumes; beside it its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',

@@ -93,6 +93,11 @@ export class ContainerdRun implements TargetRun {
     });
   }
 
+  async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
+    const lacking = this.#pieces.filter(({ found }) => found === undefined);
+    return lacking.map(({ descriptor }) => descriptor.digest).filter(isAbsent);
+  }
+
   /** What waited until all blobs had passed; otherwise nothing is left for it. */
   async writeManifests(): Promise<void> {
     await this.#settleAll(this.#later);

@@ -1,0 +1,141 @@
+import type { Digest } from '../core/digest.ts';
+import { isAbort, SealiftError } from '../core/errors.ts';
+import type { ContentReader } from '../oci/content.ts';
+import type { BundleInfo } from './documents.ts';
+import { type Medium, openMedium } from './medium.ts';
+import { type Bundle, contentOf, type OpenOptions, openBundle, readInfo } from './reader.ts';
+import { type Place, pathOf } from './volumes.ts';
+
+/** A bundle that is given beside another one, for the blobs that it has. Nothing else of it counts. */
+export interface Supplier extends ContentReader {
+  readonly medium: Medium;
+  /** What it says about itself; undefined where that cannot be read: then it may still have blobs. */
+  readonly info: BundleInfo | undefined;
+  has(digest: Digest): boolean;
+}
+
+/** A bundle, and others that supply what it leaves out: a delta with its base, a repair with what it repairs. */
+export interface JointBundle extends Bundle {
+  readonly suppliers: readonly Supplier[];
+}
+
+/** A bundle of which only the structure and `sealift.json` are read. */
+interface Peeked {
+  readonly place: Place;
+  readonly medium: Medium;
+  readonly info: BundleInfo | undefined;
+}
+
+async function peek(place: Place): Promise<Peeked> {
+  const medium = await openMedium(place);
+  try {
+    return { place, medium, info: await readInfo(medium) };
+  } catch (error) {
+    const isDamage = error instanceof SealiftError && !isAbort(error) && error.code !== 'BUNDLE_TOO_NEW';
+    if (isDamage) return { place, medium, info: undefined };
+    await medium.close();
+    throw error;
+  }
+}
+
+/** Whether `upper` builds on `lower`. A repair has the lock of what it repairs; two repairs of one do not build on each other. */
+function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
+  if (upper.base === null || (upper.lock === lower.lock && lower.base !== null)) return false;
+  return upper.base.of.some(({ lock }) => lock === lower.lock);
+}
+
+/**
+ * The one that is meant among bundles that belong together: on which none of the others builds. Of several with one lock
+ * it is a repair, whose documents are known to be whole, or the first.
+ * @throws USAGE where they do not belong together
+ */
+function meantOf(all: readonly Peeked[]): Peeked {
+  const known = all.filter((p) => p.info !== undefined);
+  const tops = known.filter(
+    ({ info }) =>
+      info !== undefined &&
+      !known.some((o) => o.info !== undefined && o.info !== info && buildsOn(o.info, info)),
+  );
+  const first = tops.find((p) => p.info?.base !== null) ?? tops[0] ?? all[0];
+  if (first === undefined) throw new SealiftError('USAGE', 'no bundle is given');
+  const stranger = tops.find((p) => p.info?.lock !== first.info?.lock);
+  if (stranger === undefined) return first;
+  throw new SealiftError(
+    'USAGE',
+    `${pathOf(first.place)} and ${pathOf(stranger.place)} do not belong together: neither is made for the other`,
+    { hint: 'give one bundle, and beside it only what it builds on, or a repair of it' },
+  );
+}
+
+/** Repairs and deltas have little, and what they have is good: they are asked before whole bundles, which may be damaged. */
+function inOrder(suppliers: readonly Supplier[]): Supplier[] {
+  const rank = ({ info }: Supplier): number => (info !== undefined && info.base !== null ? 0 : 1);
+  return suppliers.toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** Bundles that belong together, of which only the structure and `sealift.json` are read. */
+export interface Given {
+  /** Of the one that is meant. */
+  readonly medium: Medium;
+  /** What it says about itself; undefined where nobody had to know, or where it cannot be read. */
+  readonly info: BundleInfo | undefined;
+  readonly suppliers: readonly Supplier[];
+}
+
+/**
+ * Opens the structure of one bundle, or of several that are used as one. Their order does not count.
+ * @throws BUNDLE_NOT_FOUND, BUNDLE_TOO_NEW, USAGE where they do not belong together
+ */
+export async function openGiven(places: readonly Place[]): Promise<Given> {
+  const [only] = places;
+  if (only !== undefined && places.length === 1) {
+    return { medium: await openMedium(only), info: undefined, suppliers: [] };
+  }
+  const all: Peeked[] = [];
+  try {
+    for (const place of places) all.push(await peek(place));
+    const main = meantOf(all);
+    const others = all.filter((p) => p !== main);
+    const suppliers = others.map(({ medium, info }) => ({ ...contentOf(medium), medium, info }));
+    return { medium: main.medium, info: main.info, suppliers: inOrder(suppliers) };
+  } catch (error) {
+    for (const { medium } of all) await medium.close();
+    throw error;
+  }
+}
+
+/** Closes what `openGiven` opened; not what `openJoint` made of it. */
+export async function closeGiven({ medium, suppliers }: Given): Promise<void> {
+  await medium.close();
+  for (const supplier of suppliers) await supplier.medium.close();
+}
+
+/**
+ * Opens the one that is meant as `openBundle` does; the others only supply blobs by digest, verified by their SHA-256.
+ * Closes all of them when it fails.
+ * @throws what `openBundle` throws for the one that is meant
+ */
+export async function openJoint(given: Given, options: Omit<OpenOptions, 'medium'>): Promise<JointBundle> {
+  const { medium, suppliers } = given;
+  try {
+    return joined(await openBundle(medium.path, { ...options, medium }), suppliers);
+  } catch (error) {
+    await closeGiven(given);
+    throw error;
+  }
+}
+
+function joined(bundle: Bundle, suppliers: readonly Supplier[]): JointBundle {
+  const supplierOf = (digest: Digest): ContentReader =>
+    bundle.has(digest) ? bundle : (suppliers.find((s) => s.has(digest)) ?? bundle);
+  return {
+    ...bundle,
+    suppliers,
+    has: (digest) => bundle.has(digest) || suppliers.some((s) => s.has(digest)),
+    open: (descriptor, how) => supplierOf(descriptor.digest).open(descriptor, how),
+    close: async () => {
+      await bundle.close();
+      for (const { medium } of suppliers) await medium.close();
+    },
+  };
+}

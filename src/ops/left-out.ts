@@ -1,0 +1,138 @@
+import type { BaseBundle } from '../bundle/contents.ts';
+import type { JointBundle, Supplier } from '../bundle/joint.ts';
+import { startSweep } from '../bundle/sweep.ts';
+import { type Digest, hexOf } from '../core/digest.ts';
+import { errorOf, type Fault, fault } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { threadsFor } from '../io/cores.ts';
+import type { Target, TargetRun } from '../target/target.ts';
+import type { Source } from './load-source.ts';
+import type { VerifyResult } from './verify.ts';
+
+/** What became of the blobs that a bundle leaves out, as far as others that were given beside it have them. */
+export interface LeftOutReport {
+  /** Blobs and bytes that were read and are right. */
+  readonly blobs: number;
+  readonly bytes: number;
+  /** Blobs that none of the others has. */
+  readonly absent: readonly Digest[];
+  readonly faults: readonly Fault[];
+}
+
+/** Blobs of one supplier, hashed. @returns the ones that are wrong there */
+async function hashThere(supplier: Supplier, wanted: readonly Digest[], context: Context): Promise<Digest[]> {
+  const { medium } = supplier;
+  const entries = wanted.flatMap((digest) => medium.entries.findBlob(digest) ?? []);
+  const bytes = entries.reduce((sum, { size }) => sum + size, 0);
+  // What lies behind an entry is nobody's business here.
+  const at = (index: number) => {
+    const entry = entries[index];
+    return entry === undefined ? undefined : { ...medium.range(entry), padding: 0 };
+  };
+  const threads = threadsFor(bytes, 'sha256');
+  const sweep = startSweep({ length: entries.length, at }, { sha256: true, blake3: false, threads });
+  try {
+    await sweep.finish({ signal: context.signal, note: () => {} });
+    return wanted.filter((digest, index) => sweep.hashesOf(index)?.sha256 !== hexOf(digest));
+  } finally {
+    await sweep.close();
+  }
+}
+
+/** Every digest that a bundle leaves out. */
+export function* leftOutOf({ info }: Pick<JointBundle, 'info'>): Generator<Digest> {
+  const { leftOut } = info.base ?? {};
+  for (let i = 0; leftOut !== undefined && i < leftOut.size; i += 1) yield leftOut.at(i);
+}
+
+/**
+ * Reads each blob that a bundle leaves out where another one that was given beside it has it, and compares its SHA-256. One
+ * that is wrong in one of them may be right in the next.
+ * @throws ABORTED
+ */
+export async function checkLeftOut(
+  bundle: Pick<JointBundle, 'info' | 'suppliers' | 'medium'>,
+  context: Context,
+): Promise<LeftOutReport> {
+  const { suppliers } = bundle;
+  let open: Digest[] = [...leftOutOf(bundle)];
+  const all = open.length;
+  const wrong = new Map<Digest, Supplier>();
+  let bytes = 0;
+  for (const supplier of suppliers) {
+    const here = open.filter((digest) => supplier.has(digest));
+    const bad = new Set(await hashThere(supplier, here, context));
+    for (const digest of here) {
+      if (bad.has(digest)) wrong.set(digest, supplier);
+      else bytes += supplier.medium.entries.findBlob(digest)?.size ?? 0;
+    }
+    const good = new Set(here.filter((digest) => !bad.has(digest)));
+    open = open.filter((digest) => !good.has(digest));
+  }
+  const faults = open.flatMap((digest) => {
+    const supplier = wrong.get(digest);
+    if (supplier === undefined) return [];
+    const entry = supplier.medium.entries.findBlob(digest);
+    const message = `${supplier.medium.path}: ${entry?.name ?? digest} at byte ${entry?.offset ?? 0} is damaged, and nothing that was given beside it has it whole`;
+    const details = { entry: entry?.name, offset: entry?.offset, size: entry?.size };
+    return [fault('BUNDLE_CHECKSUM_MISMATCH', message, { details })];
+  });
+  const absent = open.filter((digest) => !wrong.has(digest));
+  return { blobs: all - open.length, bytes, absent, faults };
+}
+
+/** How a bundle that a delta builds on is called. */
+function baseName({ name, version, lock }: BaseBundle): string {
+  const called = [name, version].filter((t) => t !== null).join(' ');
+  return called === '' ? `the bundle with lock ${lock}` : `${called} (lock ${lock.slice(0, 19)}…)`;
+}
+
+/** That blobs lack which the bundle leaves out, and what would supply them. */
+export function missingBase(
+  { info, medium }: Pick<JointBundle, 'info' | 'medium'>,
+  missing: readonly Digest[],
+  where = 'what was given beside it',
+): Fault {
+  const names = (info.base?.of ?? []).map(baseName).join(' or ');
+  const shown = missing.slice(0, 3).join(', ');
+  const more = missing.length > 3 ? ` and ${missing.length - 3} more` : '';
+  return fault(
+    'BUNDLE_BASE_MISSING',
+    `${medium.path} leaves out ${missing.length} blobs that ${where} does not have: ${shown}${more}`,
+    {
+      hint: `they are in ${names}: load that first, or give it beside this one`,
+      details: { missing, base: info.base?.of ?? [] },
+    },
+  );
+}
+
+/** What a delta leaves out, in numbers. */
+export function leftOutFacts(
+  { info }: Pick<JointBundle, 'info'>,
+  rest: LeftOutReport,
+): VerifyResult['leftOut'] {
+  if (info.base === null) return null;
+  const { of, leftOut, bytes } = info.base;
+  return { of, blobs: leftOut.size, bytes, checked: { blobs: rest.blobs, bytes: rest.bytes } };
+}
+
+/**
+ * A delta leaves blobs out: each that a target lacks must be at hand. Told before anything is written, for all targets.
+ * @throws BUNDLE_BASE_MISSING
+ */
+export async function refuseLeftOut(
+  racers: readonly { readonly target: Target; readonly run?: TargetRun }[],
+  source: Pick<Source, 'path' | 'leftOut'>,
+): Promise<void> {
+  const { leftOut } = source;
+  if (leftOut === undefined) return;
+  const faults: Fault[] = [];
+  for (const { target, run } of racers) {
+    const needed = [...((await run?.needs(leftOut.isAbsent)) ?? [])];
+    if (needed.length === 0) continue;
+    const found = leftOut.missing(needed);
+    faults.push({ ...found, message: `${target.name}: ${found.message}` });
+  }
+  if (faults.length > 0)
+    throw errorOf(faults, `${source.path}: its base is not at hand; nothing was written`);
+}

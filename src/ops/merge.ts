@@ -1,0 +1,174 @@
+import { resolve } from 'node:path';
+import { Contents } from '../bundle/contents.ts';
+import { type JointBundle, openGiven, openJoint } from '../bundle/joint.ts';
+import type { Medium } from '../bundle/medium.ts';
+import { removePartial } from '../bundle/partial.ts';
+import { type BundlePlan, planBundle } from '../bundle/plan.ts';
+import type { BlobPool } from '../bundle/pool.ts';
+import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { settleVolumes } from '../bundle/volume-sink.ts';
+import { type Form, pathOf, placesOf, volumesAt } from '../bundle/volumes.ts';
+import { openWriter, type WriterStats } from '../bundle/writer.ts';
+import type { Digest } from '../core/digest.ts';
+import { errorOf, fault, SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
+import { kindOf } from '../io/files.ts';
+import type { Lock } from '../lock/schema.ts';
+import { missingBase } from './left-out.ts';
+
+export interface MergeOptions {
+  /** Path of the complete bundle; a folder when it ends in `/`. */
+  readonly out: string;
+  /** A delta or a repair, and what it builds on, in any order. */
+  readonly bundles: readonly string[];
+  /** Bytes of each volume of a bundle in volumes. */
+  readonly volumeSize?: number;
+}
+
+export interface MergeResult {
+  readonly path: string;
+  readonly name: string;
+  readonly version: string;
+  readonly lock: Digest;
+  /** Bytes of the bundle. */
+  readonly size: number;
+  readonly blobs: number;
+  /** `present`: the bundle was there and nothing was written. */
+  readonly outcome: 'merged' | 'present';
+  readonly stats: WriterStats | null;
+  readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
+}
+
+/** An opened bundle as a place where blobs are; whoever opened it closes it. */
+function poolOf(medium: Medium): BlobPool {
+  return {
+    what: medium.path,
+    range: (digest) => {
+      const entry = medium.entries.findBlob(digest);
+      return entry === undefined ? undefined : medium.range(entry);
+    },
+    close: async () => {},
+  };
+}
+
+/** The shape of the complete bundle. @throws the faults of documents and manifests */
+async function openWhole(
+  bundles: readonly string[],
+  context: Context,
+): Promise<{ readonly joint: JointBundle; readonly plan: BundlePlan }> {
+  const contents = new Contents();
+  const tell = (artifact: Parameters<Contents['add']>[0]): void => contents.add(artifact);
+  const places = await placesOf(bundles.map((b) => resolve(b)));
+  const joint = await openJoint(await openGiven(places), { signal: context.signal, strict: false, tell });
+  try {
+    if (joint.plan === undefined)
+      throw errorOf(joint.faults, `${joint.medium.path}: its manifests cannot be read`);
+    const size = joint.medium.entries.find('versions.lock')?.size ?? 0;
+    const plan = planBundle({ value: joint.lock, digest: joint.lockDigest, size }, contents);
+    const missing: Digest[] = [];
+    for (const { digest } of plan.entries)
+      if (digest !== undefined && !joint.has(digest)) missing.push(digest);
+    if (missing.length > 0) throw errorOf([missingBase(joint, missing)], 'nothing was written');
+    return { joint, plan };
+  } catch (error) {
+    await joint.close();
+    throw error;
+  }
+}
+
+/** What is at the path already: the complete bundle, or nothing. @throws TARGET_CONFLICT for anything else */
+async function thereAlready(out: string, plan: BundlePlan, context: Context): Promise<boolean> {
+  const place = (await volumesAt(out)) ?? ((await kindOf(out)) === undefined ? undefined : out);
+  if (place === undefined) return false;
+  let there: Bundle | undefined;
+  try {
+    there = await openBundle(place, { signal: context.signal, strict: false });
+    if (there.plan?.id === plan.id && there.faults.length === 0) return true;
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
+  } finally {
+    await there?.close();
+  }
+  throw new SealiftError('TARGET_CONFLICT', `${out}: there is something else already`, {
+    hint: 'choose another path: a merge does not overwrite',
+  });
+}
+
+/** What none of the given bundles has whole, by what it is of. */
+function damagedError(lacking: readonly Digest[], joint: JointBundle): SealiftError {
+  const faults = lacking.map((digest) =>
+    fault('BUNDLE_CHECKSUM_MISMATCH', `${digest} is damaged in every bundle that has it`, {
+      details: { missing: [digest] },
+    }),
+  );
+  const paths = [joint, ...joint.suppliers].map(({ medium }) => medium.path).join(' ');
+  return new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${lacking.length} blobs are damaged`, {
+    faults,
+    hint: `ask for a repair: \`sealift verify ${paths} --write-request repair.json\``,
+  });
+}
+
+/**
+ * Joins a base and its deltas or repairs into one complete bundle, byte for byte the one that a pack of that lock writes.
+ * Every blob is read and compared with its SHA-256; one that is damaged in one bundle is taken from the next. What was
+ * interrupted is taken up.
+ * @throws BUNDLE_BASE_MISSING, BUNDLE_CHECKSUM_MISMATCH, TARGET_CONFLICT, DISK_FULL, USAGE
+ */
+export async function merge(options: MergeOptions, context: Context): Promise<MergeResult> {
+  const out = resolve(options.out);
+  const inputs = await placesOf(options.bundles.map((b) => resolve(b)));
+  if (inputs.some((place) => pathOf(place) === out)) {
+    throw new SealiftError('USAGE', `${out} is one of the bundles that are merged`, {
+      hint: 'name a new path for the result',
+    });
+  }
+  const kind = formOf(options);
+  await settleVolumes(out);
+  const { joint, plan } = await openWhole(options.bundles, context);
+  try {
+    if (await thereAlready(out, plan, context)) {
+      await removePartial(out);
+      return resultOf(joint, { out, plan, outcome: 'present', stats: null });
+    }
+    const pools = [
+      ...joint.suppliers.filter(({ info }) => info?.base != null),
+      joint,
+      ...joint.suppliers,
+    ].map(({ medium }) => poolOf(medium));
+    const writer = await openWriter(out, { plan, kind, context, pools });
+    try {
+      const lacking = [...writer.missing()].flatMap(({ digest }) => digest ?? []);
+      if (lacking.length > 0) throw damagedError(lacking, joint);
+      context.emit({ type: 'phase', name: 'finish' });
+      await writer.finish();
+      return resultOf(joint, { out, plan, outcome: 'merged', stats: writer.stats });
+    } finally {
+      await writer.close();
+    }
+  } finally {
+    await joint.close();
+  }
+}
+
+function formOf({ out, volumeSize }: MergeOptions): Form {
+  if (out.endsWith('/')) return 'folder';
+  return volumeSize === undefined ? 'tar' : `volumes:${volumeSize}`;
+}
+
+function resultOf(
+  { lock, lockDigest }: { readonly lock: Lock; readonly lockDigest: Digest },
+  facts: { readonly out: string; readonly plan: BundlePlan } & Pick<MergeResult, 'outcome' | 'stats'>,
+): MergeResult {
+  const { out, plan, outcome, stats } = facts;
+  return {
+    path: out,
+    name: lock.name,
+    version: lock.version,
+    lock: lockDigest,
+    size: plan.size,
+    blobs: plan.blobs,
+    outcome,
+    stats,
+    artifacts: { images: lock.images.length, charts: lock.charts.length, files: lock.files.length },
+  };
+}

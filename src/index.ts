@@ -39,6 +39,7 @@ export {
   parseLoginHost,
 } from './ops/login.ts';
 export { type Listed, type LsResult, ls } from './ops/ls.ts';
+export { type MergeOptions, type MergeResult, merge } from './ops/merge.ts';
 export { type PackOptions, type PackResult, pack } from './ops/pack.ts';
 export { type PullOptions, type PullResult, pull } from './ops/pull.ts';
 export { CHUNK_SIZE, type ChunkCount, type PushOptions, type PushResult, push } from './ops/push.ts';

@@ -8,6 +8,7 @@ import { addLock } from './commands/lock.ts';
 import { addLogin } from './commands/login.ts';
 import { addLogout } from './commands/logout.ts';
 import { addLs } from './commands/ls.ts';
+import { addMerge } from './commands/merge.ts';
 import { addPack } from './commands/pack.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
@@ -72,7 +73,7 @@ function createProgram(finish: (exitCode: number) => void): Command {
     const { progress, color } = program.opts<GlobalFlags>();
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
-  const verbs = [addLock, addPack, addVerify, addLs, addDiff, addLoad, addServe];
+  const verbs = [addLock, addPack, addVerify, addLs, addMerge, addDiff, addLoad, addServe];
   for (const add of [...verbs, addPush, addPull, addKeygen, addSign, addLogin, addLogout]) add(program, run);
   return program;
 }
@@ -87,6 +88,7 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
     'pack',
     'verify',
     'ls',
+    'merge',
     'diff',
     'load',
     'serve',

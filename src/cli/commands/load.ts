@@ -82,12 +82,14 @@ async function placesOf(flags: LoadFlags): Promise<RegistryPlace[]> {
   });
 }
 
-async function optionsOf(bundle: string, flags: LoadFlags): Promise<LoadOptions> {
+async function optionsOf(given: readonly string[], flags: LoadFlags): Promise<LoadOptions> {
+  const [bundle = '', ...others] = given;
   refuseIdleFlags(flags);
   const namespaces = flags.namespace ?? [DEFAULT_NAMESPACE];
   return {
     bundle,
     ...(bundle === '-' ? { input: process.stdin } : {}),
+    others,
     registries: await placesOf(flags),
     containerd: (flags.containerd ?? []).map((socket) => ({ socket, namespaces })),
     pin: flags.pin === true,
@@ -161,8 +163,8 @@ export function addLoad(program: Command, run: RunVerb): void {
       'Plans what is missing on every target, then sends only that. Nothing becomes visible before every blob arrived. Running it again goes on.',
     )
     .argument(
-      '<bundle>',
-      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+      '<bundle...>',
+      'a bundle: file, folder or volumes; beside it its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',
@@ -202,9 +204,9 @@ export function addLoad(program: Command, run: RunVerb): void {
     .option('--dry-run', 'plan only: what is there and what would be written')
     .option('--receipt <file>', 'write the receipt, a JSON document')
     .option('--json', 'the receipt as one JSON document on stdout')
-    .action((bundle: string, flags: LoadFlags) => {
+    .action((given: readonly string[], flags: LoadFlags) => {
       return run(flags, async (context) => {
-        const options = await optionsOf(bundle, flags);
+        const options = await optionsOf(given, flags);
         const { load } = await import('../../ops/load.ts');
         return loadOutcome(await load(options, context), flags, process.argv.slice(2));
       });

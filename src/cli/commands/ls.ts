@@ -3,6 +3,7 @@ import type { Listed, LsResult } from '../../ops/ls.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import {
+  baseText,
   bytesText,
   contentText,
   count,
@@ -45,6 +46,15 @@ function contentOf(artifacts: readonly Listed[]): Parameters<typeof contentText>
   return { images: of('image'), charts: of('chart'), files: of('file') };
 }
 
+/** What of a delta or a repair is in it, and what is not. */
+function baseLines({ base }: LsResult): string[] {
+  if (base === null) return [];
+  const { of, carried, leftOut } = base;
+  return [
+    `builds on ${of.map(baseText).join(' and ')}: carries ${count(carried.blobs, 'blob')} (${bytesText(carried.bytes)}), leaves out ${count(leftOut.blobs, 'blob')} (${bytesText(leftOut.bytes)})`,
+  ];
+}
+
 /** What `ls` prints. */
 export function lsOutcome(result: LsResult, bundle: string): Outcome {
   const { name, version, size, blobs, blobBytes, sharedBytes, artifacts } = result;
@@ -59,6 +69,7 @@ export function lsOutcome(result: LsResult, bundle: string): Outcome {
     data: table([heads, ...artifacts.map(rowOf)], [3, 4]),
     summary: [
       ...sparse,
+      ...baseLines(result),
       ...firstLines(otherLines(artifacts), LINES_SHOWN),
       `${harmless([name, version].filter((t) => t !== null).join(' '))}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
     ],

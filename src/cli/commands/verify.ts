@@ -4,7 +4,7 @@ import type { Chain, VerifyResult } from '../../ops/verify.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
-import { contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
+import { baseText, bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface VerifyFlags {
   readonly lock?: string;
@@ -57,18 +57,37 @@ async function failureOf(result: VerifyResult): Promise<SealiftError | undefined
   }
 }
 
+/** What a delta or a repair leaves out, and how much of that was checked. */
+function leftOutLines({ leftOut }: VerifyResult): string[] {
+  if (leftOut === null) return [];
+  const { of, blobs, bytes, checked } = leftOut;
+  const without = `  leaves out ${count(blobs, 'blob')} (${bytesText(bytes)}) of ${of.map(baseText).join(' and ')}`;
+  if (checked.blobs === blobs) return [`${without}: all of them are here and right`];
+  if (checked.blobs > 0) return [`${without}: ${count(checked.blobs, 'blob')} of them are here and right`];
+  return [`${without}: to check them too, give it beside this one`];
+}
+
+/** Where it stands what has to be brought once more. */
+function requestLines({ request }: VerifyResult): string[] {
+  if (request === null) return [];
+  const path = shellWord(request.path);
+  return [
+    `  ${count(request.blobs, 'blob')} to bring once more: ${harmless(request.path)}; where there is a network: sealift pack --repair ${path} -o fix.tar`,
+  ];
+}
+
 async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outcome> {
   const failure = await failureOf(result);
   const { faults: _, ...facts } = result;
   const read = `${count(result.entries, 'entry')}, ${exactBytes(result.bytes)}`;
   const title = harmless([`${bundle}: ${result.name}`, result.version].filter((t) => t !== null).join(' '));
   const document = { command: 'verify', ok: failure === undefined, ...facts };
-  const chain = chainLines(result);
+  const chain = [...chainLines(result), ...leftOutLines(result), ...requestLines(result)];
   if (failure !== undefined) return { document, summary: [`${title}: read ${read}`, ...chain], failure };
   return {
     document,
     summary: [`${title} is whole: ${contentText(result)}; ${read}`, ...chain],
-    next: `sealift load ${shellWord(bundle)} --registry HOST:PORT`,
+    next: `sealift load ${bundle} --registry HOST:PORT`,
   };
 }
 
@@ -89,23 +108,32 @@ export function addVerify(program: Command, run: RunVerb): void {
         'sealift verify astrago.tar --lock versions.lock     is it exactly what this lock says?',
         'sealift verify astrago.tar --key sealift.pub        is it signed by this key?',
         'sealift verify astrago.tar --deep                   SHA-256 besides BLAKE3',
+        'sealift verify /mnt/a/x.tar.001 /mnt/b              volumes that lie in two folders',
+        'sealift verify delta.tar base.tar                   a delta, and what it leaves out',
+        'sealift verify x.tar.001 --write-request repair.json     what must be brought once more?',
       ),
     )
     .option('--lock <file>', 'a versions.lock that came another way: the bundle must be exactly its content')
     .option('--key <key>', KEY_HELP, gather)
     .option('--site <file>', SITE_HELP)
     .option('--deep', 'SHA-256 of every entry besides BLAKE3 (always done with --lock)')
+    .option(
+      '--write-request <file>',
+      'when something is damaged: write what `sealift pack --repair` shall carry',
+    )
     .option('--json', 'one JSON document on stdout')
-    .action((bundle: string, flags: VerifyFlags) => {
+    .action((given: readonly string[], flags: VerifyFlags) => {
       return run(flags, async (context) => {
         const { verify } = await import('../../ops/verify.ts');
         const lock = flags.lock === undefined ? {} : { lockPath: flags.lock };
+        const request = flags.writeRequest === undefined ? {} : { requestPath: flags.writeRequest };
+        const [bundle = '', ...others] = given;
         context.emit({ type: 'phase', name: 'verify' });
         const result = await verify(
-          { bundle, ...lock, deep: flags.deep === true, ...trustOf(flags) },
+          { bundle, others, ...lock, ...request, deep: flags.deep === true, ...trustOf(flags) },
           context,
         );
-        return await verifyOutcome(result, bundle);
+        return await verifyOutcome(result, given.map(shellWord).join(' '));
       });
     });
 }

@@ -43,6 +43,7 @@ describe('sealift.json', () => {
       lock: INFO.lock,
       size: 1024,
       entries: 6,
+      base: null,
     });
   });
 

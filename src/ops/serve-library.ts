@@ -158,7 +158,7 @@ async function openOne(
   const medium = await openMedium(place);
   let trust: Trust;
   try {
-    trust = await requireTrust(medium, how.policy);
+    trust = await requireTrust({ medium, info: undefined, suppliers: [] }, how.policy);
   } catch (error) {
     await medium.close();
     throw error;

@@ -47,7 +47,7 @@ export function withSignature(outcome: Outcome, signature: SignResult | null): O
   const document = { ...outcome.document, signature };
   if (signature === null) return { ...outcome, document };
   const { keyId, at, isDetached, written } = signature;
-  const where = isDetached ? `, beside it in ${at}` : '';
+  const where = isDetached ? `; the signature is in ${at}` : '';
   const line = `  ${written ? 'signed' : 'was signed already'} with the key ${keyId}${where}`;
   return { ...outcome, document, summary: [...outcome.summary, harmless(line)] };
 }

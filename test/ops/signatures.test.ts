@@ -487,6 +487,49 @@ function dying(space: TailSpace, stepsLeft: number): TailSpace & { readonly isDe
   };
 }
 
+describe('signing on a disk that is full', () => {
+  it('puts back what was there, signed or not', async () => {
+    for (const first of [undefined, 'b'] as const) {
+      if (first !== undefined) await signed({ key: keys[first] });
+      const before = await readFile(path);
+      const medium = await openMedium(path, { toSums: true });
+      for (const failing of ['resize', 'write', 'sync'] as const) {
+        const space = openTail(path, { from: medium.end, volumeSize: undefined });
+        let calls = 0;
+        const full = (): void => {
+          calls += 1;
+          if (calls === 1) throw new SealiftError('DISK_FULL', 'no space left');
+        };
+        const tried = writeTail(
+          {
+            path,
+            size: () => space.size(),
+            read: (at, length) => space.read(at, length),
+            write: (at, bytes) => {
+              if (failing === 'write') full();
+              space.write(at, bytes);
+            },
+            resize: (size) => {
+              if (failing === 'resize') full();
+              space.resize(size);
+            },
+            sync: async () => {
+              if (failing === 'sync') full();
+              await space.sync();
+            },
+            close: () => space.close(),
+          },
+          { end: medium.end, signature: Buffer.alloc(800, 'x') },
+        );
+        await expect(tried).rejects.toMatchObject({ code: 'DISK_FULL' });
+        space.close();
+        expect(await readFile(path), `${failing} fails`).toEqual(before);
+      }
+      await medium.close();
+    }
+  });
+});
+
 describe('signing that is killed', () => {
   /** Kills at each step, and lets another run finish. @returns how many steps there were */
   async function killEverywhere(first: 'a' | 'b' | undefined, files: () => Promise<Buffer>): Promise<number> {

@@ -15,7 +15,7 @@ interface SignFlags {
 
 function signOutcome(result: SignResult, path: string): Outcome {
   const { name, version, keyId, at, isDetached, written, kind } = result;
-  const where = isDetached ? `, beside it in ${at}` : '';
+  const where = isDetached ? `; the signature is in ${at}` : '';
   const done = written ? 'signed' : 'was signed already, nothing was written:';
   const verify = `sealift verify ${kind === 'lock' ? 'BUNDLE --lock ' : ''}${shellWord(path)} --key NAME.pub`;
   return {

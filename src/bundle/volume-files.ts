@@ -1,8 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
 import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Fault, fault } from '../core/errors.ts';
-import { KIB } from '../core/limits.ts';
+import { type Fault, fault, SealiftError } from '../core/errors.ts';
+import { KIB, LIMITS } from '../core/limits.ts';
 import { diskError, readNow } from '../io/files.ts';
 import type { Joined, OpenFile } from '../io/open-file.ts';
 import { readTarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
@@ -121,20 +121,39 @@ interface Shape {
   readonly size: number;
 }
 
+/** The volumes from the first up to one that lacks: only these can be read before it is known how many there should be. */
+function unbroken(opened: ReadonlyMap<number, Opened>, volumeSize: number): Shape {
+  let count = 0;
+  while (opened.has(count + 1)) count += 1;
+  const last = Math.min(opened.get(count)?.size ?? 0, volumeSize);
+  return { volumeSize, count, size: Math.max(0, count - 1) * volumeSize + last };
+}
+
 /**
- * How many volumes there should be and how long. A signature, which `size` does not count, may lengthen the last one or
- * make one more.
+ * How many volumes there should be and how long; `read` is what of them is read. A signature, which `size` does not count,
+ * may lengthen the last one or make one more.
+ * @throws CONTENT_TOO_LARGE for more than LIMITS.volumes, by a name or by what `sealift.json` states
  */
-function shapeOf(opened: ReadonlyMap<number, Opened>): Shape {
+function shapeOf(
+  set: VolumeSet,
+  opened: ReadonlyMap<number, Opened>,
+): { readonly shape: Shape; readonly read: Shape } {
   const volumeSize = volumeSizeOf(opened);
   const last = Math.max(...opened.keys());
   const found = (last - 1) * volumeSize + Math.min(opened.get(last)?.size ?? 0, volumeSize);
   const asFound = { volumeSize, count: last, size: found };
-  const stated = statedSize(join(opened, asFound));
-  if (stated === undefined) return asFound;
-  const count = Math.ceil(stated / volumeSize);
+  const start = unbroken(opened, volumeSize);
+  const stated = start.count === 0 ? undefined : statedSize(join(opened, start));
+  const count = stated === undefined ? last : Math.ceil(stated / volumeSize);
+  if (count > LIMITS.volumes) {
+    const message = `${set.path}: ${count} volumes, more than ${LIMITS.volumes} volumes`;
+    throw new SealiftError('CONTENT_TOO_LARGE', message);
+  }
+  // A number in a name is only a name: what may lack up to there is not read as zeros, terabytes of them perhaps.
+  if (stated === undefined) return { shape: asFound, read: start };
   const isSigned = found > stated && last <= count + 1;
-  return isSigned ? asFound : { volumeSize, count, size: stated };
+  const shape = isSigned ? asFound : { volumeSize, count, size: stated };
+  return { shape, read: shape };
 }
 
 function faultsOf(set: VolumeSet, opened: ReadonlyMap<number, Opened>, shape: Shape): Fault[] {
@@ -211,12 +230,12 @@ function stretchesOf(
 export async function openVolumes(set: VolumeSet): Promise<Files> {
   const opened = await openAll(set);
   try {
-    const shape = shapeOf(opened);
+    const { shape, read } = shapeOf(set, opened);
     const whereIs = (offset: number, length: number): ReturnType<typeof stretchesOf> =>
       stretchesOf(set, { opened, shape, offset, length });
     return {
-      file: join(opened, shape),
-      size: shape.size,
+      file: join(opened, read),
+      size: read.size,
       faults: faultsOf(set, opened, shape),
       volumeSize: shape.volumeSize,
       whereIs,

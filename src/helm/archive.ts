@@ -17,6 +17,7 @@ const GZIP_MAGIC = Buffer.from([0x1f, 0x8b, 0x08]);
 const BOM = Buffer.from([0xef, 0xbb, 0xbf]);
 const CHUNK = 64 * 1024;
 const MAX_FAULTS = 100;
+const AFTER_END = 'data after the end of the gzip archive';
 
 /** A file without the UTF-8 byte order mark that Helm takes away from every file (helm.md 1.2 point 5). */
 export function stripBom(data: Buffer): Buffer {
@@ -146,11 +147,13 @@ async function* gunzip(
     }
     await fed;
   } catch (error) {
+    // Node ends at zeros behind the archive, before all of them were taken.
+    if (errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE') throw broken(what, AFTER_END, { cause: error });
     if (errnoOf(error).startsWith('Z_'))
       throw broken(what, 'the gzip data is damaged or cut off', { cause: error });
     throw error;
   } finally {
     unzip.destroy();
   }
-  if (unzip.bytesWritten !== count.bytes) throw broken(what, 'data after the end of the gzip archive');
+  if (unzip.bytesWritten !== count.bytes) throw broken(what, AFTER_END);
 }

@@ -5,6 +5,18 @@ import { type ErrorCode, type Fault, fault } from '../core/errors.ts';
 const MAX_PATH = 4096;
 const MAX_SEGMENTS = 64;
 
+/**
+ * Characters that no path of a chart may have. U+FFFD stands for bytes that are no text when a folder is read, so a tree with
+ * a file of that name could never be compared.
+ */
+const ODD = /[\0-\x1f\x7f\u2028\u2029\ufffd]/;
+const ODD_WHY = 'has control characters or the replacement character';
+
+/** Whether a path in a folder, with `/` between its parts, could not be one of a chart's archive. */
+export function isOddPath(path: string): boolean {
+  return ODD.test(path) || path.includes('\\');
+}
+
 function quoted(name: string): string {
   return JSON.stringify(name.slice(0, 200));
 }
@@ -23,9 +35,7 @@ function splitName(name: string): Split {
   const traversal = (why: string): Split => ({ code: 'CHART_ARCHIVE_TRAVERSAL', why });
   if (Buffer.byteLength(name) > MAX_PATH)
     return { code: 'CHART_ARCHIVE_INVALID', why: `is longer than ${MAX_PATH} bytes` };
-  if (/[\0-\x1f\x7f\u2028\u2029]/.test(name)) {
-    return { code: 'CHART_ARCHIVE_INVALID', why: 'has control characters' };
-  }
+  if (ODD.test(name)) return { code: 'CHART_ARCHIVE_INVALID', why: ODD_WHY };
   const windows = name.includes('\\');
   if (windows && name.includes('/')) return traversal('has both kinds of slash');
   const segments = name.split(windows ? '\\' : '/');

@@ -8,7 +8,7 @@ import { diskError, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
 import { readChartArchive } from './archive.ts';
 import { type ChartContent, treeDigest } from './content.ts';
-import { compareBytes } from './paths.ts';
+import { compareBytes, isOddPath } from './paths.ts';
 
 /** A path below a folder, in `/` form. */
 export interface TreeFile {
@@ -63,7 +63,7 @@ export function treeFault(file: TreeFile, dir: string): Fault | undefined {
   const hint = 'a chart holds only files: replace it by a copy, or remove it';
   if (file.kind === 'link') return fault('CHART_ARCHIVE_LINK', `${where} is a symbolic link`, { hint });
   if (file.kind === 'special') return fault('CHART_ARCHIVE_SPECIAL', `${where} is no regular file`, { hint });
-  if (/[\0-\x1f\x7f\\\u2028\u2029\ufffd]/.test(file.path)) {
+  if (isOddPath(file.path)) {
     return fault('CHART_ARCHIVE_INVALID', `${where}: the name has characters that no chart may have`);
   }
   return undefined;

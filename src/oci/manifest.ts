@@ -52,12 +52,18 @@ function parsePlatformOf(value: unknown): Platform | undefined {
   };
 }
 
+/** A value for a message. Lists and objects only by their kind: to print them may take any depth, or call what they hold. */
+function shown(value: unknown, length: number): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? '[…]' : '{…}';
+  return String(value).slice(0, length);
+}
+
 const OTHER_DIGEST = /^([a-z0-9]+(?:[+._-][a-z0-9]+)*):[a-zA-Z0-9=_-]+$/;
 
 /** Names an algorithm that is not ours, rather than calling the digest malformed (image-spec descriptor.md, "Digests"). */
 function parseDigestOf(value: unknown, where: string): Digest {
   if (typeof value === 'string' && isDigest(value)) return value;
-  const text = String(value).slice(0, 90);
+  const text = shown(value, 90);
   const algorithm = OTHER_DIGEST.exec(text)?.[1];
   if (algorithm === undefined || algorithm === 'sha256') {
     throw new SealiftError('OCI_MANIFEST_INVALID', `${where}: "${text}" is not a sha256 digest`);
@@ -99,7 +105,7 @@ function parseDescriptor(value: unknown, where: string): Descriptor {
   if (typeof mediaType !== 'string' || mediaType === '') throw bad('descriptor without mediaType');
   const digest = parseDigestOf(value.digest, where);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
-    throw bad(`"${String(size).slice(0, 40)}" is not a size in bytes`);
+    throw bad(`"${shown(size, 40)}" is not a size in bytes`);
   }
   const platform = parsePlatformOf(value.platform);
   const annotations = stringMap(value.annotations);

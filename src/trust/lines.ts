@@ -17,8 +17,8 @@ export function refuse({ what, code }: Reading, why: string, hint?: string): nev
 }
 
 /**
- * The lines of a small file, each ended by a line feed; the last one need not be. Only printable text: what a file of
- * minisign says is shown on a screen.
+ * The lines of a small file, each ended by a line feed; the last one need not be. Only printable text and tabs, which
+ * stand in minisign's own comments: what a file says is shown on a screen.
  */
 export function linesOf(bytes: Uint8Array, reading: Reading, count: number): string[] {
   if (bytes.length > LIMITS.signatureText) {
@@ -33,7 +33,7 @@ export function linesOf(bytes: Uint8Array, reading: Reading, count: number): str
   const lines = text.split('\n');
   if (lines.at(-1) === '') lines.pop();
   if (lines.length !== count) refuse(reading, `expected ${count} lines, found ${lines.length}`);
-  const bad = lines.findIndex((line) => /[\p{Cc}\p{Zl}\p{Zp}]/u.test(line));
+  const bad = lines.findIndex((line) => /(?!\t)[\p{Cc}\p{Zl}\p{Zp}]/u.test(line));
   if (bad >= 0) refuse(reading, `line ${bad + 1} has control characters`);
   return lines;
 }

@@ -1,6 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import { type Fault, fault } from '../core/errors.ts';
-import { parseTrustedComment, type Vouched } from './comment.ts';
+import { parseTrustedComment, trustedComment, type Vouched } from './comment.ts';
 import type { PublicKey } from './public-key.ts';
 import { checkSignature, type Signature } from './signature.ts';
 import { compareVersions } from './versions.ts';
@@ -95,10 +95,20 @@ function commentFault(what: string, comment: string, facts: Vouched | undefined)
     'SIGNATURE_COMMENT_MISMATCH',
     `${what}: its trusted comment ${stated === undefined ? why : `is of another bundle: ${why}`}`,
     {
-      hint: 'sign again with `sealift sign`, or with minisign and the comment that the documentation shows',
+      hint: `sign it again with \`sealift sign\`${byMinisign(facts)}`,
       details: { comment: comment.slice(0, 500) },
     },
   );
+}
+
+/** How minisign would be told the right comment. */
+function byMinisign(facts: Vouched | undefined): string {
+  if (facts === undefined) return '';
+  try {
+    return `, or with \`minisign -S -t '${trustedComment(facts)}'\``;
+  } catch {
+    return '';
+  }
 }
 
 /** Below the lowest version that the policy takes. */

@@ -50,7 +50,11 @@ function faultsOf(error: z.ZodError, yaml: YamlText): Fault[] {
         }),
       );
     }
-    return [fault('SITE_INVALID', `${at}${issue.message}`, { position: yaml.positionOf(path) })];
+    const isOurs = path[0] === 'trust';
+    const hint =
+      'it begins with `apiVersion: sealift-site/v1`; if it is of another program, name yours with --site';
+    const more = isOurs ? {} : { hint };
+    return [fault('SITE_INVALID', `${at}${issue.message}`, { position: yaml.positionOf(path), ...more })];
   });
 }
 

@@ -1,10 +1,12 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseBytes } from '../../src/cli/byte-size.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { SEED, seeded } from '../bundle/site.ts';
+import { selfSigned } from '../io/certificate.ts';
 import { someBytes } from '../io/server.ts';
 import { makeSite, type Site } from '../support/bundles.ts';
 import { documentOf, ensureBuilt, runProgram, startProgram } from './program.ts';
@@ -85,6 +87,33 @@ describe('push and pull', () => {
     expect(verified.code, verified.stderr).toBe(0);
   });
 
+  it('trust the CA that they are given, and no other certificate', async () => {
+    const { key, cert } = selfSigned();
+    const server = createServer({ key, cert }, (asked, answer) => {
+      const options = { host: '127.0.0.1', port: registry.host.split(':')[1], headers: asked.headers };
+      const inner = request({ ...options, method: asked.method, path: asked.url }, (got) => {
+        answer.writeHead(got.statusCode ?? 500, got.headers);
+        got.pipe(answer);
+      });
+      asked.pipe(inner);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    const port = typeof address === 'object' ? address?.port : undefined;
+    const ca = await site.put('ca.pem', cert);
+    expect((await runProgram(pushTo('tls'))).code).toBe(0);
+    const pull = ['pull', `https://127.0.0.1:${port}/bundles/astrago:tls`];
+    const refused = await runProgram([...pull, '-o', join(site.dir, 'tls-none.tar')]);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('TLS failed')]);
+    for (const flags of [['--ca-file', ca], ['--insecure']]) {
+      const out = join(site.dir, `tls${flags.length}.tar`);
+      const ran = await runProgram([...pull, '-o', out, ...flags]);
+      expect(ran.code, ran.stderr).toBe(0);
+      expect((await readFile(out)).equals(bytes)).toBe(true);
+    }
+    await new Promise((resolve) => server.close(resolve));
+  });
+
   it('tell bad places and sizes as bad usage, and what is not there as a failure', async () => {
     const cases: readonly (readonly [args: readonly string[], code: number, says: string])[] = [
       [['push', bundle, 'registry.example/a:1'], 2, 'it does not begin with oci://'],
@@ -110,9 +139,9 @@ describe('push and pull', () => {
     for (let kill = 0; kill < 8; kill += 1) {
       const { child, ended } = startProgram([...args, '--progress', 'none']);
       let left = pick(count);
-      intercept = (request) => {
-        const isUpload = request.method === 'PUT' && request.url?.includes('/blobs/uploads/') === true;
-        if (isUpload && left-- === 0) request.once('data', () => child.kill('SIGKILL'));
+      intercept = (asked) => {
+        const isUpload = asked.method === 'PUT' && asked.url?.includes('/blobs/uploads/') === true;
+        if (isUpload && left-- === 0) asked.once('data', () => child.kill('SIGKILL'));
         return false;
       };
       codes.push((await ended).code);
@@ -126,8 +155,8 @@ describe('push and pull', () => {
     for (let kill = 0; kill < 12; kill += 1) {
       const { child, ended } = startProgram(['pull', other, '-o', out, '--progress', 'none']);
       let left = pick(bytes.length / 4);
-      intercept = (request, response) => {
-        if (request.method !== 'GET' || request.url?.includes('/blobs/') !== true) return false;
+      intercept = (asked, response) => {
+        if (asked.method !== 'GET' || asked.url?.includes('/blobs/') !== true) return false;
         const write = response.write.bind(response);
         response.write = ((chunk: Buffer, ...rest: []) => {
           left -= chunk.length;

@@ -251,6 +251,7 @@ describe('a hostile archive', () => {
     ['a file where a folder is', ['demo/templates']],
     ['a file below a file', ['demo/values.yaml/x']],
     ['a line break in a path', ['demo/a\nb']],
+    ['a replacement character in a path, which no tree could be compared with', ['demo/\ufffd']],
     ['a path longer than 4096 bytes', [`demo/${'x/'.repeat(2100)}y`]],
     ['folders nested beyond reason', [`demo/${'x/'.repeat(100)}y`]],
   ])('with %s is refused', async (_what, names) => {
@@ -309,6 +310,20 @@ describe('a bomb', () => {
     expect(await codeFor(Buffer.concat([gzipSync(chartBlock), ...parts, gzipSync(END)]))).toBe(
       'CHART_ARCHIVE_BOMB',
     );
+  });
+
+  it('with zeros behind it is refused, in whatever pieces it comes', async () => {
+    const bytes = Buffer.concat([await chartArchive(), Buffer.alloc(9000)]);
+    for (const size of [1, 100, 700, 65_536]) {
+      const pieces = (async function* () {
+        for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+      })();
+      const failure: unknown = await readChartArchive(pieces, { what: 'demo' }).catch((e: unknown) => e);
+      expect(failure).toMatchObject({
+        code: 'CHART_ARCHIVE_INVALID',
+        message: expect.stringContaining('data after the end of the gzip archive'),
+      });
+    }
   });
 
   it('of zeros after the end, in many gzip members, is stopped before its end', async () => {

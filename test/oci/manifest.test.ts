@@ -339,3 +339,17 @@ it('the platform of an image config is read, and one that says nothing is none',
   expect(config({})).toBeUndefined();
   expect(codeOf(() => platformOfConfig(Buffer.from('x'), 'x'))).toBe('OCI_MANIFEST_INVALID');
 });
+
+it('says a digest or a size that is nested ever so deep, or that cannot be printed, in a few characters', () => {
+  const deep = `${'['.repeat(50_000)}${']'.repeat(50_000)}`;
+  for (const [key, value] of [
+    ['digest', deep],
+    ['size', deep],
+    ['digest', '{"toString":1}'],
+    ['size', '{"toString":1,"valueOf":1}'],
+  ] as const) {
+    const descriptor = JSON.stringify({ ...layer, [key]: '@' }).replace('"@"', value);
+    const text = `{"schemaVersion":2,"config":${descriptor},"layers":[]}`;
+    expect(codeOf(() => parse(text))).toBe('OCI_MANIFEST_INVALID');
+  }
+});

@@ -212,7 +212,8 @@ describe('what is not to be trusted', () => {
     await signWith(`name=site version=2026.11 lock=sha256:${'0'.repeat(64)}`);
     expect(await codes()).toEqual(['SIGNATURE_COMMENT_MISMATCH']);
     expect(await codeOfLoad()).toBe('SIGNATURE_COMMENT_MISMATCH');
-    await signWith('timestamp:1 file:B3SUMS hashed');
+    // What minisign writes when it is told no comment.
+    await signWith('timestamp:1700000000\tfile:B3SUMS\thashed');
     expect(await codeOfLoad()).toBe('SIGNATURE_COMMENT_MISMATCH');
     await nothingWritten();
   });

@@ -34,7 +34,7 @@ async function disksOf<T extends Planned>(planned: readonly T[]): Promise<Disk<T
 
 /**
  * Looks whether what is planned has room, for each file system that is written to: all that is written there counts
- * together. Registries and containerd cannot be asked.
+ * together. Registries cannot be asked; containerd's target warns by itself.
  * @returns each target whose disk has too little room, with the fault DISK_FULL that says how much is missing
  */
 export async function tooLittleSpace<T extends Planned>(planned: readonly T[]): Promise<[T, Fault][]> {

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ContainerdClient } from '../../src/oci/containerd/client.ts';
 import { ensureBuilt } from '../cli/program.ts';
 import { demoFiles, writeChart } from '../support/charts.ts';
 import { makeBigFleet, pushImage } from '../support/fleet.ts';
@@ -153,5 +154,19 @@ describe('a load of a bundle of more than 200 MB', () => {
     }
     console.log(`bytes written outside the target: ${JSON.stringify(found)}`);
     expect((await readdir(join(site, 'charts'))).length).toBe(2);
+  });
+});
+
+describe('the disk of a real containerd', () => {
+  it.each(['1.6', '2.2'] as const)('%s is where it says that its content lies', async (version) => {
+    const own = await startContainerd(version);
+    const client = new ContainerdClient(own.socket, 'k8s.io');
+    try {
+      const root = await client.contentRoot(new AbortController().signal);
+      expect(root).toBe(join(own.root, 'io.containerd.content.v1.content'));
+    } finally {
+      client.close();
+      await own.stop();
+    }
   });
 });

@@ -90,6 +90,8 @@ export interface Fake {
   hook: Hook;
   /** What `Content/Read` sends of a blob; by default its bytes, 64 KiB at a time. */
   read: (bytes: Buffer) => Iterable<Buffer>;
+  /** What the content plugin says of itself. */
+  exports: Map<string, string>;
   /** What `Images/List` answers instead of the records. */
   list: Buffer | undefined;
   /** The messages of `Content/List`; by default two blobs in each. */
@@ -110,6 +112,7 @@ class Refused extends Error {
 }
 
 const READS = new Set([
+  'Introspection/Plugins',
   'Version/Version',
   'Content/Info',
   'Content/List',
@@ -162,6 +165,7 @@ export async function startFake(): Promise<Fake> {
     hook: () => undefined,
     read: inPieces,
     list: undefined,
+    exports: new Map(),
     infos: () => inTwos([...fake.blobs.keys()].map(info)),
     writes: () => fake.calls.map((c) => c.method).filter((m) => !READS.has(m)),
     async stop() {
@@ -224,6 +228,9 @@ export async function startFake(): Promise<Fake> {
     });
     return image(str(record, 1));
   };
+  serve('introspection.v1.Introspection', {
+    Plugins: () => build({ 1: build({ 1: 'io.containerd.content.v1', 2: 'content', 5: fake.exports }) }),
+  });
   serve('version.v1.Version', { Version: () => build({ 1: 'v0.0-fake' }) });
   serve('leases.v1.Leases', {
     Create: (r) => {

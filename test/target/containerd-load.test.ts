@@ -130,6 +130,7 @@ describe('a load into an empty namespace', () => {
     for (const { method } of fake.calls) counts.set(method, (counts.get(method) ?? 0) + 1);
     expect(Object.fromEntries(counts)).toEqual({
       'Version/Version': 1,
+      'Introspection/Plugins': 1,
       'Content/List': 1,
       'Images/List': 1,
       'Leases/Create': 1,

@@ -23,6 +23,7 @@ const METHOD = {
   listImages: 'images.v1.Images/List',
   createImage: 'images.v1.Images/Create',
   updateImage: 'images.v1.Images/Update',
+  plugins: 'introspection.v1.Introspection/Plugins',
 } as const;
 
 type Method = keyof typeof METHOD;
@@ -60,6 +61,13 @@ export class ContainerdClient {
   async version(signal: AbortSignal): Promise<string> {
     const answer = await this.#call('version', wire.encodeEmpty(), { signal, ms: LIMITS.connectMs });
     return bounded(this.#read(wire.decodeName, answer, 'version'));
+  }
+
+  /** The folder where the content of all namespaces lies, as containerd itself sees it: it may run in a container; '' where it does not say. */
+  async contentRoot(signal: AbortSignal): Promise<string> {
+    const filter = wire.encodeName('type==io.containerd.content.v1');
+    const answer = await this.#call('plugins', filter, { signal, ms: LIMITS.connectMs });
+    return this.#read(wire.decodeRoot, answer, 'plugins');
   }
 
   /** What the namespace has under a digest, or undefined. */

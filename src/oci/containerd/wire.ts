@@ -264,6 +264,21 @@ function infoOf(bytes: Uint8Array): ContentInfo {
   return { digest, size: length, labels };
 }
 
+/** `introspection.v1.PluginsResponse`: plugins = 1 { exports = 5 }, repeated: the first root that one of them has, or ''. */
+export function decodeRoot(bytes: Uint8Array): string {
+  for (const plugin of innerOnes(bytes)) {
+    const exported = new Map<string, string>();
+    scan(plugin, (tag, r) => {
+      if (tag !== text(5)) return false;
+      addLabel(exported, r.bytes());
+      return true;
+    });
+    const root = exported.get('root');
+    if (root !== undefined) return root;
+  }
+  return '';
+}
+
 /** `images.v1.GetImageResponse` and the answers to create and update: image = 1. */
 export function decodeImage(bytes: Uint8Array): ImageRecord {
   return imageOf(inner(bytes));

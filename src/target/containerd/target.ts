@@ -1,11 +1,14 @@
-import { resolve } from 'node:path';
-import { SealiftError } from '../../core/errors.ts';
+import { isAbsolute, resolve } from 'node:path';
+import { fault, isAbort, SealiftError } from '../../core/errors.ts';
+import type { Context } from '../../core/events.ts';
 import { isNamespace } from '../../core/namespace.ts';
+import { kindOf, spaceOf } from '../../io/files.ts';
 import { createTurns, type Turns } from '../../io/pool.ts';
 import { ContainerdClient } from '../../oci/containerd/client.ts';
 import { knock } from '../../oci/containerd/socket.ts';
+import { onDisk } from '../space.ts';
 import type { Item, Target, TargetOptions, TargetRun } from '../target.ts';
-import { planImages } from './plan.ts';
+import { type Plan, planImages } from './plan.ts';
 import { ContainerdRun } from './run.ts';
 
 export interface ContainerdOptions {
@@ -38,6 +41,33 @@ export function containerdTargets(options: ContainerdOptions): Target[] {
   return namespaces.map((namespace) => containerdTarget({ socket, namespace, pin: options.pin, turns }));
 }
 
+/**
+ * Warns where the disk of containerd's content seems to have too little room. Only that: containerd may run in a container,
+ * and then a folder of this name is another one here.
+ */
+async function warnOfSpace(
+  client: ContainerdClient,
+  plan: Plan,
+  about: { readonly name: string; readonly context: Context },
+): Promise<void> {
+  const { name, context } = about;
+  const lacking = plan.pieces.filter((piece) => piece.found === undefined);
+  const need = lacking.reduce((sum, piece) => sum + onDisk(piece.descriptor.size), 0);
+  try {
+    const root = await client.contentRoot(context.signal);
+    if (!isAbsolute(root) || (await kindOf(root)) !== 'folder') return;
+    const { free } = await spaceOf(root);
+    if (need <= free) return;
+    const message = `${name}: ${need} bytes are needed, ${free} are free at ${root}: ${need - free} too few`;
+    const hint = 'free some space there, unless containerd runs in a container with a disk of its own';
+    const details = { need, free };
+    context.emit({ type: 'warning', fault: fault('DISK_FULL', message, { hint, details }) });
+  } catch (error) {
+    if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+    // A containerd that does not say is no reason not to load.
+  }
+}
+
 function containerdTarget(options: {
   readonly socket: string;
   readonly namespace: string;
@@ -63,6 +93,7 @@ function containerdTarget(options: {
           context.emit({ type: 'note', message });
         }
         const plan = await planImages(client, images, { pin, signal: context.signal });
+        await warnOfSpace(client, plan, { name, context });
         context.emit({ type: 'note', message: `${name}: containerd ${version}` });
         return new ContainerdRun({ client, plan, name, namespace, turns, context, source });
       } catch (error) {

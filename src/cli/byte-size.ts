@@ -12,15 +12,21 @@ const UNITS: Readonly<Record<string, number>> = {
   ti: 1024 ** 4,
 };
 
+/** A number of bytes as people write it: `4294966784`, `64MB` (decimal), `512MiB`, `1.5G`; undefined for anything else. */
+export function bytesIn(text: string): number | undefined {
+  const [, digits = '', unit = ''] = /^(\d{1,16}(?:\.\d{1,3})?) ?([kmgt]?i?)b?$/i.exec(text.trim()) ?? [];
+  const bytes = Math.floor(Number(digits) * (UNITS[unit.toLowerCase()] ?? Number.NaN));
+  return digits !== '' && Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
 /**
- * Reads a number of bytes as people write it: `4294966784`, `64MB` (decimal), `512MiB`, `1.5G`; at least 1.
+ * Reads a number of bytes, at least 1.
  * @param flag for the message
  * @throws USAGE
  */
 export function parseBytes(text: string, flag: string): number {
-  const [, digits = '', unit = ''] = /^(\d{1,16}(?:\.\d{1,3})?) ?([kmgt]?i?)b?$/i.exec(text.trim()) ?? [];
-  const bytes = Math.floor(Number(digits) * (UNITS[unit.toLowerCase()] ?? Number.NaN));
-  if (digits !== '' && Number.isSafeInteger(bytes) && bytes >= 1) return bytes;
+  const bytes = bytesIn(text);
+  if (bytes !== undefined && bytes >= 1) return bytes;
   throw new SealiftError('USAGE', `${flag}: "${text.slice(0, 40)}" is no number of bytes`, {
     hint: 'write bytes, or a number with a unit: 512MiB (of 1024), 4GB (of 1000)',
   });

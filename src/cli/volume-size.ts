@@ -1,21 +1,9 @@
 import { SealiftError } from '../core/errors.ts';
 import { GIB, KIB, MIB } from '../core/limits.ts';
+import { bytesIn } from './byte-size.ts';
 
 /** Media by name. FAT32 ends one byte below 4 GiB; a DVD+R has 4 700 372 992 bytes, of which its file system needs some. */
 const MEDIA: Readonly<Record<string, number>> = { fat32: 4 * GIB - 512, dvd: 4_480 * MIB };
-
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  b: 1,
-  kb: 1e3,
-  mb: 1e6,
-  gb: 1e9,
-  tb: 1e12,
-  kib: KIB,
-  mib: MIB,
-  gib: GIB,
-  tib: 1024 * GIB,
-};
 
 const LEAST = 64 * KIB;
 
@@ -26,9 +14,8 @@ const LEAST = 64 * KIB;
 export function parseVolumeSize(text: string): number {
   const named = MEDIA[text.toLowerCase()];
   if (named !== undefined) return named;
-  const [, digits = '', unit = ''] = /^(\d{1,15}(?:\.\d{1,3})?) ?([a-z]*)$/i.exec(text) ?? [];
-  const bytes = Math.floor(Number(digits) * (UNITS[unit.toLowerCase()] ?? Number.NaN));
-  if (digits !== '' && Number.isSafeInteger(bytes) && bytes >= LEAST) return bytes;
+  const bytes = bytesIn(text);
+  if (bytes !== undefined && bytes >= LEAST) return bytes;
   throw new SealiftError('USAGE', `--volume-size ${text}: not a size of at least ${LEAST} bytes`, {
     hint: 'for example 4GB (4 000 000 000 bytes), 64MiB, fat32 or dvd',
   });

@@ -9,6 +9,7 @@ import { chartName, type Lock } from '../lock/schema.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
 import type { Format } from './archive-items.ts';
 import { type ImageArchives, openImageArchives, shownName } from './image-archives.ts';
+import { judgeBundle } from './trust.ts';
 
 /** One artifact of a bundle. Sizes in bytes. */
 export interface Listed {
@@ -50,6 +51,8 @@ export interface LsResult {
     readonly carried: { readonly blobs: number; readonly bytes: number };
     readonly leftOut: { readonly blobs: number; readonly bytes: number };
   } | null;
+  /** The key id that its signature names, inside or beside it; nothing is checked. Null where there is none. */
+  readonly signedBy: string | null;
   readonly artifacts: readonly Listed[];
 }
 
@@ -124,7 +127,17 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
       }),
     );
     const [format = 'oci-layout'] = kinds;
-    return { path, format, name, version: null, lock: null, size: content.blobBytes, base: null, ...content };
+    return {
+      path,
+      format,
+      name,
+      version: null,
+      lock: null,
+      size: content.blobBytes,
+      base: null,
+      signedBy: null,
+      ...content,
+    };
   } finally {
     await archives.close();
   }
@@ -153,6 +166,7 @@ export async function ls(path: string, context: Context): Promise<LsResult> {
       lock: bundle.lockDigest,
       size: bundle.medium.size,
       base: baseFacts(bundle),
+      signedBy: (await judgeBundle(bundle.medium, undefined)).keyId,
       ...content,
     };
   } finally {

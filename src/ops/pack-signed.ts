@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { openMedium } from '../bundle/medium.ts';
-import { type Place, placeAt } from '../bundle/volumes.ts';
+import { type Place, placeAt, volumesAt } from '../bundle/volumes.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { SecretKey } from '../trust/secret-key.ts';
@@ -31,13 +31,15 @@ async function isTorn(place: Place): Promise<boolean> {
 
 /** A bundle that is there is not packed again because of a signature that was only half written. */
 async function finishSigning(
-  path: string,
+  { out, volumeSize }: PackOptions,
   secret: SecretKey,
-  how: { readonly detached: boolean; readonly context: Context },
+  context: Context,
 ): Promise<void> {
   try {
-    const place = await placeAt(path);
-    if (await isTorn(place)) await signBundle(place, secret, how);
+    const path = resolve(out);
+    const place = volumeSize === undefined ? path : await volumesAt(path);
+    if (place === undefined || !(await isTorn(place))) return;
+    await signBundle(place, secret, { detached: false, volumeSize, context });
   } catch (error) {
     // Nothing, or no whole bundle: the pack sees to it.
     if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
@@ -59,10 +61,11 @@ export async function packSigned(
     });
   }
   const secret = await openKey(options.key, context);
-  const out = resolve(options.out);
-  await finishSigning(out, secret, { detached: false, context });
+  await finishSigning(options, secret, context);
   const packed = await pack(options, context);
-  const signature = await signBundle(await placeAt(out), secret, { detached: false, context });
-  const tools = await placeTools(options.tools ?? [], { out, context, key: secret });
+  const { volumeSize } = options;
+  const place = await placeAt(packed.path);
+  const signature = await signBundle(place, secret, { detached: false, volumeSize, context });
+  const tools = await placeTools(options.tools ?? [], { out: resolve(options.out), context, key: secret });
   return { packed, signature, tools };
 }

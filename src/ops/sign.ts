@@ -48,6 +48,13 @@ export interface SignResult {
   readonly written: boolean;
 }
 
+/** How a bundle is signed. */
+interface Signing {
+  readonly detached: boolean;
+  /** Bytes of each volume, where that is known beforehand. */
+  readonly volumeSize?: number | undefined;
+}
+
 /** Where a signature went. */
 type Written = Pick<SignResult, 'at' | 'isDetached' | 'written'>;
 
@@ -89,14 +96,18 @@ async function writeInFolder(folder: string, signature: Buffer): Promise<Written
   return { at, isDetached: false, written: true };
 }
 
-async function writeInside(place: Place, medium: Medium, signature: Buffer): Promise<Written> {
+async function writeInside(
+  place: Place,
+  medium: Medium,
+  { signature, volumeSize }: { readonly signature: Buffer; readonly volumeSize: number | undefined },
+): Promise<Written> {
   const path = pathOf(place);
   if (medium.kind === 'folder') return writeInFolder(path, signature);
   const { end, files } = medium;
   const count = typeof place === 'string' ? 0 : place.files.size;
-  // The limit of a single volume is not known: it grows.
-  const volumeSize = count > 1 ? files?.volumeSize : undefined;
-  const space = openTail(place, { from: end, volumeSize });
+  // Where nobody says the limit of a single volume, it grows.
+  const limit = volumeSize ?? (count > 1 ? files?.volumeSize : undefined);
+  const space = openTail(place, { from: end, volumeSize: limit });
   try {
     const written = await writeTail(space, { end, signature });
     return { at: path, isDetached: false, written };
@@ -118,13 +129,13 @@ async function signatureOf(medium: Medium, vouched: Vouched, secret: SecretKey):
 export async function signOpened(
   { place, medium, lock, lockDigest }: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'> & { place: Place },
   secret: SecretKey,
-  options: { readonly detached: boolean },
+  options: Signing,
 ): Promise<Written> {
   const { name, version } = lock;
   const signature = await signatureOf(medium, { name, version, lock: lockDigest }, secret);
   if (options.detached) return writeBeside(pathOf(place), signature);
   try {
-    return await writeInside(place, medium, signature);
+    return await writeInside(place, medium, { signature, volumeSize: options.volumeSize });
   } catch (error) {
     if (!isReadOnly(error)) throw error;
     return writeBeside(pathOf(place), signature);
@@ -135,7 +146,7 @@ export async function signOpened(
 export async function signBundle(
   place: Place,
   secret: SecretKey,
-  options: { readonly detached: boolean; readonly context: Context },
+  options: Signing & { readonly context: Context },
 ): Promise<SignResult> {
   const path = pathOf(place);
   const release = await holdPath(path);

@@ -121,7 +121,8 @@ describe('a signed bundle', () => {
       faults: [],
       chain: 'lock',
     });
-    expect((await ls(path, contextOf())).artifacts.length).toBeGreaterThan(0);
+    expect(await ls(path, contextOf())).toMatchObject({ signedBy: keys.a.id });
+    expect((await ls(good.path, contextOf())).signedBy).toBeNull();
     expect((await loaded({ keys: [] })).bundle.signedBy).toBeNull();
     expect((await pack({ manifestPath: site.manifestPath, out: path }, contextOf())).outcome).toBe('present');
     expect((await stat(path, { bigint: true })).mtimeNs).toBe(before.mtimeNs);
@@ -396,6 +397,44 @@ describe('a pack that signs', () => {
     expect(await codes({ keys: [] })).toContain('BUNDLE_NOT_CANONICAL');
     expect((await packed()).packed.outcome).toBe('present');
     expect(await readFile(path)).toEqual(wanted);
+  });
+
+  it('signs volumes as a split of the signed bundle, also where one more is needed, and packs them once', async () => {
+    await signed();
+    const wanted = await readFile(path);
+    await rm(path);
+    for (const volumeSize of [Math.ceil(good.bytes.length / 3), good.bytes.length]) {
+      const first = await packed({ volumeSize });
+      const names = (await readdir(site.dir)).filter((n) => n.startsWith('tried.tar.')).sort();
+      const parts = await Promise.all(names.map((n) => readFile(site.path(n))));
+      expect([first.packed.outcome, first.signature.written, names.length]).toEqual([
+        'packed',
+        true,
+        Math.ceil(wanted.length / volumeSize),
+      ]);
+      expect(Buffer.concat(parts)).toEqual(wanted);
+      const again = await packed({ volumeSize });
+      expect([again.packed.outcome, again.signature.written]).toEqual(['present', false]);
+      expect(await codes({ bundle: `${path}.001` })).toEqual([]);
+      for (const name of names) await rm(site.path(name));
+    }
+  });
+
+  it('signs a delta, which is trusted by its own signature, and loaded where its base is', async () => {
+    await site.lockFor(site.images.slice(0, 2));
+    const base = site.path('tried-base.tar');
+    await pack({ manifestPath: site.manifestPath, out: base }, contextOf());
+    await site.lockFor();
+    const delta = site.path('tried-delta.tar');
+    await packSigned(
+      { manifestPath: site.manifestPath, out: delta, since: [base], key: keys.a },
+      contextOf(),
+    );
+    const given = { bundle: delta, others: [base] };
+    expect(await verified(given)).toMatchObject({ faults: [], chain: 'signature' });
+    expect((await loaded(given)).bundle.signedBy).toBe(keys.a.id);
+    expect(await codes({ ...given, keys: [keys.b.pub] })).toEqual(['SIGNATURE_KEY_UNKNOWN']);
+    expect(await codeOfLoad({ bundle: base })).toBe('SIGNATURE_MISSING');
   });
 
   it('says before it begins that the key is none, and does not sign what goes elsewhere', async () => {

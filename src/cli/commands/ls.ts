@@ -55,6 +55,11 @@ function baseLines({ base }: LsResult): string[] {
   ];
 }
 
+function signatureLines({ signedBy }: LsResult): string[] {
+  if (signedBy === null) return [];
+  return [`says that the key ${signedBy} signed it; \`sealift verify --key\` checks that`];
+}
+
 /** What `ls` prints. */
 export function lsOutcome(result: LsResult, bundle: string): Outcome {
   const { name, version, size, blobs, blobBytes, sharedBytes, artifacts } = result;
@@ -70,6 +75,7 @@ export function lsOutcome(result: LsResult, bundle: string): Outcome {
     summary: [
       ...sparse,
       ...baseLines(result),
+      ...signatureLines(result),
       ...firstLines(otherLines(artifacts), LINES_SHOWN),
       `${harmless([name, version].filter((t) => t !== null).join(' '))}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
     ],

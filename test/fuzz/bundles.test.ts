@@ -10,12 +10,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { PlannedEntry } from '../../src/bundle/plan.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
 import { tarHeader } from '../../src/io/tar.ts';
 import { digestOf } from '../../src/io/verify.ts';
 import { load } from '../../src/ops/load.ts';
+import { pack } from '../../src/ops/pack.ts';
 import { verify } from '../../src/ops/verify.ts';
-import { contextOf, openSite, packSite, type Site } from '../bundle/site.ts';
+import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
 import { joined, partsOf } from '../bundle/tar-parts.ts';
 import { hostileBundle, type Origin, originOf } from './bundles.ts';
 import { changeBytes } from './bytes.ts';
@@ -58,13 +60,27 @@ async function expectHonest(path: string, where: string): Promise<void> {
   ).toBe(true);
 }
 
-/** Two bundles of a few KiB, as different as bundles can be. */
+/** A bundle without what an earlier one of the same site has. */
+async function deltaOf(site: Site): Promise<Packed> {
+  await site.lockFor(site.images.slice(0, 1));
+  const base = await packSite(site, 'base.tar');
+  await site.lockFor();
+  const path = site.path('delta.tar');
+  await pack({ manifestPath: site.manifestPath, out: path, since: [base.path] }, contextOf());
+  const bundle = await openBundle(path, { signal });
+  await bundle.close();
+  const entries = [...bundle.medium.entries].map((e) => bundle.plan?.entries.find(e.name) ?? e);
+  return { path, bytes: readFileSync(path), entries: entries as PlannedEntry[] };
+}
+
+/** Two bundles of a few KiB, as different as bundles can be, and a delta. */
 beforeAll(async () => {
   origins = [];
   for (const kinds of [['oci'], ['attested', 'docker']] as const) {
     const fleet = { images: kinds.length, layerSizes: [600], baseSize: 700, kinds: [...kinds] };
     const site: Site = await openSite({ fleet });
     origins.push(originOf(await packSite(site)));
+    if (kinds.length > 1) origins.push(originOf(await deltaOf(site)));
     await site.close();
   }
   room = openRoom();

@@ -166,6 +166,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   const server = createBound(options, handle);
   const host = await listen(server, options.listen);
+  // A connection that cannot be accepted (too many open files) is that client's loss, not the end of all others.
+  server.on('error', () => {});
   return {
     host,
     // `listen` has made sure that it is one.

@@ -8,6 +8,7 @@ import { openDocument } from './compare.ts';
 import { readSums } from './documents.ts';
 import { digestOfName, type FoundEntry } from './entries.ts';
 import { type HashResult, hashRange } from './hash.ts';
+import { misplacedInside } from './misplaced.ts';
 import { B3SUMS, DOCUMENTS } from './plan.ts';
 import type { OpenContent } from './reader.ts';
 import type { Sweep, SweptHashes } from './sweep.ts';
@@ -162,6 +163,19 @@ export async function checkBytes(
   }
 }
 
+/** Why blobs that fill whole volumes are damaged, where that can be told. */
+async function misplacedFaults({ bundle, context }: Judging, faults: readonly Fault[]): Promise<Fault[]> {
+  const { entries, files } = bundle.medium;
+  const found: Fault[] = [];
+  for (const { details } of faults) {
+    const index = typeof details?.entry === 'string' ? entries.indexOf(details.entry) : -1;
+    const blake3 = index < 0 ? undefined : bundle.b3.at(index);
+    if (files === undefined || blake3 === undefined) continue;
+    found.push(...(await misplacedInside(files, { ...entries.at(index), blake3 }, context.signal)));
+  }
+  return found;
+}
+
 async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
   const { medium } = judging.bundle;
   const faults: Fault[] = [];
@@ -177,6 +191,7 @@ async function judgeAll(sweep: Sweep, judging: Judging): Promise<Fault[]> {
     );
     if (found !== undefined) faults.push(found);
   }
+  if (faults.length > 0) faults.unshift(...(await misplacedFaults(judging, faults)));
   // Only what was seen to be wrong, or not seen at all, is looked at again, to say where.
   return isPaddingZero ? faults : [...faults, ...(await medium.checkPadding())];
 }

@@ -13,6 +13,7 @@ import { type Artifact, Contents } from './contents.ts';
 import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
 import { type Medium, openMedium } from './medium.ts';
+import { misplacedVolumes } from './misplaced.ts';
 import { passOn } from './pass-on.ts';
 import { type BundlePlan, DOCUMENTS, planBundle } from './plan.ts';
 import type { Place } from './volumes.ts';
@@ -236,7 +237,10 @@ async function readBundle(
     const size = medium.entries.find('versions.lock')?.size ?? 0;
     const base = info.base === null ? undefined : { of: info.base.of, isLeftOut };
     plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents, base);
-    note(await compareWithPlan(medium, plan));
+    const differences = await compareWithPlan(medium, plan);
+    // Why it is so stands before what follows from it.
+    if (differences.length > 0) note(misplacedVolumes(medium, plan));
+    note(differences);
   }
   const sums = await readB3Sums(medium, plan);
   note(sums.faults);

@@ -16,6 +16,14 @@ export interface Stretch {
   readonly to: number;
 }
 
+/** One volume: its path, its open file (-1 where it is missing), and which bytes of the space should be in it. */
+export interface Part {
+  readonly path: string;
+  readonly file: number;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** The open files of a bundle as one byte space. */
 export interface Files {
   readonly file: OpenFile;
@@ -25,6 +33,8 @@ export interface Files {
   readonly faults: readonly Fault[];
   /** The bytes of each volume; undefined for a single file. */
   readonly volumeSize: number | undefined;
+  /** Every volume that there should be; none for a single file. */
+  readonly parts: readonly Part[];
   /** Whether some of these bytes are in a volume that lacks or ends before them. */
   isAbsent(offset: number, length: number): boolean;
   /** In which files some bytes of the space lie. */
@@ -43,6 +53,7 @@ export async function openFileOf(path: string): Promise<Files> {
     size,
     faults: [],
     volumeSize: undefined,
+    parts: [],
     isAbsent: (offset, length) => offset + length > size,
     whereIs: (from, length) => [{ file: path, from, to: from + length }],
     close: () => handle.close(),
@@ -196,6 +207,16 @@ function misplacedFirst(opened: ReadonlyMap<number, Opened>): Fault[] {
   });
 }
 
+function partsOf(set: VolumeSet, opened: ReadonlyMap<number, Opened>, shape: Shape): Part[] {
+  const { count, size, volumeSize } = shape;
+  return Array.from({ length: count }, (_, i) => ({
+    path: opened.get(i + 1)?.path ?? volumePath(set.path, i + 1, set.width),
+    file: opened.get(i + 1)?.handle.fd ?? -1,
+    from: i * volumeSize,
+    to: i + 1 === count ? size : (i + 1) * volumeSize,
+  }));
+}
+
 /** In which volumes some bytes lie, and how long each of these is. */
 function stretchesOf(
   set: VolumeSet,
@@ -238,6 +259,7 @@ export async function openVolumes(set: VolumeSet): Promise<Files> {
       size: read.size,
       faults: faultsOf(set, opened, shape),
       volumeSize: shape.volumeSize,
+      parts: partsOf(set, opened, shape),
       whereIs,
       isAbsent: (offset, length) => whereIs(offset, length).some(({ to, size }) => size < to),
       close: () => closeAll(opened),

@@ -1,0 +1,293 @@
+/** Deltas, repairs and merges: what is left out, what proves that it is there, and what makes a whole of them. */
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { PlannedEntry } from '../../src/bundle/plan.ts';
+import { openBundle } from '../../src/bundle/reader.ts';
+import { load } from '../../src/ops/load.ts';
+import { lock } from '../../src/ops/lock.ts';
+import { ls } from '../../src/ops/ls.ts';
+import { merge } from '../../src/ops/merge.ts';
+import { pack } from '../../src/ops/pack.ts';
+import { verify } from '../../src/ops/verify.ts';
+import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
+import { contextOf, openSite, placeOf, type Site } from '../bundle/site.ts';
+import { pushFleet } from '../support/fleet.ts';
+
+const FLEET = { layerSizes: [40_000, 9000], baseSize: 60_000 } as const;
+const SIZE = 80_000;
+let site: Site;
+/** Full bundles of three deliveries. */
+const full = { v1: '', v2: '', v3: '' };
+const manifests = { v1: '', v2: '', v3: '' };
+
+async function deliver(version: keyof typeof full, delivery: number): Promise<void> {
+  // The later deliveries have two images more.
+  const images = await pushFleet(site.source.host, { ...FLEET, images: delivery === 1 ? 6 : 8, delivery });
+  const folder = site.path(version);
+  await mkdir(folder);
+  const manifestPath = join(folder, 'sealift.yaml');
+  const lines = images.map((i) => `  - ${site.source.host}/${i.name}:${i.tag}`);
+  await writeFile(
+    manifestPath,
+    [
+      'apiVersion: sealift/v1',
+      'name: site',
+      `version: "${delivery}"`,
+      'images:',
+      ...lines,
+      'charts:',
+      `  - {name: web, version: 1.2.3, repo: "${site.source.url}/charts"}`,
+      'files:',
+      `  - {url: "${site.source.url}/files/tool", name: bin/tool}`,
+      '',
+    ].join('\n'),
+  );
+  await lock({ manifestPath }, contextOf());
+  manifests[version] = manifestPath;
+  full[version] = join(folder, 'full.tar');
+  await pack({ manifestPath, out: full[version] }, contextOf());
+}
+
+async function delta(of: keyof typeof full, since: readonly string[], name = 'delta.tar'): Promise<string> {
+  const out = join(work, name);
+  await pack({ manifestPath: manifests[of], out, since }, contextOf());
+  return out;
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return (await readFile(path)).length;
+}
+
+async function blobEntries(path: string): Promise<PlannedEntry[]> {
+  const bundle = await openBundle(path, { signal: contextOf().signal });
+  await bundle.close();
+  return [...(bundle.plan?.entries ?? [])].filter((e) => e.kind === 'blob');
+}
+
+let work: string;
+
+beforeAll(async () => {
+  site = await openSite();
+  await deliver('v1', 1);
+  await deliver('v2', 2);
+  await deliver('v3', 3);
+}, 60_000);
+
+afterAll(() => site.close());
+
+beforeEach(async () => {
+  work = site.path(`w${Math.random().toString(36).slice(2)}`);
+  await mkdir(work);
+});
+
+describe('a delta', () => {
+  it('carries what the base lacks, says what it leaves out, and is whole by itself', async () => {
+    const path = await delta('v2', [full.v1]);
+    const had = new Set((await blobEntries(full.v1)).map((e) => e.digest));
+    const fresh = (await blobEntries(full.v2)).filter((e) => !had.has(e.digest));
+    expect(fresh.length).toBeGreaterThan(0);
+    expect((await blobEntries(path)).map((e) => e.digest)).toEqual(fresh.map((e) => e.digest));
+    const result = await verify({ bundle: path }, contextOf());
+    expect(result.faults).toEqual([]);
+    expect(result.leftOut).toMatchObject({ of: [{ name: 'site', version: '1' }], checked: { blobs: 0 } });
+    const { base, blobBytes } = await ls(path, contextOf());
+    expect((base?.carried.bytes ?? 0) + (base?.leftOut.bytes ?? 0)).toBe(blobBytes);
+  });
+
+  it('is the same bytes whichever word stands for its base', async () => {
+    const bundle = await openBundle(full.v1, { signal: contextOf().signal });
+    const sums = bundle.medium.entries.find('SHA256SUMS');
+    await bundle.close();
+    if (sums === undefined) throw new Error('a bundle has sums');
+    const bytes = (await readFile(full.v1)).subarray(sums.offset, sums.offset + sums.size);
+    await writeFile(join(work, 'SHA256SUMS'), bytes);
+    const wanted = await readFile(await delta('v2', [full.v1]));
+    expect(await readFile(await delta('v2', [join(site.path('v1'), 'versions.lock')], 'l.tar'))).toEqual(
+      wanted,
+    );
+    // The sums alone say neither name nor version, and nothing else is other.
+    const fromSums = await delta('v2', [join(work, 'SHA256SUMS')], 's.tar');
+    expect((await blobEntries(fromSums)).map((e) => e.digest)).toEqual(
+      (await blobEntries(join(work, 'delta.tar'))).map((e) => e.digest),
+    );
+  });
+
+  it('is not written again when it is there', async () => {
+    const out = await delta('v2', [full.v1]);
+    const again = await pack({ manifestPath: manifests.v2, out, since: [full.v1] }, contextOf());
+    expect(again.outcome).toBe('present');
+    expect((await pack({ manifestPath: manifests.v2, out }, contextOf())).outcome).toBe('packed');
+    expect(await readFile(out)).toEqual(await readFile(full.v2));
+  });
+
+  it('leaves out only what every one of several bases has', async () => {
+    const one = await sizeOf(await delta('v3', [full.v2], 'one.tar'));
+    const both = await sizeOf(await delta('v3', [full.v1, full.v2], 'both.tar'));
+    expect(both).toBeGreaterThanOrEqual(one);
+    const has = async (path: string): Promise<Set<unknown>> =>
+      new Set((await blobEntries(path)).map((e) => e.digest));
+    const [v1, v2] = [await has(full.v1), await has(full.v2)];
+    const carried = await has(join(work, 'both.tar'));
+    const wanted = (await blobEntries(full.v3)).filter((e) => !(v1.has(e.digest) && v2.has(e.digest)));
+    expect([...carried].sort()).toEqual(wanted.map((e) => e.digest as string).sort());
+  });
+
+  it('makes the bundle that a full pack gives when it is merged with its base, also in a chain', async () => {
+    const first = await delta('v2', [full.v1], 'd2.tar');
+    const second = await delta('v3', [first], 'd3.tar');
+    const out = join(work, 'merged.tar');
+    const result = await merge({ out, bundles: [full.v1, second, first] }, contextOf());
+    expect(result).toMatchObject({ outcome: 'merged', version: '3' });
+    expect(await readFile(out)).toEqual(await readFile(full.v3));
+    expect((await merge({ out, bundles: [first, second, full.v1] }, contextOf())).outcome).toBe('present');
+    const missing = merge({ out: join(work, 'no.tar'), bundles: [second, first] }, contextOf());
+    await expect(missing).rejects.toMatchObject({ code: 'BUNDLE_BASE_MISSING' });
+    await expect(
+      merge({ out: full.v2, bundles: [full.v1, second, first] }, contextOf()),
+    ).rejects.toMatchObject({
+      code: 'TARGET_CONFLICT',
+    });
+  });
+});
+
+describe('loading a delta', () => {
+  let target: RunningRegistry;
+
+  beforeEach(async () => {
+    target = await startRegistry({ storage: 'memory' });
+    return () => target.close();
+  });
+
+  const writes = (): string[] =>
+    target.requests.filter((r) => r.method !== 'GET' && r.method !== 'HEAD').map((r) => r.path);
+
+  it('leads to what a full load leads to where the base was loaded', async () => {
+    const path = await delta('v2', [full.v1]);
+    await load({ bundle: full.v1, registries: [placeOf(target)] }, contextOf());
+    const result = await load({ bundle: path, registries: [placeOf(target)] }, contextOf());
+    expect(result.failed).toBe(0);
+    const after = await load({ bundle: full.v2, registries: [placeOf(target)], dryRun: true }, contextOf());
+    expect(after.targets.flatMap((t) => t.entries).map((e) => e.state)).not.toContain('write');
+  });
+
+  it('writes nothing where the base is absent, and says what lacks and what would supply it', async () => {
+    const path = await delta('v2', [full.v1]);
+    const failed = await load({ bundle: path, registries: [placeOf(target)] }, contextOf()).catch((e) => e);
+    expect(failed).toMatchObject({
+      code: 'BUNDLE_BASE_MISSING',
+      details: { base: [{ name: 'site', version: '1' }] },
+    });
+    expect(failed.hint).toContain('site 1');
+    expect(failed.details.missing.length).toBeGreaterThan(0);
+    expect(writes()).toEqual([]);
+  });
+
+  it('takes what the target lacks from a base that is given beside it, in any order', async () => {
+    const path = await delta('v2', [full.v1]);
+    const given = { bundle: full.v1, others: [path] };
+    expect((await verify(given, contextOf())).faults).toEqual([]);
+    const result = await load({ ...given, registries: [placeOf(target)] }, contextOf());
+    expect(result.bundle.version).toBe('2');
+    expect(result.failed).toBe(0);
+  });
+
+  it('of a later base than the site has is refused with the name of what is needed', async () => {
+    await load({ bundle: full.v1, registries: [placeOf(target)] }, contextOf());
+    const later = await delta('v3', [full.v2]);
+    const before = writes().length;
+    const failed = await load({ bundle: later, registries: [placeOf(target)] }, contextOf()).catch((e) => e);
+    expect(failed).toMatchObject({ code: 'BUNDLE_BASE_MISSING' });
+    expect(failed.hint).toContain('site 2');
+    expect(writes()).toHaveLength(before);
+  });
+
+  it('is made for a site by its receipt', async () => {
+    const receiptPath = join(work, 'receipt.json');
+    await load({ bundle: full.v1, registries: [placeOf(target)], receiptPath }, contextOf());
+    const path = await delta('v2', [receiptPath]);
+    expect(await sizeOf(path)).toBe(await sizeOf(await delta('v2', [full.v1], 'same.tar')));
+    const result = await load({ bundle: path, registries: [placeOf(target)] }, contextOf());
+    expect(result.failed).toBe(0);
+  });
+
+  it('proves charts and files in their folders too', async () => {
+    const path = await delta('v2', [full.v1]);
+    const folders = { chartTrees: [join(work, 'charts')], files: [join(work, 'files')] };
+    await expect(load({ bundle: path, ...folders }, contextOf())).rejects.toMatchObject({
+      code: 'BUNDLE_BASE_MISSING',
+    });
+    await load({ bundle: full.v1, ...folders }, contextOf());
+    expect((await load({ bundle: path, ...folders }, contextOf())).failed).toBe(0);
+    await rm(join(work, 'files', 'bin', 'tool'));
+    await expect(load({ bundle: path, ...folders }, contextOf())).rejects.toMatchObject({
+      code: 'BUNDLE_BASE_MISSING',
+    });
+  });
+});
+
+describe('a repair', () => {
+  it('brings exactly what two damaged volumes lack', async () => {
+    const out = join(work, 'a.tar');
+    await pack({ manifestPath: manifests.v2, out, volumeSize: SIZE }, contextOf());
+    const victims = (await blobEntries(full.v2)).filter((e) => e.size > 5000).slice(0, 3);
+    for (const { offset, size } of victims) {
+      const at = offset + Math.floor(size / 2);
+      const handle = await open(`${out}.${String(Math.floor(at / SIZE) + 1).padStart(3, '0')}`, 'r+');
+      await handle.write(Buffer.from('damage'), 0, 6, at % SIZE);
+      await handle.close();
+    }
+    const requestPath = join(work, 'repair.json');
+    const found = await verify({ bundle: `${out}.001`, requestPath }, contextOf());
+    expect(found.request?.blobs).toBe(3);
+    const fix = join(work, 'fix.tar');
+    await pack({ manifestPath: manifests.v2, out: fix, repair: requestPath }, contextOf());
+    expect((await blobEntries(fix)).map((e) => e.digest).sort()).toEqual(victims.map((e) => e.digest).sort());
+    const given = { bundle: `${out}.001`, others: [fix] };
+    expect((await verify(given, contextOf())).faults).toEqual([]);
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      expect((await load({ ...given, registries: [placeOf(target)] }, contextOf())).failed).toBe(0);
+    } finally {
+      await target.close();
+    }
+    const whole = join(work, 'whole.tar');
+    await merge({ out: whole, bundles: [fix, `${out}.001`] }, contextOf());
+    expect(await readFile(whole)).toEqual(await readFile(full.v2));
+  });
+
+  it('also repairs manifests, documents and headers, and a volume that is gone', async () => {
+    const out = join(work, 'a.tar');
+    await pack({ manifestPath: manifests.v2, out, volumeSize: SIZE }, contextOf());
+    await rm(`${out}.004`);
+    const bundle = await openBundle(full.v2, { signal: contextOf().signal });
+    await bundle.close();
+    const manifest = [...(bundle.plan?.entries ?? [])].find((e) => e.kind === 'manifest');
+    if (manifest === undefined) throw new Error('a bundle has manifests');
+    const handle = await open(`${out}.001`, 'r+');
+    await handle.write(Buffer.from('damage'), 0, 6, manifest.offset - 300);
+    await handle.write(Buffer.from('damage'), 0, 6, manifest.offset + 20);
+    await handle.close();
+    const requestPath = join(work, 'repair.json');
+    const found = await verify({ bundle: `${out}.001`, requestPath }, contextOf());
+    expect(found.faults.length).toBeGreaterThan(1);
+    const fix = join(work, 'fix.tar');
+    await pack({ manifestPath: manifests.v2, out: fix, repair: requestPath }, contextOf());
+    const given = { bundle: `${out}.001`, others: [fix] };
+    expect((await verify(given, contextOf())).faults).toEqual([]);
+    const whole = join(work, 'whole.tar');
+    await merge({ out: whole, bundles: [`${out}.001`, fix] }, contextOf());
+    expect(await readFile(whole)).toEqual(await readFile(full.v2));
+  });
+
+  it('is refused for another lock than the request names', async () => {
+    const copy = join(work, 'x.tar');
+    const bytes = await readFile(full.v1);
+    bytes[bytes.length - 5000] = (bytes[bytes.length - 5000] ?? 0) ^ 1;
+    await writeFile(copy, bytes);
+    const requestPath = join(work, 'repair.json');
+    await verify({ bundle: copy, requestPath }, contextOf());
+    const options = { manifestPath: manifests.v2, out: join(work, 'fix.tar'), repair: requestPath };
+    await expect(pack(options, contextOf())).rejects.toMatchObject({ code: 'LOCK_STALE', message: /site 1/ });
+  });
+});

@@ -7,6 +7,7 @@ import { bytesText, harmless } from './words.ts';
 export interface ToolFlags {
   /** False with --no-tool. */
   readonly tool?: readonly string[] | false;
+  readonly repair?: string;
 }
 
 /** The joined program, dist/program: what is beside it is looked for there. */
@@ -28,9 +29,9 @@ export function toolOptions(): readonly Option[] {
   ];
 }
 
-/** Undefined where none is wanted. */
-export function toolChoice({ tool }: ToolFlags): ToolChoice | undefined {
-  if (tool === false) return undefined;
+/** Undefined where none is wanted: whoever asks for a repair has a tool, and waits for something small. */
+export function toolChoice({ tool, repair }: ToolFlags): ToolChoice | undefined {
+  if (tool === false || (tool === undefined && repair !== undefined)) return undefined;
   return tool === undefined ? { program: PROGRAM } : { files: tool };
 }
 

@@ -1,6 +1,7 @@
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { toolChoice } from '../../src/cli/tool-flags.ts';
 import { run } from '../support/peers.ts';
 import { documentOf, ensureBuilt, type Ran, ROOT, runProgram } from './program.ts';
 import { openSite, type Site } from './site.ts';
@@ -62,6 +63,13 @@ describe('pack', () => {
     const ran = await sealift('pack', '-o', '-', '--tool', 'tool.tar.gz');
     expect(ran).toMatchObject({ code: 2, stdout: '' });
     expect(ran.stderr).toContain('error[USAGE]: --tool: ');
+  });
+
+  it('puts none beside a repair unless it is named', () => {
+    expect(toolChoice({})).toHaveProperty('program');
+    expect(toolChoice({ repair: 'repair.json' })).toBeUndefined();
+    expect(toolChoice({ repair: 'repair.json', tool: ['t.tar.gz'] })).toEqual({ files: ['t.tar.gz'] });
+    expect(toolChoice({ tool: false })).toBeUndefined();
   });
 
   it('succeeds where there is none, and says in one line how to get it', async () => {

@@ -88,6 +88,7 @@ export async function readHead(source: ByteSource): Promise<StreamHead> {
     throw new SealiftError('INTERNAL', 'documents were not kept');
   }
   const info = parseInfo(infoBytes, tar.what);
+  if (info.base !== null) throw notWhole(tar.what, info);
   if (info.base !== null) {
     throw new SealiftError(
       'USAGE',
@@ -108,6 +109,14 @@ export async function readHead(source: ByteSource): Promise<StreamHead> {
   const lock = lockOf(lockBytes, tar.what);
   const facts = { tar, info, lock, lockDigest: place.digest, lockSize: place.size, documents };
   return { ...facts, manifests: new ManifestShelf() };
+}
+
+/** A delta or a repair is judged by what is beside it, and that by a target that is asked for each blob before. */
+function notWhole(what: string, { name, version }: BundleInfo): SealiftError {
+  const message = `${what}: ${name} ${version} is a delta or a repair, which cannot come through a pipe`;
+  return new SealiftError('USAGE', message, {
+    hint: 'copy it to a file and load that, with its base beside it where the target lacks something',
+  });
 }
 
 /** A lock that cannot be read is a fault of the bundle. */

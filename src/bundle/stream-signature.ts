@@ -1,8 +1,21 @@
-import type { Vouched } from '../trust/comment.ts';
+import { trustedComment, type Vouched } from '../trust/comment.ts';
 import { judgeTrust, type Trust, type TrustPolicy } from '../trust/policy.ts';
+import type { SecretKey } from '../trust/secret-key.ts';
+import { messageHash, signatureFile } from '../trust/signature.ts';
 import { SIGNATURE } from './plan.ts';
 import { candidateOf } from './signature.ts';
 import type { StreamEnd } from './stream-reader.ts';
+import type { StreamOptions } from './stream-writer.ts';
+
+/** Signs a bundle that goes out in order: its B3SUMS is known when it has gone. @throws USAGE, as `trustedComment` */
+export function streamSigner(secret: SecretKey, vouched: Vouched): NonNullable<StreamOptions['sign']> {
+  const comment = trustedComment(vouched);
+  return async (b3sums) => {
+    const hash = messageHash();
+    for (const piece of b3sums) hash.update(piece);
+    return { name: SIGNATURE, bytes: signatureFile(hash.digest(), secret, { comment }) };
+  };
+}
 
 /**
  * Judges the trust of a bundle that came in order: all of it has passed and was compared with its B3SUMS, so a good

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { openMedium } from '../bundle/medium.ts';
+import { streamSigner } from '../bundle/stream-signature.ts';
 import { type Place, placeAt, volumesAt } from '../bundle/volumes.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -46,21 +47,34 @@ async function finishSigning(
   }
 }
 
+/** What goes into a stream is signed at its end. */
+async function packIntoStream(
+  options: PackOptions,
+  secret: SecretKey,
+  context: Context,
+): Promise<SignedPack> {
+  let [name, version] = ['', ''];
+  const signer: PackOptions['signer'] = (vouched) => {
+    ({ name, version } = vouched);
+    return streamSigner(secret, vouched);
+  };
+  const packed = await pack({ ...options, signer }, context);
+  const { id: keyId } = secret.public;
+  const how = { keyId, at: options.out, isDetached: false, written: true };
+  return { packed, signature: { path: options.out, kind: 'bundle', name, version, ...how }, tools: [] };
+}
+
 /**
  * Packs a bundle and signs it. The key is unlocked first, so that nobody waits for a password at the end, and what is
  * there and signed with this key already is left alone.
- * @throws as `pack` and `sign`; USAGE where the bundle goes into a stream
+ * @throws as `pack` and `sign`
  */
 export async function packSigned(
   options: PackOptions & { readonly key: SigningKey; readonly tools?: readonly FoundTool[] },
   context: Context,
 ): Promise<SignedPack> {
-  if (options.output !== undefined) {
-    throw new SealiftError('USAGE', 'a bundle that goes to stdout cannot be signed on its way', {
-      hint: 'sign it where it arrives: `sealift sign BUNDLE --key KEY`; or sign its versions.lock',
-    });
-  }
   const secret = await openKey(options.key, context);
+  if (options.output !== undefined) return packIntoStream(options, secret, context);
   await finishSigning(options, secret, context);
   const packed = await pack(options, context);
   const { volumeSize } = options;

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { BundlePlan, PlannedEntry } from '../bundle/plan.ts';
-import { writeStream } from '../bundle/stream-writer.ts';
+import { type StreamOptions, writeStream } from '../bundle/stream-writer.ts';
 import type { WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
@@ -32,9 +32,15 @@ export function refuseTerminal(output: Output): void {
  */
 export async function streamOut(
   output: Output,
-  job: { readonly plan: BundlePlan; readonly sources: Sources; readonly tools: PackTools },
+  job: {
+    readonly plan: BundlePlan;
+    readonly sources: Sources;
+    readonly tools: PackTools;
+    /** Signs it at its end; default not. */
+    readonly sign: StreamOptions['sign'];
+  },
 ): Promise<WriterStats> {
-  const { plan, sources, tools } = job;
+  const { plan, sources, tools, sign } = job;
   const { context } = tools;
   const archives = await readCharts(job);
   context.emit({ type: 'phase', name: 'blobs' });
@@ -53,7 +59,13 @@ export async function streamOut(
     (digest === undefined ? undefined : sources.label(digest)) ?? name;
   const sink = streamSink(output, { what: 'stdout', signal: context.signal });
   try {
-    const stats = await writeStream(plan, { sink, context, sourceOf, labelOf });
+    const stats = await writeStream(plan, {
+      sink,
+      context,
+      sourceOf,
+      labelOf,
+      ...(sign === undefined ? {} : { sign }),
+    });
     syncOutput(output);
     return stats;
   } catch (error) {

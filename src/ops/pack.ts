@@ -4,6 +4,7 @@ import type { Base, BaseBundle } from '../bundle/contents.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
+import type { StreamOptions } from '../bundle/stream-writer.ts';
 import { settleVolumes } from '../bundle/volume-sink.ts';
 import { type Form, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import type { WriterStats } from '../bundle/writer.ts';
@@ -15,6 +16,7 @@ import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
 import type { Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
+import type { Vouched } from '../trust/comment.ts';
 import { basesOf } from './base.ts';
 import { checkOpened } from './check-bundle.ts';
 import { lockPathOf, readLockFile, recompressedIn, refuseStale } from './lock.ts';
@@ -41,6 +43,8 @@ export interface PackOptions {
   readonly out: string;
   /** Where the bundle goes in order, instead of `out`, which then only names it. */
   readonly output?: Output;
+  /** Signs what goes into `output`; a bundle at a path is signed by `packSigned`. */
+  readonly signer?: (vouched: Vouched) => StreamOptions['sign'];
   /** Read a finished bundle's bytes again instead of believing its headers. */
   readonly verify?: boolean;
   /** Fail where a registry's limit on pulls would have to be waited for. */
@@ -100,7 +104,8 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     };
     if (options.output !== undefined) {
       const wanted = { value: lock, digest, size };
-      return packStream(wanted, { output: options.output, name: options.out, base, access, context });
+      const { output, out: name, signer } = options;
+      return packStream(wanted, { output, name, signer, base, access, context });
     }
     const out = resolve(options.out);
     const kind = formOf(options);
@@ -143,19 +148,22 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
 /** Packs into an output instead of a path: nothing that was there is used, nothing is left behind. */
 async function packStream(
   wanted: PlannedLock,
-  to: { readonly output: Output; readonly name: string; readonly base: Base | undefined } & Pick<
-    PackTools,
-    'access' | 'context'
-  >,
+  to: {
+    readonly output: Output;
+    readonly name: string;
+    readonly signer: PackOptions['signer'] | undefined;
+    readonly base: Base | undefined;
+  } & Pick<PackTools, 'access' | 'context'>,
 ): Promise<PackResult> {
-  const { access, context, output, name, base } = to;
+  const { access, context, output, name, base, signer } = to;
   const { value: lock, digest } = wanted;
   const manifests = await ManifestSpool.open(context);
   try {
     const tools: PackTools = { context, access, lock, manifests };
     const { contents, sources } = await gatherContents(tools, undefined);
     const plan = planBundle(wanted, contents, base);
-    const stats = await streamOut(output, { plan, sources, tools });
+    const vouched = { name: lock.name, version: lock.version, lock: digest };
+    const stats = await streamOut(output, { plan, sources, tools, sign: signer?.(vouched) });
     const facts = { plan, out: name, kind: 'stream', lock, digest, base, outcome: 'packed' } as const;
     return result({ ...facts, compared: null, stats });
   } finally {

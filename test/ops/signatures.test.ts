@@ -437,12 +437,11 @@ describe('a pack that signs', () => {
     expect(await codeOfLoad({ bundle: base })).toBe('SIGNATURE_MISSING');
   });
 
-  it('says before it begins that the key is none, and does not sign what goes elsewhere', async () => {
+  it('says before it begins that the key is none', async () => {
     await rm(path);
     await expect(packed({ key: { ...keys.a, path: keys.a.pub } })).rejects.toMatchObject({
       code: 'KEY_INVALID',
     });
-    await expect(packed({ output: process.stdout })).rejects.toMatchObject({ code: 'USAGE' });
     expect((await readdir(site.dir)).filter((n) => n.startsWith('tried'))).toEqual([]);
   });
 });

@@ -104,7 +104,7 @@ function refuseWithStream({ json, verify, tool, volumeSize }: PackFlags): void {
   }
   if (verify !== true) return;
   throw new SealiftError('USAGE', '--verify: what is streamed to stdout is not there to be read', {
-    hint: 'leave it out, and check where it arrives: `sealift verify FILE`, or `sealift verify -`',
+    hint: 'leave it out, and check where it arrives: `sealift verify FILE`',
   });
 }
 

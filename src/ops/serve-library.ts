@@ -1,8 +1,7 @@
 import { archiveOf } from '../bundle/artifacts.ts';
-import type { Artifact } from '../bundle/contents.ts';
-import { openMedium } from '../bundle/medium.ts';
+import type { Medium } from '../bundle/medium.ts';
+import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
-import { type Place, placesOf } from '../bundle/volumes.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -11,10 +10,11 @@ import { parseReference } from '../core/reference.ts';
 import { type ChartLock, chartName, type FileLock } from '../lock/schema.ts';
 import { parseDistribution } from '../python/distribution.ts';
 import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../serve/charts.ts';
-import { ShelvedRegistry } from '../serve/shelved.ts';
+import { type Origin, ShelvedRegistry } from '../serve/shelved.ts';
 import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
 import { Stock, type StockedBundle } from '../serve/stock.ts';
-import type { Trust, TrustPolicy } from '../trust/policy.ts';
+import type { TrustPolicy } from '../trust/policy.ts';
+import { isSuperseded, openGivenBundles } from './serve-order.ts';
 import type { ServedFacts } from './serve-snippets.ts';
 import { requireTrust } from './trust.ts';
 
@@ -53,16 +53,16 @@ interface Gathering {
 }
 
 /** Adds the manifests and blobs of one artifact to the registry. */
-function addArtifact(to: Gathering, artifact: Artifact, path: string): void {
+function addArtifact(to: Gathering, artifact: Artifact, from: Origin): void {
   const { kind, name, graph } = artifact;
   if (kind === 'image') {
     const reference = parseReference(name);
     to.images.add(name);
-    to.registry.addImage(reference, graph, { tag: reference.tag, path });
+    to.registry.addImage(reference, graph, { tag: reference.tag, ...from });
   }
   if (kind === 'referrer') {
     const [image = name] = name.split(' ');
-    to.registry.addImage(parseReference(image), graph, { tag: undefined, path });
+    to.registry.addImage(parseReference(image), graph, { tag: undefined, ...from });
   }
 }
 
@@ -70,10 +70,11 @@ function addArtifact(to: Gathering, artifact: Artifact, path: string): void {
 function addPlaced(
   to: Gathering,
   artifact: Artifact,
-  from: { readonly path: string; readonly place: () => { repository: string; tag: string } },
+  from: Origin & { readonly place: () => { repository: string; tag: string } },
 ): void {
+  const { path, isSuperseded } = from;
   try {
-    to.registry.addArtifact(from.place(), artifact.graph, { path: from.path });
+    to.registry.addArtifact(from.place(), artifact.graph, { path, isSuperseded });
   } catch (error) {
     if (!(error instanceof SealiftError) || error.code !== 'REFERENCE_INVALID') throw error;
     to.warnings.push(fault(error.code, `${artifact.name} is not in the registry: ${error.message}`));
@@ -84,12 +85,12 @@ function addPlaced(
 function isNew(
   to: Gathering,
   known: ReadonlyMap<string, Known>,
-  item: { readonly name: string; readonly digest: Digest; readonly path: string },
+  item: Origin & { readonly name: string; readonly digest: Digest },
 ): boolean {
-  const { name, digest, path } = item;
+  const { name, digest, path, isSuperseded } = item;
   const other = known.get(name);
   if (other === undefined) return true;
-  if (other.digest !== digest) {
+  if (other.digest !== digest && !isSuperseded) {
     const message = `${name} is ${other.digest} in ${other.path} and ${digest} in ${path}`;
     const hint = 'serve the two bundles separately, each with its own --listen address';
     to.faults.push(fault('TARGET_NAME_COLLISION', message, { hint }));
@@ -119,10 +120,11 @@ async function entryOf(stock: Stock, chart: ChartLock): Promise<ChartEntry> {
   }
 }
 
-async function shelveChart(to: Gathering, chart: ChartLock, path: string): Promise<void> {
+async function shelveChart(to: Gathering, chart: ChartLock, from: Origin): Promise<void> {
+  const { path } = from;
   const { name, version, integrity } = chart;
   const archive = archiveOf(chart).digest;
-  if (!isNew(to, to.charts, { name: chartName(chart), digest: archive, path })) return;
+  if (!isNew(to, to.charts, { name: chartName(chart), digest: archive, ...from })) return;
   to.charts.set(chartName(chart), { digest: archive, path });
   to.chart ??= { name, version };
   const fileName = `${chartName(chart)}.tgz`;
@@ -134,9 +136,9 @@ async function shelveChart(to: Gathering, chart: ChartLock, path: string): Promi
   }
 }
 
-function shelveFile(to: Gathering, { name, sha256, size }: FileLock, path: string): void {
-  if (!isNew(to, to.files, { name, digest: sha256, path })) return;
-  to.files.set(name, { digest: sha256, path, size });
+function shelveFile(to: Gathering, { name, sha256, size }: FileLock, from: Origin): void {
+  if (!isNew(to, to.files, { name, digest: sha256, ...from })) return;
+  to.files.set(name, { digest: sha256, path: from.path, size });
   to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
 }
 
@@ -149,30 +151,27 @@ function stocked(bundle: Bundle): StockedBundle {
   };
 }
 
-/** Opens one bundle, if it is trusted here; what its manifests say is gathered as they are read. */
-async function openOne(
-  place: Place,
+/** Reads one bundle, if it is trusted here; what its manifests say is gathered as they are read. */
+async function readOne(
+  medium: Medium,
   to: Gathering,
-  how: { readonly context: Context; readonly policy: TrustPolicy | undefined },
+  how: {
+    readonly context: Context;
+    readonly policy: TrustPolicy | undefined;
+    readonly from: Origin;
+  },
 ): Promise<Bundle> {
-  const medium = await openMedium(place);
-  let trust: Trust;
-  try {
-    trust = await requireTrust({ medium, info: undefined, suppliers: [] }, how.policy);
-  } catch (error) {
-    await medium.close();
-    throw error;
-  }
-  const { path } = medium;
+  const { from } = how;
+  const { path } = from;
+  const trust = await requireTrust({ medium, info: undefined, suppliers: [] }, how.policy);
   const placed: Artifact[] = [];
   const tell = (artifact: Artifact): void => {
     if (artifact.kind === 'chart' || artifact.kind === 'file') placed.push(artifact);
-    else addArtifact(to, artifact, path);
+    else addArtifact(to, artifact, from);
   };
   const bundle = await openBundle(path, { signal: how.context.signal, tell, medium });
   const { lock } = bundle;
   if (trust.state === 'trusted' && trust.lock !== bundle.lockDigest) {
-    await bundle.close();
     throw new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${path}: changed while it was opened`);
   }
   const charts = new Map(lock.charts.map((chart) => [chartName(chart), chart]));
@@ -180,14 +179,14 @@ async function openOne(
   for (const artifact of placed) {
     const chart = artifact.kind === 'chart' ? charts.get(artifact.name) : undefined;
     const file = artifact.kind === 'file' ? files.get(artifact.name) : undefined;
-    if (chart !== undefined) addPlaced(to, artifact, { path, place: () => chartPlace(chart, '') });
+    if (chart !== undefined) addPlaced(to, artifact, { ...from, place: () => chartPlace(chart, '') });
     if (file === undefined) continue;
     const { name, sha256 } = file;
-    addPlaced(to, artifact, { path, place: () => filePlace({ name, sha256: hexOf(sha256) }, '') });
+    addPlaced(to, artifact, { ...from, place: () => filePlace({ name, sha256: hexOf(sha256) }, '') });
   }
   for (const image of lock.images) {
     for (const { tag, digest } of image.referrers ?? []) {
-      if (tag !== undefined) to.registry.addAttached(parseReference(image.ref), { tag, digest, path });
+      if (tag !== undefined) to.registry.addAttached(parseReference(image.ref), { tag, digest, ...from });
     }
   }
   return bundle;
@@ -233,14 +232,14 @@ function libraryOf(to: Gathering, bundles: readonly Bundle[]): OpenLibrary {
 
 /**
  * Opens bundles to serve the union of what they have.
- * @param given paths of bundles, of their volumes, of folders where these lie, or patterns
+ * @param words as for `openGivenBundles`; a delta counts before what it builds on, where the two have other bytes for a name
  * @param options.policy each bundle is judged by it; its list of BLAKE3 then vouches for every byte that is sent
  * @param options.signal ends all reading of content
  * @param options.onDamage is told of every blob that could not be read, or whose bytes are wrong
  * @throws every fault of a bundle's structure or signature; TARGET_NAME_COLLISION for names that mean different bytes in two
  */
 export async function openLibrary(
-  given: readonly string[],
+  words: readonly string[],
   options: {
     readonly context: Context;
     readonly policy: TrustPolicy | undefined;
@@ -260,14 +259,19 @@ export async function openLibrary(
     warnings: [],
     chart: undefined,
   };
-  const bundles: Bundle[] = [];
+  const given = await openGivenBundles(words);
   try {
-    for (const place of await placesOf(given)) bundles.push(await openOne(place, to, options));
+    const read: { readonly bundle: Bundle; readonly from: Origin }[] = [];
+    for (const one of given) {
+      const from = { path: one.medium.path, isSuperseded: isSuperseded(given, one) };
+      read.push({ bundle: await readOne(one.medium, to, { ...options, from }), from });
+    }
+    const bundles = read.map(({ bundle }) => bundle);
     for (const bundle of bundles) stock.add(stocked(bundle));
-    // What a delta leaves out may be in a bundle that was named behind it.
-    for (const { medium, lock } of bundles) {
-      for (const chart of lock.charts) await shelveChart(to, chart, medium.path);
-      for (const file of lock.files) shelveFile(to, file, medium.path);
+    // What a delta leaves out is in a bundle that comes behind it.
+    for (const { bundle, from } of read) {
+      for (const chart of bundle.lock.charts) await shelveChart(to, chart, from);
+      for (const file of bundle.lock.files) shelveFile(to, file, from);
     }
     to.registry.finish();
     const faults = [...to.registry.faults, ...to.faults];
@@ -275,7 +279,7 @@ export async function openLibrary(
       throw errorOf(faults, `${faults.length} names mean different bytes in these bundles`);
     return libraryOf(to, bundles);
   } catch (error) {
-    for (const bundle of bundles) await bundle.close();
+    for (const { medium } of given) await medium.close();
     throw error;
   }
 }

@@ -10,11 +10,17 @@ import type { Referrer } from './repository.ts';
 import type { ShownContent, ShownManifest, ShownRegistry, ShownRepository } from './shown.ts';
 import type { Stock } from './stock.ts';
 
+/** The bundle that something is in. */
+export interface Origin {
+  readonly path: string;
+  /** Another bundle that was added before builds on it: where the two differ, that one counts. */
+  readonly isSuperseded: boolean;
+}
+
 /** Who says what a tag means, for messages: what it is and the bundle that has it. */
-interface Claim {
+interface Claim extends Origin {
   readonly digest: Digest;
   readonly by: string;
-  readonly path: string;
 }
 
 /** What is kept under one full name: `docker.io/library/nginx`, or `charts/podinfo`. */
@@ -62,11 +68,7 @@ export class ShelvedRegistry implements ShownRegistry {
   }
 
   /** Adds an image, or what travels with it; `tag` under which it is found, where it has one. */
-  addImage(
-    reference: Reference,
-    graph: Graph,
-    at: { readonly tag: string | undefined; readonly path: string },
-  ): void {
+  addImage(reference: Reference, graph: Graph, at: Origin & { readonly tag: string | undefined }): void {
     const full = `${reference.host}/${reference.repository}`;
     let holding = this.#holdings.get(full);
     if (holding === undefined) {
@@ -78,16 +80,13 @@ export class ShelvedRegistry implements ShownRegistry {
     }
     this.#fill(holding, graph);
     if (at.tag !== undefined) {
-      this.#tag(holding, at.tag, { digest: graph.root.digest, by: `${full}:${at.tag}`, path: at.path });
+      const { path, isSuperseded } = at;
+      this.#tag(holding, at.tag, { digest: graph.root.digest, by: `${full}:${at.tag}`, path, isSuperseded });
     }
   }
 
   /** Adds a chart or a file under the place where `load` puts it. */
-  addArtifact(
-    place: { readonly repository: string; readonly tag: string },
-    graph: Graph,
-    at: { readonly path: string },
-  ): void {
+  addArtifact(place: { readonly repository: string; readonly tag: string }, graph: Graph, at: Origin): void {
     const { repository, tag } = place;
     // A host has a dot, a colon or is localhost, so no image has this name.
     const key = `/${repository}`;
@@ -98,24 +97,21 @@ export class ShelvedRegistry implements ShownRegistry {
       this.#show(repository, { holding, rank: 1 }, repository);
     }
     this.#fill(holding, graph);
-    this.#tag(holding, tag, { digest: graph.root.digest, by: `${repository}:${tag}`, path: at.path });
+    this.#tag(holding, tag, { digest: graph.root.digest, by: `${repository}:${tag}`, ...at });
   }
 
   /**
    * Adds a tag under which something that travels with an image is found. Where two bundles differ, the one that was given
    * first counts: what is signed later has a new list under the old name.
    */
-  addAttached(
-    reference: Reference,
-    claim: { readonly tag: string; readonly digest: Digest; readonly path: string },
-  ): void {
+  addAttached(reference: Reference, claim: Origin & { readonly tag: string; readonly digest: Digest }): void {
     const full = `${reference.host}/${reference.repository}`;
     const holding = this.#holdings.get(full);
-    const { tag, digest, path } = claim;
+    const { tag, digest, path, isSuperseded } = claim;
     if (holding === undefined) return;
     const known = holding.tags.get(tag);
-    if (known === undefined) holding.tags.set(tag, { digest, by: `${full}:${tag}`, path });
-    else if (known.digest !== digest) {
+    if (known === undefined) holding.tags.set(tag, { digest, by: `${full}:${tag}`, path, isSuperseded });
+    else if (known.digest !== digest && !isSuperseded) {
       this.warnings.push(
         fault('TARGET_NAME_COLLISION', `${full}:${tag} is shown as ${known.path} has it, not as ${path}`),
       );
@@ -148,7 +144,7 @@ export class ShelvedRegistry implements ShownRegistry {
   #tag(holding: Holding, tag: string, claim: Claim): void {
     const known = holding.tags.get(tag);
     if (known === undefined) holding.tags.set(tag, claim);
-    else if (known.digest !== claim.digest) {
+    else if (known.digest !== claim.digest && !claim.isSuperseded) {
       const { by } = claim;
       const message = `${by} is ${known.digest} in ${known.path} and ${claim.digest} in ${claim.path}`;
       this.faults.push(

@@ -1,6 +1,6 @@
 import { archiveOf } from '../bundle/artifacts.ts';
+import type { Artifact } from '../bundle/contents.ts';
 import type { Medium } from '../bundle/medium.ts';
-import type { Artifact } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';

@@ -1,7 +1,11 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lock } from '../../src/ops/lock.ts';
+import { pack } from '../../src/ops/pack.ts';
 import { sign } from '../../src/ops/sign.ts';
+import { verify } from '../../src/ops/verify.ts';
 import { publicKeyFile } from '../../src/trust/public-key.ts';
 import { makeSite, type Site, testContext } from '../support/bundles.ts';
 import { keyOf } from '../trust/keys.ts';
@@ -54,6 +58,80 @@ describe('volumes', () => {
     await expect(serveBundles([odd, even])).rejects.toMatchObject({
       code: expect.stringMatching(/^BUNDLE_/),
     });
+  });
+});
+
+describe('a delta', () => {
+  const CHANGED = Buffer.from('changed');
+
+  /** A first version with two files, and a delta to a second one in which `name` is another. */
+  async function versions(folder: string): Promise<readonly [base: string, delta: string]> {
+    await site.put(`${folder}/name`, 'first');
+    await site.put(`${folder}/big`, BIG);
+    const files = 'files: [{path: big, name: big}, {path: name, name: name}]\n';
+    const base = await site.bundle(folder, files);
+    const first = `${base}.first`;
+    await rename(base, first);
+    await site.put(`${folder}/name`, CHANGED);
+    const manifestPath = join(site.dir, folder, 'sealift.yaml');
+    const text = await readFile(manifestPath, 'utf8');
+    await writeFile(manifestPath, text.replace('version: "1"', 'version: "2"'));
+    await lock({ manifestPath, updateAll: true }, testContext());
+    const out = `${base}.delta`;
+    await pack({ manifestPath, out, since: [first] }, testContext());
+    return [first, out];
+  }
+
+  it('says what it lacks, and has everything with its base, whose older names do not count', async () => {
+    const [base, delta] = await versions('delta');
+    const alone = await serveBundles([delta]);
+    try {
+      const lacking = await ask(alone.url, { path: '/files/big' });
+      expect(lacking.status).toBe(404);
+      expect(lacking.body.toString()).toContain('serve the base of the delta too');
+      const tag = createHash('sha256').update(BIG).digest('hex');
+      const blob = await ask(alone.url, { path: `/v2/files/big/blobs/sha256:${tag}` });
+      expect([blob.status, JSON.parse(blob.body.toString()).errors[0].code]).toEqual([404, 'BLOB_UNKNOWN']);
+      expect(blob.body.toString()).toContain('serve the base of the delta too');
+      expect((await ask(alone.url, { path: '/files/name' })).body).toEqual(CHANGED);
+    } finally {
+      await alone.close();
+    }
+    for (const order of [
+      [base, delta],
+      [delta, base],
+    ]) {
+      const both = await serveBundles(order);
+      try {
+        expect((await ask(both.url, { path: '/files/name' })).body).toEqual(CHANGED);
+        const whole = await ask(both.url, { path: '/files/big' });
+        expect(whole.ended && whole.body.equals(BIG)).toBe(true);
+      } finally {
+        await both.close();
+      }
+    }
+  });
+});
+
+describe('a repair', () => {
+  it('is asked before the bundle that it repairs', async () => {
+    const tar = await bundleOf('repair');
+    const bad = `${tar}.bad`;
+    const bytes = await readFile(tar);
+    bytes[bytes.indexOf(BIG) + 500_000] = (BIG[500_000] ?? 0) ^ 1;
+    await writeFile(bad, bytes);
+    const requestPath = join(site.dir, 'repair.json');
+    await verify({ bundle: bad, requestPath }, testContext());
+    const out = `${tar}.fix`;
+    const manifestPath = join(site.dir, 'repair', 'sealift.yaml');
+    await pack({ manifestPath, out, repair: requestPath }, testContext());
+    const serving = await serveBundles([bad, out]);
+    try {
+      const whole = await ask(serving.url, { path: '/files/big' });
+      expect(whole.ended && whole.body.equals(BIG)).toBe(true);
+    } finally {
+      await serving.close();
+    }
   });
 });
 

@@ -46,6 +46,7 @@ interface StreamOptions extends TrustOptions {
   readonly input: Readable;
   readonly verify?: boolean | undefined;
   readonly name?: string | undefined;
+  readonly others?: readonly string[] | undefined;
 }
 
 /** @throws USAGE for an input that is a terminal */
@@ -57,7 +58,12 @@ function refuseTerminal(input: Readable): void {
 }
 
 /** What means nothing for a stream. */
-function refuseIdle({ verify, name }: StreamOptions): void {
+function refuseIdle({ verify, name, others = [] }: StreamOptions): void {
+  if (others.length > 0) {
+    throw new SealiftError('USAGE', 'a bundle that comes through a pipe is loaded alone', {
+      hint: 'copy it to a file and give all of them as files',
+    });
+  }
   if (verify !== true && name === undefined) return;
   const [flag, why] =
     verify === true

@@ -88,7 +88,7 @@ async function optionsOf(given: readonly string[], flags: LoadFlags): Promise<Lo
   const namespaces = flags.namespace ?? [DEFAULT_NAMESPACE];
   return {
     bundle,
-    ...(bundle === '-' ? { input: process.stdin } : {}),
+    ...(given.includes('-') ? { input: process.stdin } : {}),
     others,
     registries: await placesOf(flags),
     containerd: (flags.containerd ?? []).map((socket) => ({ socket, namespaces })),

@@ -95,7 +95,7 @@ const count: Change = (at, _, chance) => {
 
 const reword: Change = (at, _, chance) => {
   const value = get(at);
-  set(at, typeof value === 'string' ? changeText(value, chance) : String(value));
+  set(at, typeof value === 'string' ? changeText(value, chance) : JSON.stringify(value));
 };
 
 const repeat: Change = ({ parent, key }, _, chance) => {

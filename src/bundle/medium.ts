@@ -7,7 +7,7 @@ import { diskError, errnoOf, kindOf, onDisk, readNow, readRange } from '../io/fi
 import type { OpenFile } from '../io/open-file.ts';
 import { tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
-import { B3SUMS, DOCUMENTS, FIRST_ENTRY, SIGNATURE } from './plan.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './plan.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
 import { type Files, openFileOf, openVolumes } from './volume-files.ts';
@@ -202,17 +202,6 @@ async function folderMedium(path: string): Promise<Medium> {
     checkPadding: async () => [],
     close: async () => {},
   };
-}
-
-/** Whether a path is a file that begins as only a bundle does. @throws FILE_UNREADABLE */
-export async function beginsAsBundle(path: string): Promise<boolean> {
-  if ((await kindOf(path)) !== 'file') return false;
-  const files = await openFileOf(path);
-  try {
-    return onDisk(() => readNow(files.file, 0, FIRST_ENTRY.length), path).equals(FIRST_ENTRY);
-  } finally {
-    await files.close();
-  }
 }
 
 /** How a bundle's bytes are opened. */

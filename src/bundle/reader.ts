@@ -239,7 +239,7 @@ async function readBundle(
     plan = planBundle({ value: lock, digest: lockDigest, size }, read.contents, base);
     const differences = await compareWithPlan(medium, plan);
     // Why it is so stands before what follows from it.
-    if (differences.length > 0) note(misplacedVolumes(medium, plan));
+    if (differences.length > 0) faults.unshift(...misplacedVolumes(medium, plan));
     note(differences);
   }
   const sums = await readB3Sums(medium, plan);

@@ -1,8 +1,9 @@
-import { opendir, realpath } from 'node:fs/promises';
+import { open, opendir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
-import { diskError, kindOf } from '../io/files.ts';
+import { diskError, kindOf, readAt } from '../io/files.ts';
+import { FIRST_ENTRY } from './plan.ts';
 
 /**
  * A bundle that lies in volumes: equal byte splits of one tar, `NAME.001` and on, so that `cat` joins them. They may lie in
@@ -113,6 +114,41 @@ async function expand(given: string): Promise<string[]> {
   });
 }
 
+function severalIn(folder: string): never {
+  throw new SealiftError('USAGE', `${folder}: several bundles are in this folder`, {
+    hint: 'give the path of the one that is meant, of volumes the first one',
+  });
+}
+
+/** The bundles in one file each that lie in a folder, known by how they begin. */
+async function bundlesIn(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  try {
+    for await (const entry of await opendir(folder)) {
+      const path = join(folder, entry.name);
+      if (entry.name.endsWith('.tar') && (await beginsAsBundle(path))) found.push(path);
+    }
+  } catch (error) {
+    throw diskError(error, folder);
+  }
+  return found.sort();
+}
+
+/** Whether a path is a file that begins as only a bundle does. @throws FILE_UNREADABLE */
+export async function beginsAsBundle(path: string): Promise<boolean> {
+  if ((await kindOf(path)) !== 'file') return false;
+  const handle = await open(path, 'r').catch((error: unknown) => {
+    throw diskError(error, path);
+  });
+  try {
+    return (await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
+  } catch (error) {
+    throw diskError(error, path);
+  } finally {
+    await handle.close();
+  }
+}
+
 /** What one path means: itself, or the volumes that lie there. */
 async function meant(path: string): Promise<string[]> {
   const volume = volumeOf(path);
@@ -127,11 +163,11 @@ async function meant(path: string): Promise<string[]> {
     return all.length > 0 ? all : [path];
   }
   if (kind !== 'folder' || (await kindOf(join(path, 'oci-layout'))) !== undefined) return [path];
+  const whole = await bundlesIn(path);
   const all = await volumesIn(path);
+  if (all.length === 0 && whole.length > 0) return whole.length === 1 ? whole : severalIn(path);
   if (new Set(all.map((p) => volumeOf(p)?.stem)).size <= 1) return all.length > 0 ? all : [path];
-  throw new SealiftError('USAGE', `${path}: volumes of several bundles are in this folder`, {
-    hint: 'give the first volume of the one that is meant',
-  });
+  return severalIn(path);
 }
 
 interface Gathering {

@@ -1,5 +1,4 @@
-import { beginsAsBundle } from '../bundle/medium.ts';
-import { placeAt } from '../bundle/volumes.ts';
+import { beginsAsBundle, placeAt } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';

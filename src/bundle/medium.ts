@@ -237,3 +237,8 @@ export async function openMedium(given: Place, how: Opening = {}): Promise<Mediu
     throw errnoOf(error) === '' ? error : diskError(error, path);
   }
 }
+
+/** Whether a bundle lies in volumes of this length. */
+export function hasVolumes({ files, size }: Pick<Medium, 'files' | 'size'>, volumeSize: number): boolean {
+  return files?.volumeSize === volumeSize || (files?.volumeSize !== undefined && size <= volumeSize);
+}

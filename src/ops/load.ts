@@ -250,7 +250,11 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     let release: Release = async () => {};
     try {
       if (options.receiptPath !== undefined && options.dryRun !== true) {
-        await refuseUnwritable(resolve(options.receiptPath), resolve(options.bundle));
+        const given = options.input === undefined ? [options.bundle, ...(options.others ?? [])] : [];
+        await refuseUnwritable(
+          resolve(options.receiptPath),
+          given.map((p) => resolve(p)),
+        );
       }
       await refuseDowngrade(source.about, options);
       if (options.verify === true) await refuseBad(source, context);

@@ -1,19 +1,20 @@
 import { resolve } from 'node:path';
 import { Contents } from '../bundle/contents.ts';
 import { type JointBundle, openGiven, openJoint } from '../bundle/joint.ts';
-import type { Medium } from '../bundle/medium.ts';
+import { hasVolumes, type Medium } from '../bundle/medium.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, planBundle } from '../bundle/plan.ts';
 import type { BlobPool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { settleVolumes } from '../bundle/volume-sink.ts';
-import { type Form, pathOf, placesOf, volumesAt } from '../bundle/volumes.ts';
+import { type Form, pathOf, placesOf, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import { openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { kindOf } from '../io/files.ts';
 import type { Lock } from '../lock/schema.ts';
+import { refuseInput } from './inputs.ts';
 import { missingBase } from './left-out.ts';
 
 export interface MergeOptions {
@@ -77,13 +78,24 @@ async function openWhole(
 }
 
 /** What is at the path already: the complete bundle, or nothing. @throws TARGET_CONFLICT for anything else */
-async function thereAlready(out: string, plan: BundlePlan, context: Context): Promise<boolean> {
-  const place = (await volumesAt(out)) ?? ((await kindOf(out)) === undefined ? undefined : out);
+async function thereAlready(
+  out: string,
+  wanted: { readonly plan: BundlePlan; readonly kind: Form; readonly context: Context },
+): Promise<boolean> {
+  const { plan, kind, context } = wanted;
+  const volumeSize = volumeSizeIn(kind);
+  const place =
+    volumeSize === undefined ? ((await kindOf(out)) === undefined ? undefined : out) : await volumesAt(out);
   if (place === undefined) return false;
   let there: Bundle | undefined;
   try {
     there = await openBundle(place, { signal: context.signal, strict: false });
-    if (there.plan?.id === plan.id && there.faults.length === 0) return true;
+    const isSame = there.plan?.id === plan.id && there.faults.length === 0;
+    if (
+      isSame &&
+      (volumeSize === undefined ? there.medium.kind === kind : hasVolumes(there.medium, volumeSize))
+    )
+      return true;
   } catch (error) {
     if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
   } finally {
@@ -122,11 +134,12 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
       hint: 'name a new path for the result',
     });
   }
+  await refuseInput({ path: out, inputs, what: 'the result' });
   const kind = formOf(options);
   await settleVolumes(out);
   const { joint, plan } = await openWhole(options.bundles, context);
   try {
-    if (await thereAlready(out, plan, context)) {
+    if (await thereAlready(out, { plan, kind, context })) {
       await removePartial(out);
       return resultOf(joint, { out, plan, outcome: 'present', stats: null });
     }

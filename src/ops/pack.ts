@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Base, BaseBundle } from '../bundle/contents.ts';
+import { hasVolumes } from '../bundle/medium.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
@@ -113,6 +114,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     await refuseOtherKind(out, kind);
     const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
     try {
+      refuseBase(there, base);
       const finished =
         there === undefined || base !== undefined || there.info.base !== null
           ? undefined
@@ -239,10 +241,16 @@ async function openExisting(
   }
 }
 
-/** Whether a bundle lies in volumes of this length. */
-function hasVolumes({ medium }: Bundle, volumeSize: number): boolean {
-  const { files, size } = medium;
-  return files?.volumeSize === volumeSize || (files?.volumeSize !== undefined && size <= volumeSize);
+/** A delta or a repair does not replace what it builds on: without that it is nothing. @throws TARGET_CONFLICT */
+function refuseBase(there: Bundle | undefined, base: Base | undefined): void {
+  if (there === undefined || base === undefined) return;
+  const { info, lockDigest, medium } = there;
+  const isOwn = (of: readonly BaseBundle[] = []): boolean => of.some(({ lock }) => lock === lockDigest);
+  // A repair that was packed before has the lock of what it repairs too, and may be replaced.
+  if (!isOwn(base.of) || isOwn(info.base?.of)) return;
+  throw new SealiftError('TARGET_CONFLICT', `${medium.path} is what this would build on`, {
+    hint: 'choose another path with -o: what a delta or a repair builds on is needed beside it',
+  });
 }
 
 async function finishedResult(
@@ -257,7 +265,7 @@ async function finishedResult(
 ): Promise<PackResult | undefined> {
   const { plan, lock } = there;
   const volumeSize = volumeSizeIn(about.kind);
-  if (volumeSize !== undefined && !hasVolumes(there, volumeSize)) return undefined;
+  if (volumeSize !== undefined && !hasVolumes(there.medium, volumeSize)) return undefined;
   if (there.lockDigest !== about.digest || there.faults.length > 0 || plan === undefined) return undefined;
   const read = about.options.verify === true;
   if (read && (await checkOpened(there, { deep: true, context: about.context })).faults.length > 0)

@@ -3,16 +3,17 @@ import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
 import type { Item, TargetRun } from '../target/target.ts';
+import { refuseInput } from './inputs.ts';
 
 /** The receipt is written last: a place where it cannot be is told before anything is loaded. */
-export async function refuseUnwritable(path: string, bundle: string): Promise<void> {
+export async function refuseUnwritable(path: string, bundles: readonly string[]): Promise<void> {
   const kind = await kindOf(path);
-  if (path === bundle || (kind !== undefined && kind !== 'file')) {
-    const what = path === bundle ? 'the bundle' : 'a folder';
-    throw new SealiftError('USAGE', `--receipt: ${path} is ${what}`, {
+  if (kind !== undefined && kind !== 'file') {
+    throw new SealiftError('USAGE', `--receipt: ${path} is a folder`, {
       hint: 'name a new file for the receipt',
     });
   }
+  await refuseInput({ path, inputs: bundles, what: '--receipt' });
   const probe = besidePath(path);
   await writeFileAtomic(probe, '');
   await rm(probe, { force: true });

@@ -6,6 +6,7 @@ import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Trust } from '../trust/policy.ts';
 import type { Format } from './archive-items.ts';
+import { refuseInput } from './inputs.ts';
 import type { TrustOptions } from './trust.ts';
 
 export interface VerifyOptions extends TrustOptions {
@@ -63,6 +64,9 @@ export interface VerifyResult {
  */
 export async function verify(options: VerifyOptions, context: Context): Promise<VerifyResult> {
   const places = await placesOf([options.bundle, ...(options.others ?? [])].map((p) => resolve(p)));
+  if (options.requestPath !== undefined) {
+    await refuseInput({ path: resolve(options.requestPath), inputs: places, what: '--write-request' });
+  }
   // Both wait for the disk now and then.
   const rest = import('./check-bundle.ts');
   const [only] = places;

@@ -1,6 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import { isAbort, SealiftError } from '../core/errors.ts';
 import type { ContentReader } from '../oci/content.ts';
+import type { BaseBundle } from './contents.ts';
 import type { BundleInfo } from './documents.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { type Bundle, contentOf, type OpenOptions, openBundle, readInfo } from './reader.ts';
@@ -38,9 +39,14 @@ async function peek(place: Place): Promise<Peeked> {
   }
 }
 
-/** Whether `upper` builds on `lower`. A repair has the lock of what it repairs; two repairs of one do not build on each other. */
+/** Whether a bundle repairs another one: it has the lock of what it builds on. */
+export function isRepair({ base, lock }: BundleInfo): boolean {
+  return base?.of.some((b) => b.lock === lock) === true;
+}
+
+/** Whether `upper` builds on `lower`. Two repairs of one bundle do not build on each other. */
 function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
-  if (upper.base === null || (upper.lock === lower.lock && lower.base !== null)) return false;
+  if (upper.base === null || (upper.lock === lower.lock && isRepair(lower))) return false;
   return upper.base.of.some(({ lock }) => lock === lower.lock);
 }
 
@@ -63,8 +69,22 @@ function meantOf(all: readonly Peeked[]): Peeked {
   throw new SealiftError(
     'USAGE',
     `${pathOf(first.place)} and ${pathOf(stranger.place)} do not belong together: neither is made for the other`,
-    { hint: 'give one bundle, and beside it only what it builds on, or a repair of it' },
+    {
+      hint: `give one bundle, and beside it only what it builds on, or a repair of it${[first, stranger].map(wants).join('')}`,
+    },
   );
+}
+
+/** What a delta builds on, as a part of a sentence; '' for any other bundle. */
+function wants({ place, info }: Peeked): string {
+  const names = (info?.base?.of ?? []).map(baseName).join(' or ');
+  return names === '' ? '' : `; ${pathOf(place)} builds on ${names}`;
+}
+
+/** How a bundle that a delta builds on is called. */
+export function baseName({ name, version, lock }: BaseBundle): string {
+  const called = [name, version].filter((t) => t !== null).join(' ');
+  return called === '' ? `the bundle with lock ${lock}` : `${called} (lock ${lock.slice(0, 19)}…)`;
 }
 
 /** Repairs and deltas have little, and what they have is good: they are asked before whole bundles, which may be damaged. */

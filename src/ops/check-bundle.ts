@@ -19,7 +19,7 @@ import { chartName, type Lock } from '../lock/schema.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { checkArchives } from './archive-items.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
-import { checkLeftOut, type LeftOutReport, leftOutFacts, missingBase } from './left-out.ts';
+import { absentFaults, checkLeftOut, leftOutFacts } from './left-out.ts';
 import { repairRequest, writeRequest } from './repair.ts';
 import { judgeGiven, judgeLock, policyOf, refuseForeign } from './trust.ts';
 import { type Chain, isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
@@ -233,12 +233,6 @@ async function askForRepair(
   const request = await repairRequest({ name, version, lock }, { medium, faults: found, isPlanned });
   await writeRequest(requestPath, request);
   return { path: resolve(requestPath), blobs: request.blobs.length };
-}
-
-/** Where others are given, they must have everything that is left out; a delta by itself is whole without it. */
-function absentFaults(bundle: CheckedBundle, rest: LeftOutReport): Fault[] {
-  if (bundle.suppliers.length === 0 || rest.absent.length === 0) return [];
-  return [missingBase(bundle, rest.absent)];
 }
 
 /** Verifies what is at these places. @param options.ahead what began to hash it already */

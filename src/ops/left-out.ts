@@ -1,5 +1,5 @@
-import type { BaseBundle } from '../bundle/contents.ts';
-import type { JointBundle, Supplier } from '../bundle/joint.ts';
+import type { BundleInfo } from '../bundle/documents.ts';
+import { baseName, isRepair, type JointBundle, type Supplier } from '../bundle/joint.ts';
 import { startSweep } from '../bundle/sweep.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
@@ -81,19 +81,37 @@ export async function checkLeftOut(
   return { blobs: all - open.length, bytes, absent, faults };
 }
 
-/** How a bundle that a delta builds on is called. */
-function baseName({ name, version, lock }: BaseBundle): string {
-  const called = [name, version].filter((t) => t !== null).join(' ');
-  return called === '' ? `the bundle with lock ${lock}` : `${called} (lock ${lock.slice(0, 19)}…)`;
+/** The delta that a repair repairs, where it is given beside it: what that leaves out the repair does not bring either. */
+function repairedDelta({ info, suppliers }: Pick<JointBundle, 'info' | 'suppliers'>): BundleInfo | undefined {
+  if (!isRepair(info)) return undefined;
+  const same = suppliers.flatMap((s) => (s.info?.lock === info.lock ? [s.info] : []));
+  return same.find((other) => other.base !== null && !isRepair(other));
+}
+
+/**
+ * That others which were given beside a bundle lack what it leaves out. A delta by itself is whole without its base, and so
+ * are a repair and the delta that it repairs.
+ */
+export function absentFaults(
+  bundle: Pick<JointBundle, 'info' | 'medium' | 'suppliers'>,
+  { absent }: Pick<LeftOutReport, 'absent'>,
+): Fault[] {
+  const { info, suppliers } = bundle;
+  const hasBase = suppliers.some((s) => s.info?.lock !== info.lock);
+  const { leftOut } = (hasBase ? undefined : repairedDelta(bundle)?.base) ?? {};
+  const lacking = leftOut === undefined ? absent : absent.filter((digest) => leftOut.indexOf(digest) < 0);
+  return suppliers.length === 0 || lacking.length === 0 ? [] : [missingBase(bundle, lacking)];
 }
 
 /** That blobs lack which the bundle leaves out, and what would supply them. */
 export function missingBase(
-  { info, medium }: Pick<JointBundle, 'info' | 'medium'>,
+  bundle: Pick<JointBundle, 'info' | 'medium' | 'suppliers'>,
   missing: readonly Digest[],
   where = 'what was given beside it',
 ): Fault {
-  const names = (info.base?.of ?? []).map(baseName).join(' or ');
+  const { medium } = bundle;
+  const { of = [] } = (repairedDelta(bundle) ?? bundle.info).base ?? {};
+  const names = of.map(baseName).join(' or ');
   const shown = missing.slice(0, 3).join(', ');
   const more = missing.length > 3 ? ` and ${missing.length - 3} more` : '';
   return fault(
@@ -101,7 +119,7 @@ export function missingBase(
     `${medium.path} leaves out ${missing.length} blobs that ${where} does not have: ${shown}${more}`,
     {
       hint: `they are in ${names}: load that first, or give it beside this one`,
-      details: { missing, base: info.base?.of ?? [] },
+      details: { missing, base: of },
     },
   );
 }

@@ -1,5 +1,5 @@
 /** Deltas, repairs and merges: what is left out, what proves that it is there, and what makes a whole of them. */
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, open, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { PlannedEntry } from '../../src/bundle/plan.ts';
@@ -151,6 +151,71 @@ describe('a delta', () => {
   });
 });
 
+describe('what is given', () => {
+  it('is not what a delta or a repair is written over', async () => {
+    const base = join(work, 'base.tar');
+    await copyFile(full.v2, base);
+    const before = await readFile(base);
+    const since = pack({ manifestPath: manifests.v3, out: base, since: [base] }, contextOf());
+    await expect(since).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    const requestPath = join(work, 'repair.json');
+    const damaged = join(work, 'damaged.tar');
+    const bytes = Buffer.from(before);
+    bytes[bytes.length - 5000] = (bytes[bytes.length - 5000] ?? 0) ^ 1;
+    await writeFile(damaged, bytes);
+    await verify({ bundle: damaged, requestPath }, contextOf());
+    const repair = (out: string) =>
+      pack({ manifestPath: manifests.v2, out, repair: requestPath }, contextOf());
+    await expect(repair(base)).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    expect(await readFile(base)).toEqual(before);
+    expect((await repair(join(work, 'fix.tar'))).outcome).toBe('packed');
+    expect((await repair(join(work, 'fix.tar'))).outcome).toBe('present');
+  });
+
+  it('is not what a receipt, a repair request or a merge is written over, by any name of it', async () => {
+    const path = await delta('v2', [full.v1]);
+    const base = join(work, 'base.tar');
+    await copyFile(full.v1, base);
+    const before = await readFile(base);
+    await symlink(work, join(work, 'link'));
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      const given = { bundle: path, others: [base] };
+      for (const at of [base, join(work, 'link', 'base.tar')]) {
+        const loading = load({ ...given, registries: [placeOf(target)], receiptPath: at }, contextOf());
+        await expect(loading).rejects.toMatchObject({ code: 'USAGE', message: /--receipt/ });
+        const asking = verify({ ...given, requestPath: at }, contextOf());
+        await expect(asking).rejects.toMatchObject({ code: 'USAGE', message: /--write-request/ });
+        await expect(merge({ out: at, bundles: [path, base] }, contextOf())).rejects.toMatchObject({
+          code: 'USAGE',
+        });
+      }
+    } finally {
+      await target.close();
+    }
+    expect(await readFile(base)).toEqual(before);
+  });
+
+  it('is merged into the form that is asked for, whatever form of the same bundle is there', async () => {
+    const path = await delta('v2', [full.v1]);
+    const out = join(work, 'whole.tar');
+    const bundles = [path, full.v1];
+    expect((await merge({ out, bundles }, contextOf())).outcome).toBe('merged');
+    expect((await merge({ out, bundles, volumeSize: SIZE }, contextOf())).outcome).toBe('merged');
+    expect((await merge({ out, bundles, volumeSize: SIZE }, contextOf())).outcome).toBe('present');
+    const other = merge({ out, bundles, volumeSize: 2 * SIZE }, contextOf());
+    await expect(other).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    expect((await verify({ bundle: `${out}.001` }, contextOf())).faults).toEqual([]);
+  });
+
+  it('does not belong together where a link of the chain lacks, which is named', async () => {
+    const later = await delta('v3', [full.v2]);
+    const failed = await verify({ bundle: later, others: [full.v1] }, contextOf()).catch((e) => e);
+    expect(failed).toMatchObject({ code: 'USAGE' });
+    expect(failed.hint).toContain('builds on site 2');
+  });
+});
+
 describe('loading a delta', () => {
   let target: RunningRegistry;
 
@@ -277,6 +342,40 @@ describe('a repair', () => {
     expect((await verify(given, contextOf())).faults).toEqual([]);
     const whole = join(work, 'whole.tar');
     await merge({ out: whole, bundles: [`${out}.001`, fix] }, contextOf());
+    expect(await readFile(whole)).toEqual(await readFile(full.v2));
+  });
+
+  it('of a delta needs no base to be whole, is named by it where that lacks, and makes a whole with it', async () => {
+    const path = await delta('v2', [full.v1]);
+    const intact = await readFile(path);
+    const [victim] = (await blobEntries(path)).filter((e) => e.size > 5000);
+    if (victim === undefined) throw new Error('a delta has layers');
+    const bytes = Buffer.from(intact);
+    bytes[victim.offset + 100] = (bytes[victim.offset + 100] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    const requestPath = join(work, 'repair.json');
+    expect((await verify({ bundle: path, requestPath }, contextOf())).request?.blobs).toBe(1);
+    const fix = join(work, 'fix.tar');
+    await pack({ manifestPath: manifests.v2, out: fix, repair: requestPath }, contextOf());
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      for (const [bundle, other] of [
+        [path, fix],
+        [fix, path],
+      ] as const) {
+        expect((await verify({ bundle, others: [other] }, contextOf())).faults).toEqual([]);
+        expect((await verify({ bundle, others: [other, full.v1] }, contextOf())).faults).toEqual([]);
+        const registries = [placeOf(target)];
+        const failed = await load({ bundle, others: [other], registries }, contextOf()).catch((e) => e);
+        expect(failed).toMatchObject({ code: 'BUNDLE_BASE_MISSING', details: { base: [{ version: '1' }] } });
+      }
+      const given = { bundle: path, others: [fix, full.v1], registries: [placeOf(target)] };
+      expect((await load(given, contextOf())).failed).toBe(0);
+    } finally {
+      await target.close();
+    }
+    const whole = join(work, 'whole.tar');
+    await merge({ out: whole, bundles: [path, full.v1, fix] }, contextOf());
     expect(await readFile(whole)).toEqual(await readFile(full.v2));
   });
 

@@ -10,7 +10,7 @@ import {
   writeFileAtomic,
 } from '../io/files.ts';
 import type { Joined } from '../io/open-file.ts';
-import { type Paths, pathsOf } from './partial.ts';
+import { holdPath, type Paths, pathsOf } from './partial.ts';
 import type { BundlePlan } from './plan.ts';
 import { backgroundSync, folderSink, type Sink, tarSink, writeFrame } from './sink.ts';
 import { type Form, volumePath, volumeSizeIn, volumesFor, volumesIn } from './volumes.ts';
@@ -110,11 +110,44 @@ async function* pieces(file: Joined, from: number, length: number): AsyncGenerat
 }
 
 /**
+ * Older volumes where new ones come, each first one last. With numbers of another width only those that follow each other from
+ * the first on: a file that ends in a year is none of them.
+ */
+async function olderVolumes(out: string, names: readonly string[]): Promise<string[]> {
+  const width = (path: string): number => path.length - path.lastIndexOf('.') - 1;
+  const all = await volumesIn(dirname(out), basename(out));
+  const following = new Map<number, number>();
+  const isOlder = (path: string): boolean => {
+    const digits = width(path);
+    if (digits === width(names[0] ?? '')) return true;
+    const next = (following.get(digits) ?? 0) + 1;
+    if (basename(path) !== basename(volumePath(out, next, digits))) return false;
+    following.set(digits, next);
+    return true;
+  };
+  return all.filter(isOlder).reverse();
+}
+
+/**
+ * Ends what a run that was stopped had begun: whole volumes get their final names. Not while another run does that.
+ * @throws PACK_BUSY, FILE_UNREADABLE, DISK_FULL
+ */
+export async function settleStopped(out: string, verb?: 'pack' | 'merge'): Promise<void> {
+  if ((await kindOf(join(pathsOf(out).partial, WHOLE))) === undefined) return;
+  const release = await holdPath(out, verb);
+  try {
+    await settleVolumes(out);
+  } finally {
+    await release();
+  }
+}
+
+/**
  * Gives whole volumes their final names, also those of a run that was stopped while it did. Older volumes of this name go
  * first, so that none of them is taken for one of these. Does nothing where no whole volumes wait.
  * @throws FILE_UNREADABLE, DISK_FULL
  */
-export async function settleVolumes(out: string): Promise<void> {
+async function settleVolumes(out: string): Promise<void> {
   const { partial } = pathsOf(out);
   const list = await readFileIfExists(join(partial, WHOLE));
   if (list === undefined) return;
@@ -124,7 +157,8 @@ export async function settleVolumes(out: string): Promise<void> {
     const there = new Set(await readdir(partial));
     const waiting = names.filter((name) => there.has(name));
     const moved = new Set(names.filter((name) => !there.has(name)));
-    for (const path of await volumesIn(folder, basename(out))) {
+    // Where none waits the older ones went before, and what is there now may be a signature.
+    for (const path of waiting.length === 0 ? [] : await olderVolumes(out, names)) {
       if (!moved.has(basename(path))) await rm(path, { force: true });
     }
     // The first one moves last: it is the one that the verbs take.

@@ -77,6 +77,14 @@ function volumeOf(
   return { stem, number: Number(digits), width: digits.length };
 }
 
+/** A bundle whose own name ends like a volume's would be taken for one. @throws USAGE */
+export function refuseVolumeName(out: string): void {
+  if (volumeOf(out) === undefined) return;
+  throw new SealiftError('USAGE', `${out}: this is how a volume is called, not a bundle`, {
+    hint: `name it ${out}.tar; volumes get their numbers by themselves with --volume-size`,
+  });
+}
+
 /** The path of a volume, from 1 on. */
 export function volumePath(path: string, number: number, width: number): string {
   return `${path}.${String(number).padStart(width, '0')}`;
@@ -149,22 +157,49 @@ export async function beginsAsBundle(path: string): Promise<boolean> {
   }
 }
 
+/** Volumes whose numbers are as wide as those of a first one, where there is one: a file that ends in a year is none of them. */
+function withFirst(paths: readonly string[]): string[] {
+  const volumes = paths.flatMap((path) => {
+    const volume = volumeOf(path);
+    return volume === undefined ? [] : [{ path, ...volume }];
+  });
+  const firsts = volumes.filter(({ number }) => number === 1);
+  return volumes
+    .filter(({ stem, width }) => {
+      const own = firsts.filter((first) => first.stem === stem);
+      return own.length === 0 || own.some((first) => first.width === width);
+    })
+    .map(({ path }) => path);
+}
+
+/** Whether a path is a whole bundle that is only called like a volume, as `site-1.2.345`: no other file there continues it. */
+async function isWholeNamed(path: string): Promise<boolean> {
+  const volume = volumeOf(path);
+  if (volume === undefined || volume.number === 1 || (await kindOf(path)) !== 'file') return false;
+  if (!(await beginsAsBundle(path))) return false;
+  for (const other of await volumesIn(dirname(path), basename(volume.stem))) {
+    if (volumeOf(other)?.number === 1 || !(await beginsAsBundle(other))) return false;
+  }
+  return true;
+}
+
 /** What one path means: itself, or the volumes that lie there. */
 async function meant(path: string): Promise<string[]> {
   const volume = volumeOf(path);
   const kind = await kindOf(path);
   // The others of the same bundle in this folder come along.
   if (volume !== undefined && kind !== 'folder') {
-    const all = await volumesIn(dirname(path), basename(volume.stem));
+    const found = await volumesIn(dirname(path), basename(volume.stem));
+    const all = found.filter((other) => volumeOf(other)?.width === volume.width);
     return all.length > 0 ? all : [path];
   }
   if (kind === undefined) {
-    const all = await volumesIn(dirname(path), basename(path)).catch(() => []);
+    const all = withFirst(await volumesIn(dirname(path), basename(path)).catch(() => []));
     return all.length > 0 ? all : [path];
   }
   if (kind !== 'folder' || (await kindOf(join(path, 'oci-layout'))) !== undefined) return [path];
   const whole = await bundlesIn(path);
-  const all = await volumesIn(path);
+  const all = withFirst(await volumesIn(path));
   if (all.length === 0 && whole.length > 0) return whole.length === 1 ? whole : severalIn(path);
   if (new Set(all.map((p) => volumeOf(p)?.stem)).size <= 1) return all.length > 0 ? all : [path];
   return severalIn(path);
@@ -205,6 +240,10 @@ export async function placesOf(given: readonly string[]): Promise<Place[]> {
   const sets = new Map<string, Gathering>();
   for (const word of given) {
     for (const named of await expand(word)) {
+      if (await isWholeNamed(named)) {
+        if (!places.includes(named)) places.push(named);
+        continue;
+      }
       for (const path of await meant(named)) {
         const volume = volumeOf(path);
         const place =
@@ -218,7 +257,7 @@ export async function placesOf(given: readonly string[]): Promise<Place[]> {
 
 /** The volumes of this name; undefined where there are none. */
 export async function volumesAt(path: string): Promise<VolumeSet | undefined> {
-  const [first] = await volumesIn(dirname(path), basename(path)).catch(() => []);
+  const [first] = withFirst(await volumesIn(dirname(path), basename(path)).catch(() => []));
   const place = first === undefined ? undefined : await placeAt(first);
   return typeof place === 'string' ? undefined : place;
 }

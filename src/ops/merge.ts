@@ -6,8 +6,8 @@ import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, planBundle } from '../bundle/plan.ts';
 import type { BlobPool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
-import { settleVolumes } from '../bundle/volume-sink.ts';
-import { type Form, pathOf, placesOf, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
+import { settleStopped } from '../bundle/volume-sink.ts';
+import { type Form, pathOf, placesOf, refuseVolumeName, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import { openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
@@ -136,7 +136,7 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
   }
   await refuseInput({ path: out, inputs, what: 'the result' });
   const kind = formOf(options);
-  await settleVolumes(out);
+  await settleStopped(out, 'merge');
   const { joint, plan } = await openWhole(options.bundles, context);
   try {
     if (await thereAlready(out, { plan, kind, context })) {
@@ -165,6 +165,7 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
 
 function formOf({ out, volumeSize }: MergeOptions): Form {
   if (out.endsWith('/')) return 'folder';
+  refuseVolumeName(out);
   return volumeSize === undefined ? 'tar' : `volumes:${volumeSize}`;
 }
 

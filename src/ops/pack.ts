@@ -6,8 +6,8 @@ import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
 import type { StreamOptions } from '../bundle/stream-writer.ts';
-import { settleVolumes } from '../bundle/volume-sink.ts';
-import { type Form, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
+import { settleStopped } from '../bundle/volume-sink.ts';
+import { type Form, refuseVolumeName, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import type { WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
@@ -110,7 +110,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     }
     const out = resolve(options.out);
     const kind = formOf(options);
-    await settleVolumes(out);
+    await settleStopped(out);
     await refuseOtherKind(out, kind);
     const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
     try {
@@ -195,6 +195,7 @@ async function baseFor(
 
 function formOf({ out, volumeSize }: PackOptions): Form {
   const isFolder = out.endsWith('/');
+  if (!isFolder) refuseVolumeName(out);
   if (volumeSize === undefined) return isFolder ? 'folder' : 'tar';
   if (!isFolder) return `volumes:${volumeSize}`;
   throw new SealiftError('USAGE', '--volume-size: a folder has no volumes', {

@@ -10,9 +10,12 @@ import {
   rm,
   stat,
   truncate,
+  writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { holdPath } from '../../src/bundle/partial.ts';
+import { settleStopped } from '../../src/bundle/volume-sink.ts';
 import { placesOf } from '../../src/bundle/volumes.ts';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { load } from '../../src/ops/load.ts';
@@ -73,6 +76,53 @@ describe('a bundle in volumes', () => {
     expect(now).toHaveLength(Math.ceil(good.bytes.length / (2 * SIZE)));
     const parts = await Promise.all(now.map((name) => readFile(join(dir, name))));
     expect(Buffer.concat(parts).equals(good.bytes)).toBe(true);
+  });
+
+  it('takes the place of older volumes of any count, and of no file that only ends in a year', async () => {
+    const out = join(dir, 'b.tar');
+    for (const name of names) await rm(join(dir, name), { force: true });
+    const other = ['b.tar.0001', 'b.tar.0002'];
+    for (const name of [...other, 'b.tar.2025']) await writeFile(join(dir, name), 'older');
+    await mkdir(`${out}.partial`);
+    await writeFile(`${out}.partial/whole`, names.join('\n'));
+    for (const name of names) await copyFile(site.path('kept', name), join(`${out}.partial`, name));
+    const again = await pack({ manifestPath: site.manifestPath, out, volumeSize: SIZE }, contextOf());
+    expect(again.outcome).toBe('present');
+    expect((await readdir(dir)).sort()).toEqual([...names, 'b.tar.2025']);
+    for (const word of ['b.tar', 'b.tar.001', '.']) expect((await check(word)).faults).toEqual([]);
+  });
+
+  it('keeps a signature that was written after a stop between the last name and the end', async () => {
+    const out = join(dir, 'b.tar');
+    await mkdir(`${out}.partial`);
+    await writeFile(`${out}.partial/whole`, names.join('\n'));
+    const more = `b.tar.${String(names.length + 1).padStart(3, '0')}`;
+    await writeFile(join(dir, more), 'signature');
+    await settleStopped(out);
+    expect((await readdir(dir)).sort()).toEqual([...names, more].sort());
+  });
+
+  it('gets its names from one run at a time', async () => {
+    const out = join(dir, 'b.tar');
+    await mkdir(`${out}.partial`);
+    await writeFile(`${out}.partial/whole`, names.join('\n'));
+    const release = await holdPath(out);
+    try {
+      const packing = pack({ manifestPath: site.manifestPath, out, volumeSize: SIZE }, contextOf());
+      await expect(packing).rejects.toMatchObject({ code: 'PACK_BUSY' });
+      expect(await readdir(dir)).toEqual(expect.arrayContaining(names));
+    } finally {
+      await release();
+    }
+  });
+
+  it('is not written under a name that a volume has, and a whole one of such a name is read', async () => {
+    const out = join(dir, 'site-1.2.345');
+    const packing = pack({ manifestPath: site.manifestPath, out }, contextOf());
+    await expect(packing).rejects.toMatchObject({ code: 'USAGE' });
+    await writeFile(out, good.bytes);
+    await writeFile(join(dir, 'site-1.2.346'), good.bytes);
+    expect((await check('site-1.2.345')).faults).toEqual([]);
   });
 
   it.each([

@@ -45,7 +45,7 @@ export function isRepair({ base, lock }: BundleInfo): boolean {
 }
 
 /** Whether `upper` builds on `lower`. Two repairs of one bundle do not build on each other. */
-function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
+export function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
   if (upper.base === null || (upper.lock === lower.lock && isRepair(lower))) return false;
   return upper.base.of.some(({ lock }) => lock === lower.lock);
 }

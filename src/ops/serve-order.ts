@@ -1,4 +1,5 @@
 import type { BundleInfo } from '../bundle/documents.ts';
+import { buildsOn } from '../bundle/joint.ts';
 import { type Medium, openMedium } from '../bundle/medium.ts';
 import { readInfo } from '../bundle/reader.ts';
 import { placesOf } from '../bundle/volumes.ts';
@@ -7,12 +8,6 @@ import { placesOf } from '../bundle/volumes.ts';
 export interface GivenBundle {
   readonly medium: Medium;
   readonly info: BundleInfo;
-}
-
-/** Whether `upper` is a delta on `lower`, or repairs it; two repairs of one do not build on each other. */
-function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
-  if (upper.base === null || (upper.lock === lower.lock && lower.base !== null)) return false;
-  return upper.base.of.some(({ lock }) => lock === lower.lock);
 }
 
 /** Whether another of these bundles is a later version that builds on this one. */

@@ -9,6 +9,7 @@ import { lock } from '../../src/ops/lock.ts';
 import { ls } from '../../src/ops/ls.ts';
 import { merge } from '../../src/ops/merge.ts';
 import { pack } from '../../src/ops/pack.ts';
+import { openGivenBundles } from '../../src/ops/serve-order.ts';
 import { verify } from '../../src/ops/verify.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { contextOf, openSite, placeOf, type Site } from '../bundle/site.ts';
@@ -357,6 +358,9 @@ describe('a repair', () => {
     expect((await verify({ bundle: path, requestPath }, contextOf())).request?.blobs).toBe(1);
     const fix = join(work, 'fix.tar');
     await pack({ manifestPath: manifests.v2, out: fix, repair: requestPath }, contextOf());
+    const served = await openGivenBundles([full.v1, path, fix]);
+    for (const { medium } of served) await medium.close();
+    expect(served.map(({ medium }) => medium.path)).toEqual([fix, path, full.v1]);
     const target = await startRegistry({ storage: 'memory' });
     try {
       for (const [bundle, other] of [

@@ -25,6 +25,8 @@ interface Peeked {
   readonly place: Place;
   readonly medium: Medium;
   readonly info: BundleInfo | undefined;
+  /** Why nothing is known of it. */
+  readonly error?: SealiftError;
 }
 
 async function peek(place: Place): Promise<Peeked> {
@@ -33,7 +35,7 @@ async function peek(place: Place): Promise<Peeked> {
     return { place, medium, info: await readInfo(medium) };
   } catch (error) {
     const isDamage = error instanceof SealiftError && !isAbort(error) && error.code !== 'BUNDLE_TOO_NEW';
-    if (isDamage) return { place, medium, info: undefined };
+    if (isDamage) return { place, medium, info: undefined, error };
     await medium.close();
     throw error;
   }
@@ -48,6 +50,22 @@ export function isRepair({ base, lock }: BundleInfo): boolean {
 export function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
   if (upper.base === null || (upper.lock === lower.lock && isRepair(lower))) return false;
   return upper.base.of.some(({ lock }) => lock === lower.lock);
+}
+
+/** Whether what a bundle builds on is none of the others, as far as these are known. */
+function lacksBase(one: BundleInfo, known: readonly BundleInfo[]): boolean {
+  return one.base !== null && !known.some((other) => other !== one && buildsOn(one, other));
+}
+
+/**
+ * One that does not say what it is may be what another one builds on, and then it may still have blobs. Where none lacks its
+ * base it may as well be the very one that is meant, and what is meant must not be guessed.
+ * @throws what is wrong with it
+ */
+function refuseUnknown(all: readonly Peeked[]): void {
+  const known = all.flatMap(({ info }) => info ?? []);
+  if (known.length === 0 || known.some((info) => lacksBase(info, known))) return;
+  for (const { error } of all) if (error !== undefined) throw error;
 }
 
 /**
@@ -114,6 +132,7 @@ export async function openGiven(places: readonly Place[]): Promise<Given> {
   const all: Peeked[] = [];
   try {
     for (const place of places) all.push(await peek(place));
+    refuseUnknown(all);
     const main = meantOf(all);
     const others = all.filter((p) => p !== main);
     const suppliers = others.map(({ medium, info }) => ({ ...contentOf(medium), medium, info }));

@@ -209,6 +209,26 @@ describe('what is given', () => {
     expect((await verify({ bundle: `${out}.001` }, contextOf())).faults).toEqual([]);
   });
 
+  it('is not taken for the older one where the newer one does not say what it is', async () => {
+    const path = await delta('v2', [full.v1]);
+    const bytes = await readFile(path);
+    bytes.write('!', bytes.indexOf('{\n  "formatVersion"'));
+    await writeFile(path, bytes);
+    const given = { bundle: path, others: [full.v1] };
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      const damaged = { code: expect.stringMatching(/^BUNDLE_/), message: /delta\.tar/ };
+      await expect(verify(given, contextOf())).rejects.toMatchObject(damaged);
+      const loading = load({ ...given, registries: [placeOf(target)] }, contextOf());
+      await expect(loading).rejects.toMatchObject(damaged);
+      const merging = merge({ out: join(work, 'out.tar'), bundles: [full.v1, path] }, contextOf());
+      await expect(merging).rejects.toMatchObject(damaged);
+      expect(target.requests).toEqual([]);
+    } finally {
+      await target.close();
+    }
+  });
+
   it('does not belong together where a link of the chain lacks, which is named', async () => {
     const later = await delta('v3', [full.v2]);
     const failed = await verify({ bundle: later, others: [full.v1] }, contextOf()).catch((e) => e);

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
 import type { Artifact, BaseBundle } from '../bundle/contents.ts';
+import { openGiven, openJoint } from '../bundle/joint.ts';
 import { B3SUMS } from '../bundle/plan.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { placesOf } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -145,14 +147,19 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
 
 /**
  * Lists what a bundle holds, from its documents and manifests; blobs are not read. What another tool made is listed too.
- * @throws BUNDLE_NOT_FOUND and every fault of the structure
+ * @param given a path, or several: volumes from several folders, or a delta and what it builds on
+ * @throws BUNDLE_NOT_FOUND, USAGE and every fault of the structure
  */
-export async function ls(path: string, context: Context): Promise<LsResult> {
-  const archives = await openImageArchives(resolve(path), context);
+export async function ls(given: string | readonly string[], context: Context): Promise<LsResult> {
+  const words = typeof given === 'string' ? [given] : given;
+  const places = await placesOf(words.map((word) => resolve(word)));
+  const [only] = places;
+  const isPlain = places.length === 1 && typeof only === 'string';
+  const archives = isPlain ? await openImageArchives(only, context) : undefined;
   if (archives !== undefined) return lsArchives(archives);
   const artifacts: Artifact[] = [];
   const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
-  const bundle = await openBundle(resolve(path), { signal: context.signal, tell });
+  const bundle = await openJoint(await openGiven(places), { signal: context.signal, tell });
   try {
     const { lock } = bundle;
     const places = new Map(Array.from(lock.images, ({ ref }, at) => [ref, at]));

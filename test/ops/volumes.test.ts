@@ -158,6 +158,8 @@ describe('a bundle in volumes', () => {
       const result = await load({ ...given, registries: [placeOf(target)] }, contextOf());
       expect(result.failed).toBe(0);
       expect((await verify({ ...given, deep: true }, contextOf())).faults).toEqual([]);
+      const listed = await ls([given.bundle, ...given.others], contextOf());
+      expect(listed.size).toBe(good.bytes.length);
     } finally {
       await target.close();
     }

@@ -61,7 +61,7 @@ function signatureLines({ signedBy }: LsResult): string[] {
 }
 
 /** What `ls` prints. */
-export function lsOutcome(result: LsResult, bundle: string): Outcome {
+export function lsOutcome(result: LsResult, words: string): Outcome {
   const { name, version, size, blobs, blobBytes, sharedBytes, artifacts } = result;
   const heads = ['KIND', 'NAME', 'PLATFORMS', 'SIZE', 'SHARED', 'DIGEST'];
   const sparse = artifacts.some((a) => a.sparse)
@@ -79,7 +79,7 @@ export function lsOutcome(result: LsResult, bundle: string): Outcome {
       ...firstLines(otherLines(artifacts), LINES_SHOWN),
       `${harmless([name, version].filter((t) => t !== null).join(' '))}: ${contentText(contentOf(artifacts))}; ${exactBytes(size)}, ${count(blobs, 'blob')} of ${bytesText(blobBytes)}, sharing saves ${bytesText(sharedBytes)}`,
     ],
-    next: `sealift verify ${shellWord(bundle)}`,
+    next: `sealift verify ${words}`,
   };
 }
 
@@ -90,18 +90,18 @@ export function addLs(program: Command, run: RunVerb): void {
     .summary('list what a bundle holds')
     .description('Lists images, charts and files with sizes, shared bytes and digests. Blobs are not read.')
     .argument(
-      '<bundle>',
-      'a bundle: file or folder; or an OCI layout, an archive of docker save, a folder of these',
+      '<bundle...>',
+      'a bundle: file, folder or volumes; or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',
       examples('sealift ls astrago.tar', "sealift ls astrago.tar --json | jq -r '.artifacts[].name'"),
     )
     .option('--json', 'one JSON document on stdout')
-    .action((bundle: string, flags: LsFlags) => {
+    .action((given: readonly string[], flags: LsFlags) => {
       return run(flags, async (context) => {
         const { ls } = await import('../../ops/ls.ts');
-        return lsOutcome(await ls(bundle, context), bundle);
+        return lsOutcome(await ls(given, context), given.map(shellWord).join(' '));
       });
     });
 }

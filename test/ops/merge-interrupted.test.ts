@@ -92,7 +92,8 @@ describe('work that is stopped', () => {
         await writeFile(join(partial, name), await readFile(join(site.path('k'), name)));
         await writeFile(join(site.path('k'), name), 'of an older bundle');
       }
-      await writeFile(join(site.path('k'), 'b.tar.099'), 'of an older bundle');
+      // Older ones go before the first of these gets its name: where none waits, none of them is left.
+      if (waiting.length > 0) await writeFile(join(site.path('k'), 'b.tar.099'), 'of an older bundle');
       await writeFile(join(partial, 'whole'), names.join('\n'));
       const result = await pack(options, contextOf());
       expect(result.outcome).toBe('present');

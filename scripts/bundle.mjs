@@ -19,13 +19,13 @@ const CORE = /\/src\/core\//;
  * bring a library along, or much of Node's network.
  */
 const BASE =
-  /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|hash|medium|plan|scan|sweep)\.ts|oci\/(?:graph|manifest)\.ts)/;
+  /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|entries|hash|medium|names|plan|scan|sweep|texts|volume-files|volumes)\.ts|oci\/(?:graph|manifest)\.ts)/;
 
 /** Numbers that both of these need. */
 const LIMITS = /\/src\/core\/limits\.ts/;
 
 /** What a thread that only hashes needs, and who starts it early. */
-const HASHING = /\/src\/(?:io\/(?:blake3|cores)|bundle\/sweep-(?:crew|jobs))\.ts/;
+const HASHING = /\/src\/(?:io\/(?:blake3|cores|open-file)|bundle\/sweep-(?:crew|jobs))\.ts/;
 
 /** Modules of Node that few runs need, though what all runs need imports them: loaded when something of theirs is used. */
 const RARE =
@@ -68,6 +68,19 @@ function notices(folders) {
   return texts.join(`\n${'-'.repeat(80)}\n\n`);
 }
 
+/** Two files that need each other would each find the other one empty, or not, as it comes. @throws for a circle */
+function refuseCircles(chunks) {
+  const imports = new Map(chunks.map((chunk) => [chunk.fileName, chunk.imports ?? []]));
+  const done = new Set();
+  const walk = (file, way) => {
+    if (way.includes(file)) throw new Error(`a circle of files: ${[...way, file].join(' → ')}`);
+    if (done.has(file)) return;
+    for (const next of imports.get(file) ?? []) walk(next, [...way, file]);
+    done.add(file);
+  };
+  for (const file of imports.keys()) walk(file, []);
+}
+
 const partial = `${OUT}.${process.pid}`;
 try {
   const build = await rolldown({
@@ -97,6 +110,7 @@ try {
     },
   });
   await build.close();
+  refuseCircles(output);
   const files = new Set(output.map((chunk) => chunk.fileName));
   for (const chunk of output) {
     const outside = (chunk.dynamicImports ?? []).filter((name) => !files.has(name));

@@ -2,7 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { threadsFor } from '../io/cores.ts';
 import { readAt } from '../io/files.ts';
 import { type Medium, openMedium } from './medium.ts';
-import { FIRST_ENTRY } from './plan.ts';
+import { FIRST_ENTRY } from './names.ts';
 import { type Sweep, startSweep } from './sweep.ts';
 import type { Place } from './volumes.ts';
 

@@ -4,7 +4,7 @@ import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { onDisk, readNow, syncFolder, writeAll } from '../io/files.ts';
 import { TAR_BLOCK, TAR_END, tarHeader, tarPadding } from '../io/tar.ts';
-import { SIGNATURE } from './plan.ts';
+import { SIGNATURE } from './names.ts';
 import { type Place, pathOf, volumePath } from './volumes.ts';
 
 /** The bytes of a tar that lies in one file or in volumes, while its end is written. Positions are those of the whole tar. */

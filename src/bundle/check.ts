@@ -9,7 +9,7 @@ import { readSums } from './documents.ts';
 import { digestOfName, type FoundEntry } from './entries.ts';
 import { type HashResult, hashRange } from './hash.ts';
 import { misplacedInside } from './misplaced.ts';
-import { B3SUMS, DOCUMENTS } from './plan.ts';
+import { B3SUMS, DOCUMENTS } from './names.ts';
 import type { OpenContent } from './reader.ts';
 import type { Sweep, SweptHashes } from './sweep.ts';
 import { inVolumes } from './volume-files.ts';

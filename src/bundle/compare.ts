@@ -4,8 +4,9 @@ import { digestStream } from '../io/verify.ts';
 import { readSums } from './documents.ts';
 import { type EntryList, type FoundEntry, HashList } from './entries.ts';
 import type { Medium } from './medium.ts';
+import { B3SUMS } from './names.ts';
 import { passOn } from './pass-on.ts';
-import { B3SUMS, type BundlePlan, type PlannedEntry } from './plan.ts';
+import type { BundlePlan, PlannedEntry } from './plan.ts';
 import { inVolumes } from './volume-files.ts';
 
 /** How much of a document is read at once, in bytes. */

@@ -7,7 +7,7 @@ import { diskError, errnoOf, kindOf, onDisk, readNow, readRange } from '../io/fi
 import type { OpenFile } from '../io/open-file.ts';
 import { tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
-import { B3SUMS, DOCUMENTS, SIGNATURE } from './plan.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
 import { type Files, openFileOf, openVolumes } from './volume-files.ts';

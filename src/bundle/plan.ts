@@ -1,11 +1,12 @@
 import { type Digest, EMPTY_DIGEST, hexOf } from '../core/digest.ts';
 import type { DigestTable } from '../core/digest-table.ts';
 import { SealiftError } from '../core/errors.ts';
-import { TAR_END, tarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
+import { TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import type { Lock } from '../lock/schema.ts';
 import { lockPieces } from '../lock/write.ts';
 import type { Base, Contents, Order } from './contents.ts';
 import { blobName, EntryList, type FoundEntry, type HashList } from './entries.ts';
+import { B3SUMS, DOCUMENTS, OCI_LAYOUT } from './names.ts';
 import {
   type Document,
   type DocumentText,
@@ -15,21 +16,6 @@ import {
   sealiftJson,
   sumLine,
 } from './texts.ts';
-
-/** The entries before the blobs, in order. */
-export const DOCUMENTS: readonly string[] = [
-  'oci-layout',
-  'index.json',
-  'versions.lock',
-  'sealift.json',
-  'SHA256SUMS',
-];
-/** The whole of the entry `oci-layout`. */
-export const OCI_LAYOUT: Buffer = Buffer.from('{"imageLayoutVersion":"1.0.0"}\n');
-/** How every bundle in one file begins, byte for byte. */
-export const FIRST_ENTRY: Buffer = Buffer.concat([tarHeader('oci-layout', OCI_LAYOUT.length), OCI_LAYOUT]);
-export const B3SUMS = 'B3SUMS';
-export const SIGNATURE = 'B3SUMS.minisig';
 
 export type EntryKind = 'document' | 'manifest' | 'config' | 'blob' | 'sums';
 

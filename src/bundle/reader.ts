@@ -14,8 +14,9 @@ import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { misplacedVolumes } from './misplaced.ts';
+import { DOCUMENTS } from './names.ts';
 import { passOn } from './pass-on.ts';
-import { type BundlePlan, DOCUMENTS, planBundle } from './plan.ts';
+import { type BundlePlan, planBundle } from './plan.ts';
 import type { Place } from './volumes.ts';
 
 /** What is needed to read and judge the bytes of a bundle. */

@@ -5,7 +5,7 @@ import { readNow } from '../io/files.ts';
 import { type OpenFile, readSome } from '../io/open-file.ts';
 import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
-import { B3SUMS, DOCUMENTS, SIGNATURE } from './plan.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
 import { type Files, inVolumes } from './volume-files.ts';
 
 const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;

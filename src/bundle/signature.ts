@@ -9,7 +9,7 @@ import { messageHash, parseSignature } from '../trust/signature.ts';
 import { openDocument, readDocument } from './compare.ts';
 import { parseInfo } from './documents.ts';
 import type { Medium } from './medium.ts';
-import { B3SUMS, SIGNATURE } from './plan.ts';
+import { B3SUMS, SIGNATURE } from './names.ts';
 
 /** A signature that was found: read, or why it cannot be. */
 export async function candidateOf(

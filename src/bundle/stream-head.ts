@@ -14,7 +14,8 @@ import { Contents } from './contents.ts';
 import { type BundleInfo, parseInfo } from './documents.ts';
 import { blobName, digestOfName, type FoundEntry } from './entries.ts';
 import { ManifestShelf } from './manifest-shelf.ts';
-import { type BundlePlan, DOCUMENTS } from './plan.ts';
+import { DOCUMENTS } from './names.ts';
+import type { BundlePlan } from './plan.ts';
 import type { TellArtifact } from './reader.ts';
 import { StreamTar, streamError } from './stream-tar.ts';
 

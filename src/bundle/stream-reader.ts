@@ -8,7 +8,8 @@ import type { Lock } from '../lock/schema.ts';
 import { type BundleInfo, readSums } from './documents.ts';
 import { type FoundEntry, HashList } from './entries.ts';
 import type { ManifestShelf } from './manifest-shelf.ts';
-import { B3SUMS, type BundlePlan, DOCUMENTS, type PlannedEntry, planBundle, SIGNATURE } from './plan.ts';
+import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
+import { type BundlePlan, type PlannedEntry, planBundle } from './plan.ts';
 import type { TellArtifact } from './reader.ts';
 import {
   compareDocuments,

@@ -2,7 +2,7 @@ import { trustedComment, type Vouched } from '../trust/comment.ts';
 import { judgeTrust, type Trust, type TrustPolicy } from '../trust/policy.ts';
 import type { SecretKey } from '../trust/secret-key.ts';
 import { messageHash, signatureFile } from '../trust/signature.ts';
-import { SIGNATURE } from './plan.ts';
+import { SIGNATURE } from './names.ts';
 import { candidateOf } from './signature.ts';
 import type { StreamEnd } from './stream-reader.ts';
 import type { StreamOptions } from './stream-writer.ts';

@@ -8,7 +8,8 @@ import { TAR_END, tarHeader, tarPadding } from '../io/tar.ts';
 import { type Expected, isWrongContent, Verifier } from '../io/verify.ts';
 import type { NextStream } from '../oci/content.ts';
 import { HashList } from './entries.ts';
-import { B3SUMS, type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
+import { B3SUMS } from './names.ts';
+import { type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
 import type { WriterStats } from './writer.ts';
 
 /** Blobs up to this are fetched whole before their turn; larger ones pass through when it is theirs. */

@@ -6,7 +6,7 @@ import { KIB, LIMITS } from '../core/limits.ts';
 import { diskError, readNow } from '../io/files.ts';
 import type { Joined, OpenFile } from '../io/open-file.ts';
 import { readTarHeader, tarHeaderLength, tarPadding } from '../io/tar.ts';
-import { DOCUMENTS, FIRST_ENTRY } from './plan.ts';
+import { DOCUMENTS, FIRST_ENTRY } from './names.ts';
 import { type VolumeSet, volumePath } from './volumes.ts';
 
 /** Some bytes of one file of a bundle: from `from` up to, not including, `to`. */

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
 import { diskError, kindOf, readAt } from '../io/files.ts';
-import { FIRST_ENTRY } from './plan.ts';
+import { FIRST_ENTRY } from './names.ts';
 
 /**
  * A bundle that lies in volumes: equal byte splits of one tar, `NAME.001` and on, so that `cat` joins them. They may lie in

@@ -12,6 +12,7 @@ import { isWrongContent, Verifier } from '../io/verify.ts';
 import type { BlobStream, NextStream } from '../oci/content.ts';
 import { HashList } from './entries.ts';
 import { type Journal, type JournalState, openJournal } from './journal.ts';
+import { B3SUMS } from './names.ts';
 import {
   checkSpace,
   holdPath,
@@ -21,7 +22,7 @@ import {
   settledPool,
   settlePartial,
 } from './partial.ts';
-import { B3SUMS, type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
+import { type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
 import type { BlobPool } from './pool.ts';
 import type { Sink } from './sink.ts';
 import { PART_EVERY, takeUp } from './take-up.ts';

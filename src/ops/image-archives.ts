@@ -1,6 +1,6 @@
 import { open, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { B3SUMS, DOCUMENTS, FIRST_ENTRY } from '../bundle/plan.ts';
+import { B3SUMS, DOCUMENTS, FIRST_ENTRY } from '../bundle/names.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';

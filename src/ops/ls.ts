@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Artifact, BaseBundle } from '../bundle/contents.ts';
 import { openGiven, openJoint } from '../bundle/joint.ts';
-import { B3SUMS } from '../bundle/plan.ts';
+import { B3SUMS } from '../bundle/names.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { placesOf } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';

@@ -5,7 +5,7 @@ import type { Base } from '../bundle/contents.ts';
 import { readSums } from '../bundle/documents.ts';
 import { digestOfName } from '../bundle/entries.ts';
 import type { Medium } from '../bundle/medium.ts';
-import { B3SUMS } from '../bundle/plan.ts';
+import { B3SUMS } from '../bundle/names.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { type Fault, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';

@@ -123,6 +123,6 @@ describe('what surrounds the program', () => {
     const quiet = await runProgram(['verify', 'absent.tar'], { cwd: site.dir });
     expect(quiet.stderr).not.toContain(' at ');
     const debug = await runProgram(['verify', 'absent.tar'], { cwd: site.dir, env: { SEALIFT_DEBUG: '1' } });
-    expect(debug.stderr).toMatch(/^ {6}at .*openBundle/m);
+    expect(debug.stderr).toMatch(/^ {6}at .*openMedium/m);
   });
 });

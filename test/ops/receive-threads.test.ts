@@ -42,9 +42,9 @@ describe('a pack on several threads', () => {
           const socket = response.socket;
           const write = response.write.bind(response);
           let sent = 0;
-          response.write = (chunk: Uint8Array) => {
+          response.write = (chunk: Uint8Array, ...then: never[]) => {
             sent += chunk.length;
-            const more = write(chunk);
+            const more = write(chunk, ...then);
             if (sent > 3 * MIB) socket?.end();
             return more;
           };

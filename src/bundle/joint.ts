@@ -1,3 +1,4 @@
+import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isAbort, SealiftError } from '../core/errors.ts';
 import type { ContentReader } from '../oci/content.ts';
@@ -164,14 +165,39 @@ export async function openJoint(given: Given, options: Omit<OpenOptions, 'medium
   }
 }
 
+/**
+ * The one that has a blob whole. Where several have it all but the last are read once before: what is passed on cannot be
+ * taken back, and it is damaged bundles that are given beside each other.
+ * @throws ABORTED
+ */
+async function wholeIn(
+  those: readonly ContentReader[],
+  descriptor: Descriptor,
+  signal: AbortSignal,
+): Promise<ContentReader | undefined> {
+  for (const one of those.slice(0, -1)) {
+    try {
+      for await (const _ of one.open(descriptor, { signal }));
+      return one;
+    } catch (error) {
+      if (!(error instanceof SealiftError) || isAbort(error)) throw error;
+    }
+  }
+  return those.at(-1);
+}
+
 function joined(bundle: Bundle, suppliers: readonly Supplier[]): JointBundle {
-  const supplierOf = (digest: Digest): ContentReader =>
-    bundle.has(digest) ? bundle : (suppliers.find((s) => s.has(digest)) ?? bundle);
+  const all = [bundle, ...suppliers];
+  const open: ContentReader['open'] = async function* (descriptor, how) {
+    const those = all.filter((one) => one.has(descriptor.digest));
+    const whole = await wholeIn(those, descriptor, how.signal);
+    yield* (whole ?? bundle).open(descriptor, how);
+  };
   return {
     ...bundle,
     suppliers,
-    has: (digest) => bundle.has(digest) || suppliers.some((s) => s.has(digest)),
-    open: (descriptor, how) => supplierOf(descriptor.digest).open(descriptor, how),
+    has: (digest) => all.some((one) => one.has(digest)),
+    open,
     close: async () => {
       await bundle.close();
       for (const { medium } of suppliers) await medium.close();

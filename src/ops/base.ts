@@ -82,7 +82,7 @@ function fromReceipt(path: string, text: string): OneBase | undefined {
     const [issue] = parsed.error.issues;
     throw new SealiftError(
       'USAGE',
-      `--since ${path}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
+      `--since ${path}: no receipt: ${[issue?.path.join('.'), issue?.message].filter((t) => t !== '').join(': ')}`,
       {
         hint: 'give the receipt that `sealift load --receipt FILE` wrote for a bundle',
       },
@@ -138,11 +138,17 @@ async function readBase(given: string, context: Context): Promise<OneBase> {
   const limits = { limit: LIMITS.bundleDocument, missing: 'BUNDLE_NOT_FOUND' } as const;
   if (await beginsAsBundle(place)) return fromBundle(place, context);
   const bytes = await readFileLimited(place, limits);
-  return (
-    (await fromSums(given, bytes)) ??
-    fromReceipt(given, bytes.toString('utf8')) ??
-    fromLock(given, bytes, context)
-  );
+  const found = (await fromSums(given, bytes)) ?? fromReceipt(given, bytes.toString('utf8'));
+  if (found !== undefined) return found;
+  try {
+    return await fromLock(given, bytes, context);
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'LOCK_INVALID') throw error;
+    throw new SealiftError('USAGE', `--since ${given}: no bundle, and nothing that stands for one`, {
+      cause: error,
+      hint: 'give an earlier bundle, its SHA256SUMS, its versions.lock where the bundle lies beside it, or a receipt of the site',
+    });
+  }
 }
 
 /**

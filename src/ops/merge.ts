@@ -14,6 +14,7 @@ import { errorOf, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { kindOf } from '../io/files.ts';
 import type { Lock } from '../lock/schema.ts';
+import { checkOpened } from './check-bundle.ts';
 import { refuseInput } from './inputs.ts';
 import { missingBase } from './left-out.ts';
 
@@ -90,20 +91,23 @@ async function thereAlready(
   let there: Bundle | undefined;
   try {
     there = await openBundle(place, { signal: context.signal, strict: false });
-    const isSame = there.plan?.id === plan.id && there.faults.length === 0;
-    if (
-      isSame &&
-      (volumeSize === undefined ? there.medium.kind === kind : hasVolumes(there.medium, volumeSize))
-    )
-      return true;
+    const isForm =
+      volumeSize === undefined ? there.medium.kind === kind : hasVolumes(there.medium, volumeSize);
+    // Every byte is read: what a merge calls complete must be.
+    const isSame = isForm && there.plan?.id === plan.id;
+    if (isSame && (await checkOpened(there, { deep: false, context })).faults.length === 0) return true;
   } catch (error) {
     if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
   } finally {
     await there?.close();
   }
-  throw new SealiftError('TARGET_CONFLICT', `${out}: there is something else already`, {
-    hint: 'choose another path: a merge does not overwrite',
-  });
+  throw new SealiftError(
+    'TARGET_CONFLICT',
+    `${out}: there is something else, or something damaged, already`,
+    {
+      hint: 'choose another path: a merge does not overwrite',
+    },
+  );
 }
 
 /** What none of the given bundles has whole, by what it is of. */

@@ -114,7 +114,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     await refuseOtherKind(out, kind);
     const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
     try {
-      refuseBase(there, base);
+      refuseBase(there, base, digest);
       const finished =
         there === undefined || base !== undefined || there.info.base !== null
           ? undefined
@@ -242,12 +242,20 @@ async function openExisting(
   }
 }
 
-/** A delta or a repair does not replace what it builds on: without that it is nothing. @throws TARGET_CONFLICT */
-function refuseBase(there: Bundle | undefined, base: Base | undefined): void {
+/**
+ * A delta or a repair does not replace what it builds on, without which it is nothing, nor the complete bundle of its own
+ * lock, which is more. @throws TARGET_CONFLICT
+ */
+function refuseBase(there: Bundle | undefined, base: Base | undefined, digest: Digest): void {
   if (there === undefined || base === undefined) return;
   const { info, lockDigest, medium } = there;
   const isOwn = (of: readonly BaseBundle[] = []): boolean => of.some(({ lock }) => lock === lockDigest);
   // A repair that was packed before has the lock of what it repairs too, and may be replaced.
+  if (info.base === null && lockDigest === digest && !isOwn(base.of)) {
+    throw new SealiftError('TARGET_CONFLICT', `${medium.path} is the complete bundle of this lock`, {
+      hint: 'choose another path with -o: a delta has less',
+    });
+  }
   if (!isOwn(base.of) || isOwn(info.base?.of)) return;
   throw new SealiftError('TARGET_CONFLICT', `${medium.path} is what this would build on`, {
     hint: 'choose another path with -o: what a delta or a repair builds on is needed beside it',

@@ -312,6 +312,62 @@ describe('loading a delta', () => {
   });
 });
 
+describe('several that have the same', () => {
+  it('are asked until one has it whole, by load as by verify', async () => {
+    const path = await delta('v2', [full.v1]);
+    const carried = new Set((await blobEntries(path)).map((e) => e.digest));
+    const wanted = new Set((await blobEntries(full.v2)).map((e) => e.digest));
+    const victim = (await blobEntries(full.v1)).find((e) => wanted.has(e.digest) && !carried.has(e.digest));
+    if (victim === undefined) throw new Error('the delta leaves something out');
+    const bad = join(work, 'bad.tar');
+    const bytes = await readFile(full.v1);
+    bytes.write('damage', victim.offset + 10);
+    await writeFile(bad, bytes);
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      const given = { bundle: path, others: [bad, full.v1] };
+      expect((await verify(given, contextOf())).faults).toEqual([]);
+      expect((await load({ ...given, registries: [placeOf(target)] }, contextOf())).failed).toBe(0);
+    } finally {
+      await target.close();
+    }
+    await expect(verify({ bundle: path, others: [bad] }, contextOf())).resolves.toMatchObject({
+      faults: [{ code: 'BUNDLE_CHECKSUM_MISMATCH', details: { entry: victim.name } }],
+    });
+  });
+
+  it('is not called merged where the bytes that are there are wrong', async () => {
+    const path = await delta('v2', [full.v1]);
+    const out = join(work, 'merged.tar');
+    await merge({ out, bundles: [full.v1, path] }, contextOf());
+    const bytes = await readFile(out);
+    const [victim] = (await blobEntries(out)).slice(-1);
+    bytes.write('damage', (victim?.offset ?? 0) + 1);
+    await writeFile(out, bytes);
+    const again = merge({ out, bundles: [full.v1, path] }, contextOf());
+    await expect(again).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+  });
+});
+
+describe('what a delta is packed over', () => {
+  it('is never the complete bundle of its lock', async () => {
+    const out = join(work, 'full.tar');
+    await pack({ manifestPath: manifests.v2, out }, contextOf());
+    const over = pack({ manifestPath: manifests.v2, out, since: [full.v1] }, contextOf());
+    await expect(over).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    expect(await readFile(out)).toEqual(await readFile(full.v2));
+  });
+
+  it('needs a word that stands for a bundle', async () => {
+    await writeFile(join(work, 'empty'), '');
+    await writeFile(join(work, 'null.json'), 'null');
+    for (const name of ['empty', 'null.json']) {
+      const made = delta('v2', [join(work, name)], 'x.tar');
+      await expect(made).rejects.toMatchObject({ code: 'USAGE', message: new RegExp(name) });
+    }
+  });
+});
+
 describe('a repair', () => {
   it('brings exactly what two damaged volumes lack', async () => {
     const out = join(work, 'a.tar');

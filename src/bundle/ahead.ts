@@ -1,10 +1,8 @@
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { threadsFor } from '../io/cores.ts';
-import { readAt } from '../io/files.ts';
 import { type Medium, openMedium } from './medium.ts';
-import { FIRST_ENTRY } from './names.ts';
 import { type Sweep, startSweep } from './sweep.ts';
-import type { Place } from './volumes.ts';
+import { beginsAsBundle, type Place } from './volumes.ts';
 
 /** A bundle that is being hashed while nothing of it is known yet but its headers. */
 export interface Ahead {
@@ -36,12 +34,7 @@ async function isLargeBundle(place: Place, options: Wanted): Promise<boolean> {
     const found = await stat(path);
     const volumes = typeof place === 'string' ? 1 : place.files.size;
     if (!found.isFile() || threadsOf(volumes * found.size, options) === 1) return false;
-    const handle = await open(path, 'r');
-    try {
-      return (await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
-    } finally {
-      await handle.close();
-    }
+    return await beginsAsBundle(path);
   } catch {
     // Whoever reads it next says what is wrong with it.
     return false;

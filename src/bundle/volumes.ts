@@ -34,6 +34,21 @@ export function volumeSizeIn(form: Form): number | undefined {
   return form.startsWith('volumes:') ? Number(form.slice('volumes:'.length)) : undefined;
 }
 
+/**
+ * How a path asks for a bundle to be written: a folder where it ends in `/`.
+ * @throws USAGE for volumes of a folder, and for a file whose name is that of a volume
+ */
+export function formFor({ out, volumeSize }: { readonly out: string; readonly volumeSize?: number }): Form {
+  if (!out.endsWith('/')) {
+    refuseVolumeName(out);
+    return volumeSize === undefined ? 'tar' : `volumes:${volumeSize}`;
+  }
+  if (volumeSize === undefined) return 'folder';
+  throw new SealiftError('USAGE', '--volume-size: a folder has no volumes', {
+    hint: 'leave out the / at the end of the path',
+  });
+}
+
 /** True for what `Form` allows. */
 export function isForm(value: unknown): value is Form {
   return (
@@ -78,7 +93,7 @@ function volumeOf(
 }
 
 /** A bundle whose own name ends like a volume's would be taken for one. @throws USAGE */
-export function refuseVolumeName(out: string): void {
+function refuseVolumeName(out: string): void {
   if (volumeOf(out) === undefined) return;
   throw new SealiftError('USAGE', `${out}: this is how a volume is called, not a bundle`, {
     hint: `name it ${out}.tar; volumes get their numbers by themselves with --volume-size`,

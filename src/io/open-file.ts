@@ -1,4 +1,4 @@
-import { fstatSync, readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 
 /**
  * A byte space that lies in several open files, one behind the other. Plain data, so that threads of this process can have
@@ -68,9 +68,4 @@ export function writeSome(file: OpenFile, bytes: Uint8Array, { position, from, l
   const at = locate(file, position);
   if (at === undefined) throw new RangeError(`byte ${position} is behind the last file`);
   return writeSync(at.file, bytes, from, Math.min(length, at.left), at.position);
-}
-
-/** Bytes of the space. */
-export function sizeOf(file: OpenFile): number {
-  return typeof file === 'number' ? fstatSync(file).size : (file.ends.at(-1) ?? 0);
 }

@@ -7,7 +7,7 @@ import { type BundlePlan, planBundle } from '../bundle/plan.ts';
 import type { BlobPool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { settleStopped } from '../bundle/volume-sink.ts';
-import { type Form, pathOf, placesOf, refuseVolumeName, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
+import { type Form, formFor, pathOf, placesOf, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import { openWriter, type WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
@@ -139,7 +139,7 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
     });
   }
   await refuseInput({ path: out, inputs, what: 'the result' });
-  const kind = formOf(options);
+  const kind = formFor(options);
   await settleStopped(out, 'merge');
   const { joint, plan } = await openWhole(options.bundles, context);
   try {
@@ -165,12 +165,6 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
   } finally {
     await joint.close();
   }
-}
-
-function formOf({ out, volumeSize }: MergeOptions): Form {
-  if (out.endsWith('/')) return 'folder';
-  refuseVolumeName(out);
-  return volumeSize === undefined ? 'tar' : `volumes:${volumeSize}`;
 }
 
 function resultOf(

@@ -7,7 +7,7 @@ import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
 import type { StreamOptions } from '../bundle/stream-writer.ts';
 import { settleStopped } from '../bundle/volume-sink.ts';
-import { type Form, refuseVolumeName, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
+import { type Form, formFor, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
 import type { WriterStats } from '../bundle/writer.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
@@ -109,7 +109,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       return packStream(wanted, { output, name, signer, base, access, context });
     }
     const out = resolve(options.out);
-    const kind = formOf(options);
+    const kind = formFor(options);
     await settleStopped(out);
     await refuseOtherKind(out, kind);
     const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
@@ -191,16 +191,6 @@ async function baseFor(
       hint: 'give the lock that the bundle was packed from with --lock (`git log -- versions.lock` finds it)',
     },
   );
-}
-
-function formOf({ out, volumeSize }: PackOptions): Form {
-  const isFolder = out.endsWith('/');
-  if (!isFolder) refuseVolumeName(out);
-  if (volumeSize === undefined) return isFolder ? 'folder' : 'tar';
-  if (!isFolder) return `volumes:${volumeSize}`;
-  throw new SealiftError('USAGE', '--volume-size: a folder has no volumes', {
-    hint: 'leave out the / at the end of -o',
-  });
 }
 
 async function refuseOtherKind(out: string, kind: Form): Promise<void> {

@@ -4,7 +4,7 @@ import { kindOf } from '../io/files.ts';
 import { blobName } from './entries.ts';
 import type { FileRange } from './hash.ts';
 import type { JournalState } from './journal.ts';
-import { openMedium } from './medium.ts';
+import { type Medium, openMedium } from './medium.ts';
 import { type Files, openFileOf, openVolumes } from './volume-files.ts';
 import { placeAt, volumeSizeIn } from './volumes.ts';
 
@@ -16,19 +16,24 @@ export interface BlobPool {
   close(): Promise<void>;
 }
 
+/** An opened bundle as a pool; whoever opened it closes it. */
+export function mediumPool(medium: Medium): BlobPool {
+  return {
+    what: medium.path,
+    range: (digest) => {
+      const entry = medium.entries.findBlob(digest);
+      return entry === undefined ? undefined : medium.range(entry);
+    },
+    close: async () => {},
+  };
+}
+
 /** The older bundle at `path` as a pool, if there is one that can be read. */
 export async function bundlePool(path: string): Promise<BlobPool | undefined> {
   const place = await placeAt(path);
   if (typeof place === 'string' && (await kindOf(place)) === undefined) return undefined;
   const medium = await openMedium(place);
-  return {
-    what: path,
-    range: (digest) => {
-      const entry = medium.entries.findBlob(digest);
-      return entry === undefined ? undefined : medium.range(entry);
-    },
-    close: () => medium.close(),
-  };
+  return { ...mediumPool(medium), what: path, close: () => medium.close() };
 }
 
 async function filesOf(path: string, { kind }: JournalState): Promise<Files | undefined> {

@@ -10,7 +10,7 @@ import type { NextStream } from '../oci/content.ts';
 import { HashList } from './entries.ts';
 import { B3SUMS } from './names.ts';
 import { type BundlePlan, b3sumsText, type PlannedEntry } from './plan.ts';
-import type { WriterStats } from './writer.ts';
+import { emptyStats, type WriterStats } from './writer-stats.ts';
 
 /** Blobs up to this are fetched whole before their turn; larger ones pass through when it is theirs. */
 const AHEAD_SIZE = 8 * MIB;
@@ -63,11 +63,7 @@ export async function writeStream(plan: BundlePlan, options: StreamOptions): Pro
 }
 
 class OutgoingStream {
-  readonly stats: WriterStats = {
-    resumed: { blobs: 0, bytes: 0 },
-    reused: { blobs: 0, bytes: 0 },
-    fetched: { blobs: 0, bytes: 0 },
-  };
+  readonly stats = emptyStats();
   readonly #plan: BundlePlan;
   readonly #options: StreamOptions;
   readonly #hashes: HashList;

@@ -28,16 +28,7 @@ import type { Sink } from './sink.ts';
 import { PART_EVERY, takeUp } from './take-up.ts';
 import { openSink } from './volume-sink.ts';
 import type { Form } from './volumes.ts';
-
-/** How far a bundle has come. Bytes and blobs. */
-export interface WriterStats {
-  /** Found complete in the interrupted file; bytes with the beginnings that were continued. */
-  resumed: { blobs: number; bytes: number };
-  /** Copied from an older bundle or an interrupted one. */
-  reused: { blobs: number; bytes: number };
-  /** Received from sources. */
-  fetched: { blobs: number; bytes: number };
-}
+import { emptyStats, type WriterStats } from './writer-stats.ts';
 
 export interface BundleWriter {
   readonly stats: WriterStats;
@@ -138,11 +129,7 @@ interface WriterParts {
 }
 
 class Writer implements BundleWriter {
-  readonly stats: WriterStats = {
-    resumed: { blobs: 0, bytes: 0 },
-    reused: { blobs: 0, bytes: 0 },
-    fetched: { blobs: 0, bytes: 0 },
-  };
+  readonly stats = emptyStats();
   readonly #p: WriterParts;
   /** BLAKE3 of complete entries. */
   readonly #done: HashList;

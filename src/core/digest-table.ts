@@ -81,6 +81,11 @@ export class DigestTable {
     return block;
   }
 
+  /** Every digest, in the order of their numbers. */
+  *[Symbol.iterator](): Generator<Digest> {
+    for (let index = 0; index < this.#size; index += 1) yield this.at(index);
+  }
+
   /** The place of a digest, or the empty one where it belongs; leaves its bytes in the key. */
   #find(digest: Digest): number {
     const key = this.#key;

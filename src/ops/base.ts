@@ -31,8 +31,7 @@ async function fromBundle(place: Place, context: Context): Promise<OneBase> {
     }
     const blobs = new DigestTable(bundle.plan.blobs);
     for (const { digest } of bundle.plan.entries) if (digest !== undefined) blobs.add(digest);
-    const { leftOut } = bundle.info.base ?? {};
-    for (let i = 0; leftOut !== undefined && i < leftOut.size; i += 1) blobs.add(leftOut.at(i));
+    for (const one of bundle.info.base?.leftOut ?? []) blobs.add(one);
     const { name, version } = bundle.lock;
     return { bundle: { name, version, lock: bundle.lockDigest }, blobs };
   } finally {

@@ -39,12 +39,6 @@ async function hashThere(supplier: Supplier, wanted: readonly Digest[], context:
   }
 }
 
-/** Every digest that a bundle leaves out. */
-export function* leftOutOf({ info }: Pick<JointBundle, 'info'>): Generator<Digest> {
-  const { leftOut } = info.base ?? {};
-  for (let i = 0; leftOut !== undefined && i < leftOut.size; i += 1) yield leftOut.at(i);
-}
-
 /**
  * Reads each blob that a bundle leaves out where another one that was given beside it has it, and compares its SHA-256. One
  * that is wrong in one of them may be right in the next.
@@ -55,7 +49,7 @@ export async function checkLeftOut(
   context: Context,
 ): Promise<LeftOutReport> {
   const { suppliers } = bundle;
-  let open: Digest[] = [...leftOutOf(bundle)];
+  let open: Digest[] = [...(bundle.info.base?.leftOut ?? [])];
   const all = open.length;
   const wrong = new Map<Digest, Supplier>();
   let bytes = 0;

@@ -1,14 +1,23 @@
 import { resolve } from 'node:path';
 import { Contents } from '../bundle/contents.ts';
 import { type JointBundle, openGiven, openJoint } from '../bundle/joint.ts';
-import { hasVolumes, type Medium } from '../bundle/medium.ts';
+import { hasVolumes } from '../bundle/medium.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, planBundle } from '../bundle/plan.ts';
-import type { BlobPool } from '../bundle/pool.ts';
+import { mediumPool } from '../bundle/pool.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { settleStopped } from '../bundle/volume-sink.ts';
-import { type Form, formFor, pathOf, placesOf, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
-import { openWriter, type WriterStats } from '../bundle/writer.ts';
+import {
+  type Form,
+  formFor,
+  type Place,
+  pathOf,
+  placesOf,
+  volumeSizeIn,
+  volumesAt,
+} from '../bundle/volumes.ts';
+import { openWriter } from '../bundle/writer.ts';
+import type { WriterStats } from '../bundle/writer-stats.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -41,26 +50,13 @@ export interface MergeResult {
   readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
 }
 
-/** An opened bundle as a place where blobs are; whoever opened it closes it. */
-function poolOf(medium: Medium): BlobPool {
-  return {
-    what: medium.path,
-    range: (digest) => {
-      const entry = medium.entries.findBlob(digest);
-      return entry === undefined ? undefined : medium.range(entry);
-    },
-    close: async () => {},
-  };
-}
-
 /** The shape of the complete bundle. @throws the faults of documents and manifests */
 async function openWhole(
-  bundles: readonly string[],
+  places: readonly Place[],
   context: Context,
 ): Promise<{ readonly joint: JointBundle; readonly plan: BundlePlan }> {
   const contents = new Contents();
   const tell = (artifact: Parameters<Contents['add']>[0]): void => contents.add(artifact);
-  const places = await placesOf(bundles.map((b) => resolve(b)));
   const joint = await openJoint(await openGiven(places), { signal: context.signal, strict: false, tell });
   try {
     if (joint.plan === undefined)
@@ -141,17 +137,13 @@ export async function merge(options: MergeOptions, context: Context): Promise<Me
   await refuseInput({ path: out, inputs, what: 'the result' });
   const kind = formFor(options);
   await settleStopped(out, 'merge');
-  const { joint, plan } = await openWhole(options.bundles, context);
+  const { joint, plan } = await openWhole(inputs, context);
   try {
     if (await thereAlready(out, { plan, kind, context })) {
       await removePartial(out);
       return resultOf(joint, { out, plan, outcome: 'present', stats: null });
     }
-    const pools = [
-      ...joint.suppliers.filter(({ info }) => info?.base != null),
-      joint,
-      ...joint.suppliers,
-    ].map(({ medium }) => poolOf(medium));
+    const pools = [joint, ...joint.suppliers].map(({ medium }) => mediumPool(medium));
     const writer = await openWriter(out, { plan, kind, context, pools });
     try {
       const lacking = [...writer.missing()].flatMap(({ digest }) => digest ?? []);

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { BundlePlan, PlannedEntry } from '../bundle/plan.ts';
 import { type StreamOptions, writeStream } from '../bundle/stream-writer.ts';
-import type { WriterStats } from '../bundle/writer.ts';
+import type { WriterStats } from '../bundle/writer-stats.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import { MIB } from '../core/limits.ts';

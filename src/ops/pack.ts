@@ -8,7 +8,7 @@ import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
 import type { StreamOptions } from '../bundle/stream-writer.ts';
 import { settleStopped } from '../bundle/volume-sink.ts';
 import { type Form, formFor, volumeSizeIn, volumesAt } from '../bundle/volumes.ts';
-import type { WriterStats } from '../bundle/writer.ts';
+import type { WriterStats } from '../bundle/writer-stats.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';

@@ -20,6 +20,23 @@ beforeEach(async () => {
 
 afterEach(() => bench.close());
 
+/** Fills a disk as soon as a pack has got its first bytes. */
+function fillerOf(disk: string): { readonly emit: (event: Event) => void; readonly isFull: () => boolean } {
+  let filled = false;
+  return {
+    isFull: () => filled,
+    emit: (event) => {
+      if (event.type !== 'progress' || filled) return;
+      filled = true;
+      try {
+        for (let i = 0; ; i++) writeFileSync(join(disk, `filler-${i}`), Buffer.alloc(64 * 1024));
+      } catch {
+        // Full now.
+      }
+    },
+  };
+}
+
 describe('a pack after the lock changed', () => {
   it('takes every blob that the interrupted one had, and the older bundle', async () => {
     await bench.site.lockFor(bench.site.images.slice(0, 2));
@@ -278,23 +295,15 @@ describe('a disk that is full', () => {
       const size = Math.ceil(bench.good.bytes.length / 4096) * 4 + 400;
       execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}k`, 'tmpfs', disk]);
       try {
-        let filled = false;
-        const emit = (event: Event): void => {
-          if (event.type !== 'progress' || filled) return;
-          filled = true;
-          try {
-            for (let i = 0; ; i++) writeFileSync(join(disk, `filler-${i}`), Buffer.alloc(64 * 1024));
-          } catch {
-            // Full now.
-          }
-        };
+        const filler = fillerOf(disk);
+        const { emit } = filler;
         const to = join(disk, 'b.tar');
         const error: unknown = await bench.packTo(to, { ...contextOf(), emit }).catch((e: unknown) => e);
         expect(error).toMatchObject({
           code: 'DISK_FULL',
           hint: expect.stringContaining('goes on where it stopped'),
         });
-        expect(filled).toBe(true);
+        expect(filler.isFull()).toBe(true);
         const there = await wholeBlobs(`${to}.partial`, bench.good.entries);
         for (const name of await readdir(disk)) if (name.startsWith('filler')) await rm(join(disk, name));
         const { asked } = await bench.finished(to);
@@ -321,16 +330,8 @@ describe('a disk that is full', () => {
         expect(before).toMatchObject({ code: 'DISK_FULL', details: { need, free: need - 4096 } });
         expect(await readdir(disk)).toEqual([]);
         resize(need + 400 * 1024);
-        let filled = false;
-        const emit = (event: Event): void => {
-          if (event.type !== 'progress' || filled) return;
-          filled = true;
-          try {
-            for (let i = 0; ; i++) writeFileSync(join(disk, `filler-${i}`), Buffer.alloc(64 * 1024));
-          } catch {
-            // Full now.
-          }
-        };
+        const filler = fillerOf(disk);
+        const { emit } = filler;
         const error: unknown = await bench.packTo(to, { ...contextOf(), emit }).catch((e: unknown) => e);
         expect(error).toMatchObject({
           code: 'DISK_FULL',

@@ -20,6 +20,10 @@ export const LIMITS = {
   foreignUrls: 16,
   /** Tags of one repository that are listed. */
   tags: 100_000,
+  /** Repositories of one registry that are listed. */
+  repositories: 100_000,
+  /** Questions whether a repository that does not need a blob has it, of one load on one registry. */
+  blobsElsewhere: 10_000,
   /** A token server's answer. */
   token: 128 * KIB,
   /** Tokens, challenges and credentials of one registry that are kept, each for one repository. */

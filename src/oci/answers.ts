@@ -2,7 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { isDigest } from '../core/digest.ts';
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media.ts';
-import { isTag } from '../core/reference.ts';
+import { isRepository, isTag } from '../core/reference.ts';
 import type { HttpResponse } from '../io/http.ts';
 import { limitEnd } from '../io/rate-limit.ts';
 
@@ -129,19 +129,35 @@ export function statusError(
   });
 }
 
-/** The `tags` of a tag list (distribution-spec "Listing Tags"); `null` means none. */
-export function parseTags(bytes: Buffer, what: string): string[] {
-  const invalid = (): SealiftError => new SealiftError('REGISTRY_ANSWER_INVALID', `${what}: not a tag list`);
+/** The names under a key of a list; `null` means none, and what cannot be a name is left out. */
+function namesIn(
+  bytes: Buffer,
+  key: 'tags' | 'repositories',
+  about: { readonly what: string; readonly isName: (name: string) => boolean },
+): string[] {
+  const { what, isName } = about;
   let body: unknown;
   try {
     body = JSON.parse(bytes.toString('utf8'));
   } catch {
-    throw invalid();
+    body = undefined;
   }
-  if (typeof body !== 'object' || body === null || !('tags' in body)) throw invalid();
-  if (body.tags === null) return [];
-  if (!Array.isArray(body.tags)) throw invalid();
-  return body.tags.filter((t): t is string => typeof t === 'string' && isTag(t));
+  const names: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, key) : undefined;
+  if (names === null) return [];
+  if (!Array.isArray(names)) {
+    throw new SealiftError('REGISTRY_ANSWER_INVALID', `${what}: not a list of ${key}`);
+  }
+  return names.filter((name): name is string => typeof name === 'string' && isName(name));
+}
+
+/** The `tags` of a tag list (distribution-spec "Listing Tags"). */
+export function parseTags(bytes: Buffer, what: string): string[] {
+  return namesIn(bytes, 'tags', { what, isName: isTag });
+}
+
+/** The `repositories` of a catalog. */
+export function parseRepositories(bytes: Buffer, what: string): string[] {
+  return namesIn(bytes, 'repositories', { what, isName: isRepository });
 }
 
 /** One link of a `Link` header: its target, and its parameters, in which commas and semicolons may be quoted (RFC 8288 3). */

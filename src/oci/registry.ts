@@ -10,7 +10,7 @@ import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
-import { nextQuery, parseTags, statedDescriptor } from './answers.ts';
+import { nextQuery, parseRepositories, parseTags, statedDescriptor } from './answers.ts';
 import type { ReadOptions } from './content.ts';
 import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
@@ -168,25 +168,49 @@ export class Registry {
     return { by: 'tag', list: listedReferrers(bytes, `${this.host}/${repository}:${tag}`) };
   }
 
+  /** All tags of a repository, at most LIMITS.tags. */
+  listTags(repository: string): Promise<string[]> {
+    const url = `/v2/${repository}/tags/list`;
+    return this.#list(url, { repository, what: `${repository} tags`, parse: parseTags, most: LIMITS.tags });
+  }
+
   /**
-   * All tags of a repository, at most LIMITS.tags. Of a `Link: …; rel="next"` only the query is taken and the path
-   * rebuilt, because Nexus sends links that lead nowhere (nexus-public #1011). Ends at the first page without a new tag:
-   * old Nexus gives the whole list whatever page is asked for (#209).
+   * Its repositories, at most LIMITS.repositories (distribution's `_catalog`, which the specification leaves out).
+   * @throws AUTH_REQUIRED, AUTH_DENIED, CONTENT_NOT_FOUND … where it does not tell them
    */
-  async listTags(repository: string): Promise<string[]> {
-    const what = `${this.host}/${repository} tags`;
-    const about = { repository, access: 'pull', limit: LIMITS.manifest, what } as const;
-    const tags = new Set<string>();
+  listRepositories(): Promise<string[]> {
+    const parse = parseRepositories;
+    return this.#list('/v2/_catalog', { repository: '', what: 'catalog', parse, most: LIMITS.repositories });
+  }
+
+  /**
+   * A list in pages. Of a `Link: …; rel="next"` only the query is taken and the path rebuilt, because Nexus sends links that
+   * lead nowhere (nexus-public #1011). Ends at the first page without a new name: old Nexus gives the whole list whatever
+   * page is asked for (#209).
+   */
+  async #list(
+    path: string,
+    about: {
+      readonly repository: string;
+      readonly what: string;
+      readonly parse: (bytes: Buffer, what: string) => string[];
+      readonly most: number;
+    },
+  ): Promise<string[]> {
+    const { repository, parse, most } = about;
+    const what = `${this.host}/${about.what}`;
+    const names = new Set<string>();
     for (let search: string | undefined = '?n=1000'; search !== undefined; ) {
-      const url = this.#wire.url(`/v2/${repository}/tags/list`);
+      const url = this.#wire.url(path);
       url.search = search;
-      const { response, bytes } = await this.#wire.read({ url }, about);
-      if (bytes === undefined) throw await this.#wire.fail(response, `${repository} tags`, 'source');
-      const before = tags.size;
-      for (const tag of parseTags(bytes, what)) if (tags.size < LIMITS.tags) tags.add(tag);
-      search = tags.size === before ? undefined : nextQuery(response.headers.link, url);
+      const ask = { repository, access: 'pull', limit: LIMITS.manifest, what } as const;
+      const { response, bytes } = await this.#wire.read({ url }, ask);
+      if (bytes === undefined) throw await this.#wire.fail(response, about.what, 'source');
+      const before = names.size;
+      for (const name of parse(bytes, what)) if (names.size < most) names.add(name);
+      search = names.size === before ? undefined : nextQuery(response.headers.link, url);
     }
-    return [...tags];
+    return [...names];
   }
 
   /**

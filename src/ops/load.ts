@@ -247,6 +247,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     const source = passing ?? (await openSource(options, context));
     let isBad = false;
     let racers: Racer[] = [];
+    let items: readonly Item[] = [];
     let release: Release = async () => {};
     try {
       if (options.receiptPath !== undefined && options.dryRun !== true) {
@@ -258,7 +259,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
       }
       await refuseDowngrade(source.about, options);
       if (options.verify === true) await refuseBad(source, context);
-      const items = matchNames(source.items, options.only);
+      items = matchNames(source.items, options.only);
       const targets = await targetsOf(options, source, { http, context: linked });
       if (options.dryRun !== true) release = await holdTargets(targets);
       racers = targets.map((target) => ({ target }));
@@ -283,7 +284,7 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
     }
     const result = resultOf(source, { racers, options, start, end: context.now() });
     if (options.receiptPath !== undefined && options.dryRun !== true)
-      await writeReceipt(options.receiptPath, result, blobsThere(racers));
+      await writeReceipt(options.receiptPath, result, blobsThere(items, racers));
     return result;
   });
 }

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
-import type { Item, TargetRun } from '../target/target.ts';
+import type { Item, Target, TargetRun } from '../target/target.ts';
 import { refuseInput } from './inputs.ts';
 
 /** The receipt is written last: a place where it cannot be is told before anything is loaded. */
@@ -19,22 +19,29 @@ export async function refuseUnwritable(path: string, bundles: readonly string[])
   await rm(probe, { force: true });
 }
 
-/** The blobs that every target which takes them has now: a later delta may leave them out. */
+/**
+ * The blobs that every target which takes them has now: a later delta may leave them out. What travels with images is not
+ * among them, because a target may have refused it.
+ * @param items what was to be loaded
+ */
 export function blobsThere(
-  racers: readonly { readonly run?: TargetRun; readonly fault?: Fault }[],
+  items: readonly Item[],
+  racers: readonly {
+    readonly target: Pick<Target, 'accepts'>;
+    readonly run?: TargetRun;
+    readonly fault?: Fault;
+  }[],
 ): Digest[] {
   const there = new Set<Digest>();
-  const lacking = new Set<Item>();
-  for (const { run, fault } of racers) {
-    for (const { item, state } of run?.entries ?? []) {
-      if (fault !== undefined || (state !== 'present' && state !== 'written')) lacking.add(item);
-    }
-  }
-  for (const { item } of racers.flatMap(({ run }) => run?.entries ?? [])) {
-    const graphs =
-      item.kind === 'image' ? [item.graph, ...(item.referrers ?? []).map((r) => r.graph)] : [item.graph];
-    if (!lacking.has(item))
-      for (const { nodes } of graphs) for (const digest of nodes.keys()) there.add(digest);
+  const done = racers.map(({ target, run, fault }) => {
+    const entries = fault === undefined ? (run?.entries ?? []) : [];
+    const whole = entries.filter(({ state }) => state === 'present' || state === 'written');
+    return { target, items: new Set<Item>(whole.map(({ item }) => item)) };
+  });
+  for (const item of items) {
+    const takers = done.filter(({ target }) => target.accepts(item));
+    if (takers.length === 0 || !takers.every((taker) => taker.items.has(item))) continue;
+    for (const digest of item.graph.nodes.keys()) there.add(digest);
   }
   return [...there].sort();
 }

@@ -7,6 +7,7 @@ import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.t
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import type { Substitute } from '../oci/sparse.ts';
 import { type BlobWork, BlobWorks, planBlobs } from './registry-blobs.ts';
+import { findElsewhere } from './registry-elsewhere.ts';
 import { heldOrThere, registryIntake } from './registry-intake.ts';
 import {
   noteReplaced,
@@ -106,6 +107,8 @@ class RegistryRun implements TargetRun {
   readonly #shapes: ReadonlyMap<Item, Shapes>;
   /** What to put under the tag where it is not the item's own root: after the manifests are there. */
   readonly #tops = new Map<PlacedEntry, Top>();
+  /** Blobs that are nowhere at hand and in none of the repositories that need them: another one that has each. */
+  #elsewhere: ReadonlyMap<Digest, string> = new Map();
   /** True once the registry refused an index with absent children. */
   #strict: boolean;
 
@@ -126,7 +129,10 @@ class RegistryRun implements TargetRun {
       registry,
       source,
       signal: context.signal,
-      upload: (repository, descriptor) => this.#upload(repository, descriptor, source),
+      upload: (repository, descriptor) => {
+        const from = this.#elsewhere.get(descriptor.digest);
+        return this.#upload(repository, descriptor, this.#supplierOf(descriptor, { from }));
+      },
       tally: this.tally,
     });
     this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
@@ -146,8 +152,15 @@ class RegistryRun implements TargetRun {
   }
 
   async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
-    const blobs = this.works?.needs(isAbsent) ?? [];
-    return [...blobs, ...(await this.#attachments.needs(this.#open(), isAbsent))];
+    const { works } = this;
+    const attached = await this.#attachments.needs(this.#open(), isAbsent);
+    const lacking = [...new Set([...(works?.needs(isAbsent) ?? []), ...attached])];
+    if (lacking.length === 0) return [];
+    const { registry, context } = this.#options;
+    const own = this.entries.map(({ place }) => place.repository).filter((name) => name !== '');
+    const usersOf = (digest: Digest): readonly string[] => works?.find(digest)?.wanted ?? [];
+    this.#elsewhere = await findElsewhere(lacking, { registry, signal: context.signal, own, usersOf });
+    return lacking.filter((digest) => !this.#elsewhere.has(digest));
   }
 
   async writeBlobs(): Promise<void> {
@@ -180,7 +193,7 @@ class RegistryRun implements TargetRun {
    */
   async #writeBlob(work: BlobWork, passing?: PassingContent): Promise<void> {
     const { registry } = this.#options;
-    let from = work.present[0];
+    let from = work.present[0] ?? this.#elsewhere.get(work.descriptor.digest);
     for (const repository of work.wanted) {
       try {
         if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
@@ -202,7 +215,7 @@ class RegistryRun implements TargetRun {
   /** Who has a blob: what passes by itself, or the bundle, or where that leaves it out another repository here. */
   #supplierOf(
     { digest }: Descriptor,
-    where: { readonly passing: PassingContent | undefined; readonly from: string | undefined },
+    where: { readonly passing?: PassingContent | undefined; readonly from: string | undefined },
   ): ContentReader {
     const { registry, source, isAbsent } = this.#options;
     const { passing, from } = where;

@@ -1,9 +1,10 @@
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { diskError, errnoOf, freeSpace, kindOf, syncFolder } from '../io/files.ts';
+import { diskError, freeSpace, kindOf, syncFolder } from '../io/files.ts';
 import { eachBounded, throwIfAborted } from '../io/pool.ts';
 import type { Receiver } from '../io/receiver.ts';
 import { type Receivers, startReceiving } from '../io/receivers.ts';
@@ -101,13 +102,15 @@ async function missingFiles(files: readonly Made[], context: Context): Promise<M
   for (const file of files) {
     const kind = await kindOf(file.path);
     if (kind === undefined) missing.push(file);
-    else if (kind !== 'file' || !(await isWhole(file, context))) {
-      throw new SealiftError('TARGET_CONFLICT', `${file.path} is there and holds something else`, {
-        hint: 'nothing is overwritten: move it away, or choose another path with -o',
-      });
-    }
+    else if (kind !== 'file' || !(await isWhole(file, context))) throw taken(file.path);
   }
   return missing;
+}
+
+function taken(path: string): SealiftError {
+  return new SealiftError('TARGET_CONFLICT', `${path} is there and holds something else`, {
+    hint: 'nothing is overwritten: move it away, or choose another path with -o',
+  });
 }
 
 async function isWhole({ path, size, chunks, offset }: Made, context: Context): Promise<boolean> {
@@ -155,36 +158,33 @@ async function receiveFiles(
   const works = files.flatMap((file) => file.chunks.map((chunk) => ({ file, chunk })));
   context.emit({ type: 'total', bytes, items: works.length });
   const stats = { resumed: 0, fetched: 0 };
-  const opened = new Map<Made, FileHandle>();
   const receivers = startReceiving(bytes, context);
   try {
-    for (const file of files) opened.set(file, await openPartial(file.partial));
     const limits = { limit: CHUNKS_PARALLEL, signal: context.signal };
     await eachBounded(works, limits, async ({ file, chunk }) => {
-      const handle = opened.get(file);
-      if (handle === undefined) throw new SealiftError('INTERNAL', `${file.partial} is not open`);
-      const place = { file: handle.fd, path: file.partial, position: chunk.offset - file.offset };
-      const kept = await receiveChunk(chunk, {
-        place,
-        begun: begunOf(chunk, state),
-        receivers,
-        journal,
-        pull,
+      const kept = await withPartial(file.partial, ({ fd }) => {
+        const place = { file: fd, path: file.partial, position: chunk.offset - file.offset };
+        return receiveChunk(chunk, { place, begun: begunOf(chunk, state), receivers, journal, pull });
       });
       stats.resumed += kept;
       stats.fetched += chunk.size - kept;
     });
-    for (const [{ size, partial }, handle] of opened) {
+  } finally {
+    await receivers.close();
+  }
+  for (const { size, partial } of files) {
+    await withPartial(partial, async (handle) => {
       // Something else may have left a longer file there.
       await handle.truncate(size).catch(orDiskError(partial));
       await handle.sync().catch(orDiskError(partial));
-    }
-  } finally {
-    await receivers.close();
-    for (const handle of opened.values()) await handle.close();
+    });
   }
   throwIfAborted(context.signal);
-  for (const { partial, path } of files) await rename(partial, path).catch(orDiskError(path));
+  for (const { partial, path } of files) {
+    // Hours may have passed since it was looked for.
+    if ((await kindOf(path)) !== undefined) throw taken(path);
+    await rename(partial, path).catch(orDiskError(path));
+  }
   await syncFolder(dirname(files[0]?.path ?? '.'));
   return stats;
 }
@@ -195,13 +195,17 @@ function orDiskError(path: string): (error: unknown) => never {
   };
 }
 
-async function openPartial(path: string): Promise<FileHandle> {
-  await mkdir(dirname(path), { recursive: true }).catch(orDiskError(dirname(path)));
+/**
+ * Opens an unfinished file for as long as `work` takes: a bundle has up to 4096 volumes, more than may be open at once. A
+ * link there is not followed. @throws DISK_FULL, FILE_UNREADABLE and what `work` throws
+ */
+async function withPartial<T>(path: string, work: (handle: FileHandle) => Promise<T>): Promise<T> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  const handle = await open(path, flags, 0o644).catch(orDiskError(path));
   try {
-    return await open(path, 'r+');
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') return orDiskError(path)(error);
-    return await open(path, 'wx+', 0o644).catch(orDiskError(path));
+    return await work(handle);
+  } finally {
+    await handle.close();
   }
 }
 

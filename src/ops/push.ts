@@ -14,10 +14,12 @@ import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { KIB, MIB } from '../core/limits.ts';
+import { kindOf } from '../io/files.ts';
 import { mapBounded } from '../io/pool.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import { Registry } from '../oci/registry.ts';
 import { isRefusal, LOST_BLOB } from '../target/registry-refusals.ts';
+import { signaturePaths } from '../trust/places.ts';
 import { type BundlePlace, formatBundlePlace } from './bundle-place.ts';
 import { withHttp } from './session.ts';
 
@@ -85,10 +87,11 @@ export async function push(options: PushOptions, context: Context): Promise<Push
     const { medium } = bundle;
     if (medium.kind === 'folder') {
       throw new SealiftError('USAGE', `${options.bundle} is a folder; only a bundle in one file is pushed`, {
-        hint: 'write it as one file: `sealift pack -o NAME.tar`',
+        hint: 'make one file of it, which needs no network: `sealift merge NAME.tar FOLDER`',
       });
     }
     const spans = splitBytes(medium.size, chunkSize);
+    await tellLeftBehind(medium.path, context);
     return await withHttp(context, (http) => {
       const registry = new Registry(to.host, { http, context, config: to.config });
       const work: Work = { registry, repository: to.repository, hashing, bundle, context };
@@ -97,6 +100,15 @@ export async function push(options: PushOptions, context: Context): Promise<Push
   } finally {
     await hashing.close();
     await bundle.close();
+  }
+}
+
+/** Only what is in the bundle is pushed. */
+async function tellLeftBehind(path: string, context: Context): Promise<void> {
+  for (const at of signaturePaths(path)) {
+    if ((await kindOf(at)) === undefined) continue;
+    const message = `${at} is not pushed: \`sealift sign\` without --detached puts a signature into the bundle`;
+    context.emit({ type: 'note', message });
   }
 }
 

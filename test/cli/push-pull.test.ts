@@ -117,6 +117,7 @@ describe('push and pull', () => {
   it('tell bad places and sizes as bad usage, and what is not there as a failure', async () => {
     const cases: readonly (readonly [args: readonly string[], code: number, says: string])[] = [
       [['push', bundle, 'registry.example/a:1'], 2, 'it does not begin with oci://'],
+      [['pull', `${place}:v1`, '-o', '-'], 2, '-o -: a pull is not written to stdout'],
       [['push', bundle, place], 2, 'a bundle is pushed under a tag'],
       [pushTo('v1', '--chunk-size', 'much'), 2, '--chunk-size: "much" is no number of bytes'],
       [['pull', place], 2, '--output'],

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { SealiftError } from '../../core/errors.ts';
 import type { PullResult } from '../../ops/pull.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
@@ -30,6 +31,14 @@ function pullOutcome(result: PullResult, out: string): Outcome {
   };
 }
 
+/** Chunks come in any order and go on where they broke, so it needs a file. */
+function refuseStdout(out: string): void {
+  if (out !== '-') return;
+  throw new SealiftError('USAGE', '-o -: a pull is not written to stdout', {
+    hint: 'name a file, and load that: `sealift pull PLACE -o astrago.tar`',
+  });
+}
+
 /** `sealift pull`. */
 export function addPull(program: Command, run: RunVerb): void {
   const command = program
@@ -53,6 +62,7 @@ export function addPull(program: Command, run: RunVerb): void {
       return run(flags, async (context) => {
         const { parseBundlePlace } = await import('../../ops/bundle-place.ts');
         const { pull } = await import('../../ops/pull.ts');
+        refuseStdout(flags.output);
         const place = parseBundlePlace(text);
         const from = { ...place, config: { ...place.config, ...hostConfigOf(flags) } };
         return pullOutcome(await pull({ from, out: flags.output }, context), flags.output);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } from '@actions/workflow-parser';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { envPrefix } from '../../src/oci/env-credentials.ts';
 import {
   EXAMPLES,
   example,
@@ -87,13 +88,26 @@ describe('the examples for CI systems', () => {
     for (const stage of stages) expect(stage.match(/\bsteps \{/g)).toHaveLength(1);
   });
 
+  it('name the login of their registry as it is looked for', async () => {
+    const prefix = envPrefix('ghcr.io');
+    for (const script of (await githubScripts()).filter(({ text }) => /sealift pu(?:sh|ll)/.test(text))) {
+      expect(Object.keys(script.env)).toEqual(
+        expect.arrayContaining([`${prefix}_USERNAME`, `${prefix}_PASSWORD`]),
+      );
+    }
+    const [, host = ''] = /REGISTRY = '([^']+)'/.exec(await example('Jenkinsfile')) ?? [];
+    expect(await example('Jenkinsfile')).toContain(`'${envPrefix(host)}_PASSWORD'`);
+  });
+
   it('put no value of a pull request into a script: it comes by the environment', async () => {
     const github = await githubScripts();
     const gitlab = await gitlabScripts();
     const jenkins = await jenkinsScripts();
     const tekton = await tektonScripts();
-    expect([github, gitlab, jenkins, tekton].map((s) => s.length)).toEqual([10, 3, 6, 6]);
+    expect([github, gitlab, jenkins, tekton].map((s) => s.length)).toEqual([12, 3, 6, 6]);
     for (const { text } of github) expect(text).not.toContain('${{');
+    // Neither reaches what comes from a fork.
+    expect(await example('github-actions.yml')).not.toMatch(/vars\.|pull_request_target/);
     // Groovy reads escapes in these texts, and replaces nothing in them.
     for (const { text } of jenkins) expect(text).not.toContain('\\');
     expect(await example('Jenkinsfile')).not.toMatch(/\bsh "/);

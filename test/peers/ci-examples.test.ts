@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/io/verify.ts';
+import { envPrefix } from '../../src/oci/env-credentials.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { documentOf, ensureBuilt, ROOT, runProgram } from '../cli/program.ts';
 import { openSite, type Site } from '../cli/site.ts';
@@ -133,20 +134,28 @@ interface System {
 
 /**
  * @param options.own each job gets a fresh checkout of its own
- * @param options.env what the system, its settings and the event set
+ * @param options.env what the system, its settings and the event set; `options.comment` the number of a comment that is there
  */
 async function openSystem(
   name: string,
-  options: { readonly own: boolean; readonly env: Readonly<Record<string, string>> },
+  options: {
+    readonly own: boolean;
+    readonly env: Readonly<Record<string, string>>;
+    readonly comment?: string;
+  },
 ): Promise<System> {
   const home = join(dir, name);
   const bin = join(home, 'bin');
   await mkdir(bin, { recursive: true });
-  await writeFile(join(bin, 'gh'), `#!/bin/sh\nprintf '%s\\n' "$*" >> "${home}/gh.log"\n`);
+  // It finds the comment whose number lies in a file.
+  const gh = `#!/bin/sh\nprintf '%s\\n' "$*" >> "${home}/gh.log"\n[ "$2" != --paginate ] || cat "${home}/comment"\n`;
+  await writeFile(join(bin, 'gh'), gh);
+  await writeFile(join(home, 'comment'), options.comment ?? '');
   await chmod(join(bin, 'gh'), 0o755);
   const pathFile = join(home, 'path');
   const summary = join(home, 'summary.md');
-  await Promise.all([writeFile(pathFile, ''), writeFile(summary, '')]);
+  const outputs = join(home, 'outputs');
+  await Promise.all([pathFile, summary, outputs].map((path) => writeFile(path, '')));
   const folder = (job: string): string => join(home, options.own ? job : 'workspace');
   return {
     home,
@@ -159,12 +168,15 @@ async function openSystem(
         if (!(await readdir(cwd)).includes('.git')) throw error;
       });
       const added = (await readFile(pathFile, 'utf8')).split('\n').filter((line) => line.startsWith(cwd));
+      const place = /^place=(.+)$/m.exec(await readFile(outputs, 'utf8'))?.[1];
       const all = {
         ...env,
         ...GIT,
         ...options.env,
         GITHUB_PATH: pathFile,
         GITHUB_STEP_SUMMARY: summary,
+        GITHUB_OUTPUT: outputs,
+        ...(place === undefined ? {} : { PLACE: place }),
         HOME: home,
         PATH: [...added, bin, process.env.PATH ?? ''].join(':'),
       };
@@ -177,6 +189,18 @@ async function openSystem(
 
 function common(): Record<string, string> {
   return { SEALIFT_URL: `${webUrl}/sealift.tar.gz`, SEALIFT_SHA256: toolSha, BUNDLE: 'astrago' };
+}
+
+/** The login for the registry, as variables of an environment. */
+function login(): Record<string, string> {
+  const prefix = envPrefix(registry.host);
+  return { [`${prefix}_USERNAME`]: USER, [`${prefix}_PASSWORD`]: PASSWORD };
+}
+
+/** A runner may be used again by others: no login stays in its home. */
+async function expectNoLogin({ home }: System): Promise<void> {
+  expect(await readdir(home)).not.toContain('.docker');
+  expect(await readdir(home)).toContain('bin');
 }
 
 async function runAll(system: System, scripts: readonly Script[]): Promise<void> {
@@ -192,7 +216,7 @@ const digests = new Set<unknown>();
 /** Fetches what was published and has it checked against the lock of the repository. */
 async function expectPublished(system: System, repository: string, tag = 'nightly'): Promise<void> {
   const out = join(system.home, 'pulled.tar');
-  const env = { HOME: system.home };
+  const env = { HOME: system.home, ...login() };
   const place = `oci://${registry.host}/${repository}:${tag}`;
   const pulled = await runProgram(['pull', place, '-o', out, '--json'], { env });
   expect(pulled.code, pulled.stderr).toBe(0);
@@ -214,28 +238,33 @@ describe('the commands of the examples', () => {
       own: true,
       env: {
         ...common(),
+        ...login(),
         BASE: 'main',
         GH_TOKEN: 'x',
+        GITHUB_REPOSITORY: 'Team/Astrago',
         PULL_REQUEST: '7',
         REGISTRY: registry.host,
-        REGISTRY_USER: USER,
-        REGISTRY_PASSWORD: PASSWORD,
         REPOSITORY: 'Team/Astrago/bundle',
+        SEALIFT_CREDENTIALS_GHCR_IO_USERNAME: '',
+        SEALIFT_CREDENTIALS_GHCR_IO_PASSWORD: '',
         TAG: 'v1',
       },
     });
     await runAll(system, await githubScripts());
     expectComment(await readFile(join(system.home, 'summary.md'), 'utf8'));
-    expect((await readFile(join(system.home, 'gh.log'), 'utf8')).trim().split('\n')).toEqual([
-      'pr comment 7 --body-file comment.md --edit-last --create-if-none',
-      // Files that pack puts beside the bundle are published too.
-      expect.stringMatching(
-        /^release create v1 --verify-tag --generate-notes out\/astrago\.tar\.001 (?:out\/\S+ )*versions\.lock$/,
-      ),
+    const calls = (await readFile(join(system.home, 'gh.log'), 'utf8')).trim().split('\n');
+    const release = 'release create v1 --repo Team/Astrago --verify-tag --generate-notes';
+    const bundle = 'astrago-2026.11.tar';
+    expect(calls).toEqual([
+      expect.stringMatching(/^api --paginate repos\/Team\/Astrago\/issues\/7\/comments --jq /),
+      'pr comment 7 --body-file comment.md',
+      `${release} out/${bundle} out/sealift.tar.gz out/sealift.tar.gz.sha256`,
     ]);
     await expectPublished(system, 'team/astrago/bundle', 'v1');
-    const volume = join(system.folder('bundle'), 'out/astrago.tar.001');
-    expect(await runProgram(['verify', volume])).toMatchObject({ code: 0 });
+    await expectNoLogin(system);
+    const out = join(system.folder('release'), 'out');
+    await run('sha256sum', ['-c', '--strict', 'sealift.tar.gz.sha256'], { cwd: out });
+    expect(await runProgram(['verify', join(out, bundle)])).toMatchObject({ code: 0 });
   });
 
   it('do their work on GitLab CI', async () => {
@@ -249,6 +278,7 @@ describe('the commands of the examples', () => {
         CI_MERGE_REQUEST_TARGET_BRANCH_NAME: 'main',
         COMMENT_TOKEN: 'comment-token',
         CI_JOB_TOKEN: 'job-token',
+        CI_COMMIT_TAG: 'v1',
         CI_REGISTRY: registry.host,
         CI_REGISTRY_IMAGE: `${registry.host}/group/astrago`,
         CI_REGISTRY_USER: USER,
@@ -263,14 +293,33 @@ describe('the commands of the examples', () => {
       token: 'comment-token',
     });
     expectComment(new URLSearchParams(note?.body.toString()).get('body') ?? '');
-    const home = '/api/v4/projects/12/packages/generic/astrago/nightly';
+    const home = '/api/v4/projects/12/packages/generic/astrago/v1';
     const files = all.filter(({ path }) => !/\/sealift-[^/]*$/.test(path));
     expect(files.map(({ method, path, token }) => [method, path, token])).toEqual([
       ['PUT', `${home}/astrago.tar`, 'job-token'],
       ['PUT', `${home}/versions.lock`, 'job-token'],
     ]);
-    await expectPublished(system, 'group/astrago/bundle');
+    await expectPublished(system, 'group/astrago/bundle', 'v1');
+    await expectNoLogin(system);
     expect(files[0]?.body.equals(await readFile(join(system.home, 'pulled.tar')))).toBe(true);
+  });
+
+  it('keep what they made each night only as an artifact, where GitLab would keep every upload', async () => {
+    const system = await openSystem('gitlab-nightly', {
+      own: true,
+      env: {
+        ...common(),
+        CI_REGISTRY: registry.host,
+        CI_REGISTRY_IMAGE: `${registry.host}/nightly/astrago`,
+        CI_REGISTRY_USER: USER,
+        CI_REGISTRY_PASSWORD: PASSWORD,
+      },
+    });
+    const before = sent.length;
+    const nightly = (await gitlabScripts()).filter(({ job }) => job === 'bundle');
+    await runAll(system, nightly);
+    expect(sent).toHaveLength(before);
+    await expectPublished(system, 'nightly/astrago/bundle');
   });
 
   it('do their work on Jenkins', async () => {
@@ -278,15 +327,15 @@ describe('the commands of the examples', () => {
       own: false,
       env: {
         ...common(),
+        ...login(),
         CHANGE_TARGET: 'main',
         REGISTRY: registry.host,
-        REGISTRY_USER: USER,
-        REGISTRY_PASSWORD: PASSWORD,
       },
     });
     await runAll(system, await jenkinsScripts());
     expectComment(await readFile(join(system.folder(''), 'comment.md'), 'utf8'));
     await expectPublished(system, 'bundles/astrago');
+    await expectNoLogin(system);
   });
 
   it('do their work on Tekton', async () => {
@@ -302,10 +351,16 @@ describe('the commands of the examples', () => {
         BASE: 'main',
         PLACE: `oci://${registry.host}/tekton/astrago:nightly`,
         DOCKER_CONFIG: config,
+        GIT_CONFIG_VALUE_0: join(dir, 'tekton/workspace'),
         RESULT: result,
       },
     });
-    await runAll(system, await tektonScripts());
+    const [install, ...rest] = await tektonScripts();
+    if (install === undefined) throw new Error('the first script installs');
+    await runAll(system, [install]);
+    // What git-clone left belongs to its own user.
+    if (process.getuid?.() === 0) await run('chown', ['-R', '65532', system.folder('')]);
+    await runAll(system, rest);
     expectComment(await readFile(join(system.folder(''), 'comment.md'), 'utf8'));
     const place = await readFile(result, 'utf8');
     expect(place).toMatch(/^oci:\/\/127\.0\.0\.1:\d+\/tekton\/astrago@sha256:[0-9a-f]{64}$/);
@@ -321,7 +376,14 @@ describe('the commands of the examples', () => {
   it('end with exit code 3 where the lock does not fit, after the comment was written', async () => {
     const system = await openSystem('stale', {
       own: false,
-      env: { ...common(), BASE: 'main', PULL_REQUEST: '7', GH_TOKEN: 'x' },
+      env: {
+        ...common(),
+        BASE: 'main',
+        GITHUB_REPOSITORY: 'Team/Astrago',
+        PULL_REQUEST: '7',
+        GH_TOKEN: 'x',
+      },
+      comment: '11\n4711\n',
     });
     const check = (await githubScripts()).filter(({ job }) => job === 'check');
     const [install, ...rest] = check;
@@ -332,6 +394,10 @@ describe('the commands of the examples', () => {
     const codes: number[] = [];
     for (const script of rest) codes.push((await system.run(script)).code);
     expect(codes).toEqual([0, 0, 3]);
+    const calls = (await readFile(join(system.home, 'gh.log'), 'utf8')).trim().split('\n');
+    expect(calls[1]).toBe(
+      'api --silent --method PATCH repos/Team/Astrago/issues/comments/4711 --field body=@comment.md',
+    );
     expectComment(await readFile(join(system.home, 'summary.md'), 'utf8'));
   });
 

@@ -165,6 +165,49 @@ describe('the order of versions', () => {
     }
   });
 
+  it('is one order of all: no way up leads back to an old one', () => {
+    const ends = [
+      '',
+      '.0',
+      '.1',
+      '-1',
+      '-01',
+      '-rc',
+      '-rc.1',
+      '-rc1',
+      '-hotfix',
+      '+1',
+      '+a',
+      '-rc+a',
+      '_x',
+      'a',
+      'x',
+    ];
+    const all = ['1', '1.0', '1.0.0', 'v1.0.0'].flatMap((numbers) => ends.map((end) => numbers + end));
+    const below = all.map((a) => all.map((b) => compareVersions(a, b) < 0));
+    const loops: string[] = [];
+    for (const [i, a] of all.entries()) {
+      for (const [j, b] of all.entries()) {
+        if (below[i]?.[j] !== true) continue;
+        for (const [k, c] of all.entries()) {
+          // c is not below b, so what is below b is below c.
+          if (below[k]?.[j] === false && below[i]?.[k] === false) loops.push(`${a} < ${b} <= ${c} <= ${a}`);
+        }
+      }
+    }
+    expect(loops).toEqual([]);
+    for (const [low, high] of [
+      ['1.0.0-1', '1.0.0'],
+      ['1.0.0', '1.0.0.0'],
+      ['1.0.0-1', '1.0.0.0'],
+      ['1.0.0+1', '1.0.0+a'],
+      ['1.0.0-rc.1+b', '1.0.0-rc.1.0'],
+      ['1.99999999999999999998', '1.99999999999999999999'],
+    ] as const) {
+      expect(compareVersions(low, high), `${low} and ${high}`).toBeLessThan(0);
+    }
+  });
+
   it('says the opposite when they are swapped, and the same of itself', () => {
     const version = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._+-]{0,12}$/);
     fc.assert(

@@ -1,7 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
 import { onDisk, readNow, syncFolder, writeAll } from '../io/files.ts';
 import { TAR_BLOCK, TAR_END, tarHeader, tarPadding } from '../io/tar.ts';
 import { SIGNATURE } from './names.ts';
@@ -157,16 +156,13 @@ function tailOf(signature: Uint8Array): Buffer {
   return Buffer.concat([tarHeader(SIGNATURE, signature.length), signature, padding]);
 }
 
-/** More than any end that a signature was ever begun in. */
-const LONGEST = TAR_BLOCK + LIMITS.signatureText + TAR_END;
-
 /**
  * Puts a signature where the two zero blocks of an unsigned tar end it, or in the place of another signature. The block
  * that makes it visible is written last, and gone first: stopped at any moment, the same call again gives the same end. When
  * it fails, what was there is put back as far as the disk lets it.
- * @param options.end where the entries end
+ * @param options.end where the entries end; no more than a signature follows there (`Opening.toSums`)
  * @returns whether anything was written
- * @throws BUNDLE_NOT_CANONICAL where more follows than a signature, DISK_FULL, FILE_UNREADABLE
+ * @throws DISK_FULL, FILE_UNREADABLE
  */
 export async function writeTail(
   space: TailSpace,
@@ -174,13 +170,7 @@ export async function writeTail(
 ): Promise<boolean> {
   const { end } = options;
   const tail = tailOf(options.signature);
-  const before = space.size() - end;
-  if (before > LONGEST) {
-    throw new SealiftError('BUNDLE_NOT_CANONICAL', `${space.path}: ${before} bytes are behind its entries`, {
-      hint: 'run `sealift verify` on it: only a whole bundle is signed',
-    });
-  }
-  const old = space.read(end, before);
+  const old = space.read(end, space.size() - end);
   if (old.equals(tail)) return false;
   try {
     if (old.subarray(0, TAR_BLOCK).some((byte) => byte !== 0)) {

@@ -85,6 +85,11 @@ async function checkZeros(
   return [notCanonical(path, `${range.what} is not zero`, { offset: range.from + bad, files })];
 }
 
+/** A volume with nothing in it: an interrupted signing began it. */
+function isBegun({ code, details }: Fault): boolean {
+  return code === 'BUNDLE_ENTRY_EXTRA' && details?.found === 0;
+}
+
 async function tarMedium(path: string, files: Files, how: Opening): Promise<Medium> {
   try {
     const { entries, signature, end, faults } = await scanTar(files, path, how);
@@ -96,11 +101,7 @@ async function tarMedium(path: string, files: Files, how: Opening): Promise<Medi
       entries,
       signature,
       end,
-      // An interrupted signing may have begun one more volume.
-      faults: [
-        ...files.faults.filter((f) => how.toSums !== true || f.code !== 'BUNDLE_ENTRY_EXTRA'),
-        ...faults,
-      ],
+      faults: [...files.faults.filter((f) => how.toSums !== true || !isBegun(f)), ...faults],
       read: (entry, from = 0) => {
         const range = { position: entry.offset + from, length: entry.size - from };
         return readable(readPieces(files.file, range), `${path}: ${entry.name}`);

@@ -119,7 +119,10 @@ export async function checkSpace(paths: Paths, plan: BundlePlan, kind: string): 
  * @returns what gives the path free
  * @throws PACK_BUSY that says who is there
  */
-export async function holdPath(out: string, verb: 'pack' | 'pull' | 'merge' = 'pack'): Promise<Release> {
+export async function holdPath(
+  out: string,
+  verb: 'pack' | 'pull' | 'merge' | 'sign' = 'pack',
+): Promise<Release> {
   const real = join(await realpath(dirname(out)), basename(out));
   const held = await hold(`pack ${real}`, { command: `sealift ${verb}` });
   if ('release' in held) return held.release;

@@ -111,6 +111,16 @@ async function lookAt(
   return isBundleName(header.name) ? header : { why: `unknown entry "${header.name}"` };
 }
 
+/** More than any end that a signature was ever begun in. Bytes. */
+const LONGEST_END = TAR_BLOCK + LIMITS.signatureText + TAR_END;
+
+/** Behind B3SUMS is at most the signature, however torn: what is more was not written by signing, and is not written over. */
+function checkRest({ files, path, faults }: Reading, at: number): void {
+  const rest = files.size - at;
+  if (rest > LONGEST_END)
+    faults.push(notCanonical(path, `${rest} bytes behind ${B3SUMS}`, { offset: at, files }));
+}
+
 /** Exactly two zero blocks, and nothing behind them. */
 function checkEnd({ files, path, faults }: Reading, at: number): void {
   const { file, size } = files;
@@ -202,7 +212,9 @@ export async function scanTar(
       throw new SealiftError('CONTENT_TOO_LARGE', `${path}: more than ${LIMITS.bundleEntries} entries`);
     entries.push({ name: found.name, size: found.size, offset });
     reading.end = at;
-    if (options.toSums === true && found.name === B3SUMS) return reading;
+    if (options.toSums !== true || found.name !== B3SUMS) continue;
+    checkRest(reading, at);
+    return reading;
   }
   checkEnd(reading, at);
   return reading;

@@ -188,10 +188,10 @@ function faultsOf(set: VolumeSet, opened: ReadonlyMap<number, Opened>, shape: Sh
       faults.push(fault('BUNDLE_NOT_CANONICAL', message, { details }));
     }
   }
-  for (const [number, { path }] of opened) {
+  for (const [number, { path, size: found }] of opened) {
     if (number <= count) continue;
     const message = `${path} does not belong to this bundle, which has ${count} volumes`;
-    faults.push(fault('BUNDLE_ENTRY_EXTRA', message, { details: { volume: path } }));
+    faults.push(fault('BUNDLE_ENTRY_EXTRA', message, { details: { volume: path, found } }));
   }
   return [...faults, ...misplacedFirst(opened)];
 }

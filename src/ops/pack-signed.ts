@@ -1,8 +1,6 @@
 import { resolve } from 'node:path';
-import { openMedium } from '../bundle/medium.ts';
 import { streamSigner } from '../bundle/stream-signature.ts';
-import { type Place, placeAt, volumesAt } from '../bundle/volumes.ts';
-import { SealiftError } from '../core/errors.ts';
+import { volumesAt } from '../bundle/volumes.ts';
 import type { Context } from '../core/events.ts';
 import type { SecretKey } from '../trust/secret-key.ts';
 import { openKey, type SigningKey } from './keys.ts';
@@ -16,35 +14,6 @@ export interface SignedPack {
   readonly signature: SignResult;
   /** Signed too. */
   readonly tools: readonly PlacedTool[];
-}
-
-/** Whether only the end of a tar is not as it must be: there signing was interrupted. */
-async function isTorn(place: Place): Promise<boolean> {
-  const whole = await openMedium(place);
-  const isWhole = whole.kind === 'folder' || whole.faults.length === 0;
-  await whole.close();
-  if (isWhole) return false;
-  const toSums = await openMedium(place, { toSums: true });
-  const { length } = toSums.faults;
-  await toSums.close();
-  return length === 0;
-}
-
-/** A bundle that is there is not packed again because of a signature that was only half written. */
-async function finishSigning(
-  { out, volumeSize }: PackOptions,
-  secret: SecretKey,
-  context: Context,
-): Promise<void> {
-  try {
-    const path = resolve(out);
-    const place = volumeSize === undefined ? path : await volumesAt(path);
-    if (place === undefined || !(await isTorn(place))) return;
-    await signBundle(place, secret, { detached: false, volumeSize, context });
-  } catch (error) {
-    // Nothing, or no whole bundle: the pack sees to it.
-    if (!(error instanceof SealiftError) || error.code === 'ABORTED') throw error;
-  }
 }
 
 /** What goes into a stream is signed at its end. */
@@ -75,11 +44,13 @@ export async function packSigned(
 ): Promise<SignedPack> {
   const secret = await openKey(options.key, context);
   if (options.output !== undefined) return packIntoStream(options, secret, context);
-  await finishSigning(options, secret, context);
-  const packed = await pack(options, context);
+  // A signature that was only half written is no reason to pack again.
+  const packed = await pack({ ...options, toSums: true }, context);
   const { volumeSize } = options;
-  const place = await placeAt(packed.path);
-  const signature = await signBundle(place, secret, { detached: false, volumeSize, context });
+  // A file of that name may lie beside the volumes.
+  const volumes = volumeSize === undefined ? undefined : await volumesAt(packed.path);
+  const how = { detached: false, volumeSize, lock: packed.lock, context };
+  const signature = await signBundle(volumes ?? packed.path, secret, how);
   const tools = await placeTools(options.tools ?? [], { out: resolve(options.out), context, key: secret });
   return { packed, signature, tools };
 }

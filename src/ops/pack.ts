@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Base, BaseBundle } from '../bundle/contents.ts';
-import { hasVolumes } from '../bundle/medium.ts';
+import { hasVolumes, openMedium } from '../bundle/medium.ts';
 import { removePartial } from '../bundle/partial.ts';
 import { type BundlePlan, type PlannedLock, planBundle } from '../bundle/plan.ts';
 import { type Bundle, type KnownLock, openBundle } from '../bundle/reader.ts';
@@ -46,6 +46,8 @@ export interface PackOptions {
   readonly output?: Output;
   /** Signs what goes into `output`; a bundle at a path is signed by `packSigned`. */
   readonly signer?: (vouched: Vouched) => StreamOptions['sign'];
+  /** Looks at nothing behind B3SUMS of a bundle that is there: it is signed next. */
+  readonly toSums?: boolean;
   /** Read a finished bundle's bytes again instead of believing its headers. */
   readonly verify?: boolean;
   /** Fail where a registry's limit on pulls would have to be waited for. */
@@ -112,7 +114,12 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
     const kind = formFor(options);
     await settleStopped(out);
     await refuseOtherKind(out, kind);
-    const there = await openExisting(out, { known: { lock, digest }, form: kind, context });
+    const there = await openExisting(out, {
+      known: { lock, digest },
+      form: kind,
+      toSums: options.toSums,
+      context,
+    });
     try {
       refuseBase(there, base, digest);
       const finished =
@@ -207,14 +214,21 @@ async function refuseOtherKind(out: string, kind: Form): Promise<void> {
 /** The bundle at the target path, damaged or not; undefined when there is none that can be read. */
 async function openExisting(
   out: string,
-  { known, form, context }: { readonly known: KnownLock; readonly form: Form; readonly context: Context },
+  about: {
+    readonly known: KnownLock;
+    readonly form: Form;
+    readonly toSums: boolean | undefined;
+    readonly context: Context;
+  },
 ): Promise<Bundle | undefined> {
+  const { known, form, toSums, context } = about;
   const kind = await kindOf(out);
   const place = form.startsWith('volumes:') ? await volumesAt(out) : out;
   if (place === undefined || (place === out && kind === undefined)) return undefined;
   if (kind === 'folder' && (await readdir(out)).length === 0) return undefined;
   try {
-    const there = await openBundle(place, { signal: context.signal, strict: false, known });
+    const medium = await openMedium(place, { toSums });
+    const there = await openBundle(place, { signal: context.signal, strict: false, known, medium });
     const foreign =
       kind === 'folder' ? there.medium.faults.find((f) => f.code === 'BUNDLE_ENTRY_EXTRA') : undefined;
     if (foreign === undefined) return there;

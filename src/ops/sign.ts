@@ -2,11 +2,12 @@ import { open } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { openTail, writeTail } from '../bundle/append-signature.ts';
 import { type Medium, openMedium } from '../bundle/medium.ts';
-import { FIRST_ENTRY, SIGNATURE } from '../bundle/names.ts';
+import { SIGNATURE } from '../bundle/names.ts';
 import { holdPath } from '../bundle/partial.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
 import { hashB3Sums } from '../bundle/signature.ts';
-import { type Place, pathOf, placeAt } from '../bundle/volumes.ts';
+import { beginsAsBundle, type Place, pathOf, placesOf } from '../bundle/volumes.ts';
+import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -14,7 +15,6 @@ import {
   diskError,
   errnoOf,
   kindOf,
-  readAt,
   readFileIfExists,
   readFileLimited,
   writeFileIfChanged,
@@ -30,6 +30,8 @@ import { openKey, type SigningKey } from './keys.ts';
 export interface SignOptions {
   /** A bundle, or a versions.lock. */
   readonly path: string;
+  /** More of its volumes, which lie in other folders. */
+  readonly others?: readonly string[];
   readonly key: SigningKey;
   /** Leave the bundle as it is: the signature lies beside it. */
   readonly detached?: boolean;
@@ -142,18 +144,26 @@ export async function signOpened(
   }
 }
 
-/** Signs what is at a place, and keeps a pack away from it meanwhile. */
+/**
+ * Signs what is at a place, and keeps a pack away from it meanwhile.
+ * @param options.lock what must be there: another process may have written another bundle since
+ */
 export async function signBundle(
   place: Place,
   secret: SecretKey,
-  options: Signing & { readonly context: Context },
+  options: Signing & { readonly context: Context; readonly lock?: Digest },
 ): Promise<SignResult> {
   const path = pathOf(place);
-  const release = await holdPath(path);
+  const release = await holdPath(path, 'sign');
   try {
     const medium = await openMedium(place, { toSums: true });
     const bundle = await openBundle(path, { signal: options.context.signal, medium });
     try {
+      if (options.lock !== undefined && options.lock !== bundle.lockDigest) {
+        const message = `${path}: expected the bundle of lock ${options.lock}, found ${bundle.lockDigest}`;
+        const hint = 'another process wrote there meanwhile: it is not signed; run the same command again';
+        throw new SealiftError('BUNDLE_LOCK_DIFFERS', message, { hint });
+      }
       const done = await signOpened({ ...bundle, place }, secret, options);
       const { name, version } = bundle.lock;
       return { path, kind: 'bundle', name, version, keyId: secret.public.id, ...done };
@@ -174,19 +184,6 @@ async function signLock(path: string, secret: SecretKey): Promise<SignResult> {
   return { path, kind: 'lock', name, version, keyId: secret.public.id, ...done };
 }
 
-/** Whether a file is anything but a bundle in one file. */
-async function isNoTar(path: string): Promise<boolean> {
-  if ((await kindOf(path)) !== 'file') return false;
-  const handle = await open(path, 'r').catch((error: unknown) => {
-    throw diskError(error, path);
-  });
-  try {
-    return !(await readAt(handle, 0, FIRST_ENTRY.length)).equals(FIRST_ENTRY);
-  } finally {
-    await handle.close();
-  }
-}
-
 /**
  * Signs a bundle: its B3SUMS, which vouches for every other byte. Only the end of the file, or of the last volume, is
  * written; where it is read-only, or with `detached`, the signature lies beside it. A lock is signed beside it. Contents are
@@ -195,14 +192,21 @@ async function isNoTar(path: string): Promise<boolean> {
  */
 export async function sign(options: SignOptions, context: Context): Promise<SignResult> {
   const path = resolve(options.path);
-  const place = await placeAt(path);
-  const isLock = typeof place === 'string' && (await isNoTar(place));
-  // The key comes first: nobody types a password for nothing.
-  if (typeof place === 'string' && (await kindOf(place)) === undefined) {
+  const places = await placesOf([path, ...(options.others ?? []).map((other) => resolve(other))]);
+  const [place = path] = places;
+  if (places.length > 1) {
+    throw new SealiftError('USAGE', `${places.map(pathOf).join(' and ')}: one bundle is signed at a time`, {
+      hint: 'run `sealift sign` for each of them; several paths are for volumes of one bundle',
+    });
+  }
+  // The key comes behind this: nobody types a password for nothing.
+  const kind = typeof place === 'string' ? await kindOf(place) : 'volumes';
+  if (kind === undefined) {
     throw new SealiftError('BUNDLE_NOT_FOUND', `${path}: no such file or folder`, {
       hint: 'give the path of a bundle that `sealift pack` wrote, or of a versions.lock',
     });
   }
+  const isLock = typeof place === 'string' && kind === 'file' && !(await beginsAsBundle(place));
   const secret = await openKey(options.key, context);
   if (isLock) return signLock(path, secret);
   return signBundle(place, secret, { detached: options.detached === true, context });

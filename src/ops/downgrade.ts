@@ -58,7 +58,7 @@ async function heldByTree(dir: string, bundle: string): Promise<Held[]> {
 
 /**
  * Refuses a bundle that is older than what the receipt or the chart trees say is there, or the same version of another
- * content. Nothing was written yet.
+ * content. Nothing was written yet; the places are held, so that no other load writes there meanwhile.
  * @throws POLICY_DOWNGRADE with every place that says so
  */
 export async function refuseDowngrade(about: LoadedSource, options: DowngradeOptions): Promise<void> {

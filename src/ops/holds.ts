@@ -1,5 +1,5 @@
 import { realpath } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
 import { diskError, errnoOf } from '../io/files.ts';
 import { hold, holderText, type Release } from '../io/hold.ts';
@@ -17,18 +17,25 @@ async function realFolder(path: string): Promise<string> {
 
 /**
  * Keeps other loads of this machine away from these targets while one runs: two that plan on the same target would
- * each write what the other has planned. Loads into other targets are not kept away, and a kill leaves nothing.
+ * each write what the other has planned. The same of the receipt, which says which versions were there. Loads into other
+ * targets are not kept away, and a kill leaves nothing.
  * @returns what gives all of them free
  * @throws TARGET_BUSY for each one that another load holds, with who that is; then none is held
  */
-export async function holdTargets(targets: readonly Target[]): Promise<Release> {
+export async function holdTargets(
+  targets: readonly Pick<Target, 'name' | 'kind' | 'folder'>[],
+  { receiptPath }: { readonly receiptPath?: string },
+): Promise<Release> {
+  const receipt = receiptPath === undefined ? undefined : resolve(receiptPath);
+  const receipts = receipt === undefined ? [] : [{ name: receipt, kind: 'receipt', folder: receipt }];
+
   const releases: Release[] = [];
   const faults: Fault[] = [];
   const releaseAll: Release = async () => {
     for (const release of releases) await release();
   };
   try {
-    for (const { name, kind, folder } of targets) {
+    for (const { name, kind, folder } of [...targets, ...receipts]) {
       const place = folder === undefined ? name : `${kind} ${await realFolder(folder)}`;
       const held = await hold(`load ${place}`, { command: 'sealift load' });
       if ('release' in held) releases.push(held.release);

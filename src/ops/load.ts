@@ -257,11 +257,12 @@ export function load(options: LoadOptions, context: Context): Promise<LoadResult
           given.map((p) => resolve(p)),
         );
       }
-      await refuseDowngrade(source.about, options);
-      if (options.verify === true) await refuseBad(source, context);
       items = matchNames(source.items, options.only);
       const targets = await targetsOf(options, source, { http, context: linked });
-      if (options.dryRun !== true) release = await holdTargets(targets);
+      if (options.dryRun !== true) release = await holdTargets(targets, options);
+      // Behind the hold: what another load writes until then counts.
+      await refuseDowngrade(source.about, options);
+      if (options.verify === true) await refuseBad(source, context);
       racers = targets.map((target) => ({ target }));
       context.emit({
         type: 'phase',

@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTail, type TailSpace, writeTail } from '../../src/bundle/append-signature.ts';
 import { openMedium } from '../../src/bundle/medium.ts';
 import { hashB3Sums } from '../../src/bundle/signature.ts';
 import { placeAt } from '../../src/bundle/volumes.ts';
 import { type Fault, SealiftError } from '../../src/core/errors.ts';
+import { hold } from '../../src/io/hold.ts';
 import type { SigningKey } from '../../src/ops/keys.ts';
 import { type LoadOptions, load } from '../../src/ops/load.ts';
 import { ls } from '../../src/ops/ls.ts';
@@ -343,6 +344,35 @@ describe('going back to an older bundle', () => {
     await writeFile(lock, `${text.trimEnd()} \n`.replace(/ \n$/, '\n'));
     await writeFile(receiptPath, receipt.replace(/"lock": "sha256:\w{8}/, '"lock": "sha256:00000000'));
     expect(await codeOfLoad({ receiptPath })).toBe('POLICY_DOWNGRADE');
+  });
+});
+
+describe('two loads at once', () => {
+  const busy = async (name: string, work: () => Promise<void>): Promise<void> => {
+    const held = await hold(name, { command: 'sealift load' });
+    if (!('release' in held)) throw new Error('somebody else holds it');
+    await work().finally(held.release);
+  };
+
+  it('ask one after the other what is there: an older bundle is refused by what the first one wrote', async () => {
+    await loaded({ keys: [] });
+    const lock = site.path('tried-tree/versions.lock');
+    await writeFile(lock, (await readFile(lock, 'utf8')).replace('2026.11', '2026.12'));
+    // While the first one runs the second one does not even look.
+    await busy(`load chart-tree ${await realpath(site.path('tried-tree'))}`, async () => {
+      expect(await codeOfLoad({ keys: [] })).toBe('TARGET_BUSY');
+    });
+    expect(await codeOfLoad({ keys: [] })).toBe('POLICY_DOWNGRADE');
+  });
+
+  it('do not write one receipt', async () => {
+    const receiptPath = site.path('tried-receipt.json');
+    await busy(`load receipt ${await realpath(site.dir)}/tried-receipt.json`, async () => {
+      expect(await codeOfLoad({ keys: [], receiptPath })).toBe('TARGET_BUSY');
+      expect(await codeOfLoad({ keys: [], receiptPath, dryRun: true })).toBeUndefined();
+      expect(await codeOfLoad({ keys: [] })).toBeUndefined();
+    });
+    expect(await codeOfLoad({ keys: [], receiptPath })).toBeUndefined();
   });
 });
 

@@ -5,8 +5,7 @@ import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Release } from '../io/hold.ts';
-import { parseLock } from '../lock/read.ts';
-import { filesTarget } from '../target/files.ts';
+import type { HttpClient } from '../io/http.ts';
 import {
   type Entry,
   emptyTally,
@@ -22,14 +21,14 @@ import { holdTargets } from './holds.ts';
 import { refuseLeftOut } from './left-out.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import type { PassingSource } from './load-stream.ts';
+import { type TargetChoice, targetsOf } from './load-targets.ts';
 import { matchNames } from './names.ts';
 import { blobsThere, refuseUnwritable, writeReceipt } from './receipt.ts';
-import type { RegistryPlace, registryTargetOf } from './registry-place.ts';
 import { countOf, withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
 import type { TrustOptions } from './trust.ts';
 
-export interface LoadOptions extends TrustOptions {
+export interface LoadOptions extends TrustOptions, TargetChoice {
   /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these. */
   readonly bundle: string;
   /** Where a bundle comes from in order, instead of `bundle`, which then only names it. */
@@ -38,22 +37,12 @@ export interface LoadOptions extends TrustOptions {
   readonly others?: readonly string[];
   /** The name of the only image of an archive that another tool made. */
   readonly name?: string;
-  /** Registries, each with an optional path prefix. */
-  readonly registries?: readonly RegistryPlace[];
-  readonly containerd?: readonly { readonly socket: string; readonly namespaces: readonly string[] }[];
-  /** Mark images in containerd as pinned, so that kubelet's garbage collection leaves them. */
-  readonly pin?: boolean;
-  /** Folders of unpacked charts. */
-  readonly chartTrees?: readonly string[];
-  readonly files?: readonly string[];
   /** Read and check every byte before anything is written. */
   readonly verify?: boolean;
   /** Names of images, charts and files; default everything. */
   readonly only?: readonly string[];
   /** Plan only. */
   readonly dryRun?: boolean;
-  /** Replace hand-edited chart trees and files with other bytes. */
-  readonly force?: boolean;
   /** Load an older bundle than what the receipt and the chart trees say is there. */
   readonly allowDowngrade?: boolean;
   /** Where the receipt is written; a dry run writes none. */
@@ -108,53 +97,6 @@ interface Racer {
   readonly target: Target;
   run?: TargetRun;
   fault?: Fault;
-}
-
-/** The bundle name of a lock text that Sealift wrote; undefined for anything else. */
-function bundleOfLock(text: Buffer): string | undefined {
-  try {
-    return parseLock(text, 'versions.lock').name;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The targets that are asked for. Each kind brings libraries of its own along: only what is asked for is imported. */
-async function targetsOf(
-  options: LoadOptions,
-  source: Source,
-  tools: Parameters<typeof registryTargetOf>[1],
-): Promise<Target[]> {
-  const { registries = [], containerd = [], chartTrees = [], files = [] } = options;
-  const force = options.force === true;
-  const { lock } = source;
-  if (lock === undefined && chartTrees.length + files.length > 0) {
-    throw new SealiftError('USAGE', `${source.path} holds images only: no --chart-tree and no --files`, {
-      hint: 'load it into --registry or --containerd',
-    });
-  }
-  const targets: Target[] = [];
-  if (registries.length > 0) {
-    const { registryTargetOf } = await import('./registry-place.ts');
-    targets.push(...registries.map((place) => registryTargetOf(place, tools)));
-  }
-  if (containerd.length > 0) {
-    const { containerdTargets } = await import('../target/containerd/target.ts');
-    targets.push(...containerd.flatMap((c) => containerdTargets({ ...c, pin: options.pin === true })));
-  }
-  if (chartTrees.length > 0 && lock !== undefined) {
-    const { chartTreeTarget } = await import('../target/chart-tree.ts');
-    const own = { bytes: await lock.read(), bundle: lock.bundle };
-    const how = { force, lock: own, bundleOf: bundleOfLock };
-    targets.push(...chartTrees.map((dir) => chartTreeTarget({ dir: resolve(dir), ...how })));
-  }
-  targets.push(...files.map((dir) => filesTarget({ dir: resolve(dir), force })));
-  const twice = targets.find((t, i) => targets.findIndex((o) => o.name === t.name) !== i);
-  if (twice !== undefined) throw new SealiftError('USAGE', `${twice.name} is given twice`);
-  if (targets.length > 0) return targets;
-  throw new SealiftError('USAGE', 'no target to load into', {
-    hint: 'give at least one of --registry, --containerd, --chart-tree and --files',
-  });
 }
 
 /** Plans every target. Name collisions stop everything; any other failure is the target's own. */
@@ -239,55 +181,72 @@ function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
  */
 export function load(options: LoadOptions, context: Context): Promise<LoadResult> {
   return withHttp(context, async (http) => {
-    const start = context.now();
-    const stop = new AbortController();
-    const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
-    setMaxListeners(0, linked.signal); // Every running request of every target listens.
-    const passing = await openPassing(options, linked);
-    const source = passing ?? (await openSource(options, context));
-    let isBad = false;
-    let racers: Racer[] = [];
-    let items: readonly Item[] = [];
     let release: Release = async () => {};
-    try {
-      if (options.receiptPath !== undefined && options.dryRun !== true) {
-        const given = options.input === undefined ? [options.bundle, ...(options.others ?? [])] : [];
-        await refuseUnwritable(
-          resolve(options.receiptPath),
-          given.map((p) => resolve(p)),
-        );
-      }
-      items = matchNames(source.items, options.only);
-      const targets = await targetsOf(options, source, { http, context: linked });
+    const hold = async (targets: readonly Target[]): Promise<void> => {
       if (options.dryRun !== true) release = await holdTargets(targets, options);
-      // Behind the hold: what another load writes until then counts.
-      await refuseDowngrade(source.about, options);
-      if (options.verify === true) await refuseBad(source, context);
-      racers = targets.map((target) => ({ target }));
-      context.emit({
-        type: 'phase',
-        name: 'plan',
-        detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
-      });
-      const { leftOut } = source;
-      const absent = leftOut === undefined ? {} : { isAbsent: leftOut.isAbsent };
-      await planAll(racers, items, { source, context: linked, passing: passing !== undefined, ...absent });
-      await refuseLeftOut(racers, source);
-      for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
-      if (options.dryRun !== true) await apply(racers, { stop, context, passing });
-    } catch (error) {
-      isBad = passing !== undefined && isWrong(error);
-      throw error;
+    };
+    try {
+      return await loadHeld(options, { http, context, hold });
     } finally {
-      await Promise.all(racers.map((r) => r.run?.close({ isBad })));
+      // The receipt is written by now: the next load reads there what this one did.
       await release();
-      await source.close();
     }
-    const result = resultOf(source, { racers, options, start, end: context.now() });
-    if (options.receiptPath !== undefined && options.dryRun !== true)
-      await writeReceipt(options.receiptPath, result, blobsThere(items, racers));
-    return result;
   });
+}
+
+async function loadHeld(
+  options: LoadOptions,
+  tools: {
+    readonly http: HttpClient;
+    readonly context: Context;
+    readonly hold: (targets: readonly Target[]) => Promise<void>;
+  },
+): Promise<LoadResult> {
+  const { http, context } = tools;
+  const start = context.now();
+  const stop = new AbortController();
+  const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
+  setMaxListeners(0, linked.signal); // Every running request of every target listens.
+  const passing = await openPassing(options, linked);
+  const source = passing ?? (await openSource(options, context));
+  let isBad = false;
+  let racers: Racer[] = [];
+  let items: readonly Item[] = [];
+  try {
+    if (options.receiptPath !== undefined && options.dryRun !== true) {
+      const given = options.input === undefined ? [options.bundle, ...(options.others ?? [])] : [];
+      const inputs = given.map((p) => resolve(p));
+      await refuseUnwritable(resolve(options.receiptPath), inputs);
+    }
+    items = matchNames(source.items, options.only);
+    const targets = await targetsOf(options, source, { http, context: linked });
+    await tools.hold(targets);
+    // Behind the hold: what another load writes until then counts.
+    await refuseDowngrade(source.about, options);
+    if (options.verify === true) await refuseBad(source, context);
+    racers = targets.map((target) => ({ target }));
+    context.emit({
+      type: 'phase',
+      name: 'plan',
+      detail: `${countOf(items.length, 'item')}, ${countOf(racers.length, 'target')}`,
+    });
+    const { leftOut } = source;
+    const absent = leftOut === undefined ? {} : { isAbsent: leftOut.isAbsent };
+    await planAll(racers, items, { source, context: linked, passing: passing !== undefined, ...absent });
+    await refuseLeftOut(racers, source);
+    for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
+    if (options.dryRun !== true) await apply(racers, { stop, context, passing });
+  } catch (error) {
+    isBad = passing !== undefined && isWrong(error);
+    throw error;
+  } finally {
+    await Promise.all(racers.map((r) => r.run?.close({ isBad })));
+    await source.close();
+  }
+  const result = resultOf(source, { racers, options, start, end: context.now() });
+  if (options.receiptPath !== undefined && options.dryRun !== true)
+    await writeReceipt(options.receiptPath, result, blobsThere(items, racers));
+  return result;
 }
 
 /** A bundle that comes through a pipe; undefined where a path is given. @throws USAGE, faults of the bundle */

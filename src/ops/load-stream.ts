@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { DOCUMENTS } from '../bundle/names.ts';
 import { heldBlob, PassingBlob } from '../bundle/passing-blob.ts';
 import type { PlannedEntry } from '../bundle/plan.ts';
 import { type EntryBody, openStream, type StreamEnd, type StreamedBundle } from '../bundle/stream-reader.ts';
@@ -190,6 +191,7 @@ class Passage {
   async run(): Promise<StreamEnd> {
     try {
       await this.#openLanes();
+      await this.#passManifests();
       await this.#bundle.passBlobs((body) => this.#pass(body), {
         sha256: (entry) => this.#lanesFor(entry).length > 0,
       });
@@ -212,6 +214,19 @@ class Passage {
 
   #throwFatal(): void {
     if (this.#fatal !== undefined) throw this.#fatal.error;
+  }
+
+  /** A file may have the very bytes of a manifest, which have come already. */
+  async #passManifests(): Promise<void> {
+    const { manifests, plan } = this.#bundle;
+    for (let index = DOCUMENTS.length; index < plan.manifestsEnd; index += 1) {
+      const entry = plan.entries.at(index);
+      const lanes = this.#lanesFor(entry);
+      const bytes =
+        lanes.length === 0 || entry.digest === undefined ? undefined : manifests.read(entry.digest);
+      if (bytes !== undefined) await Promise.all(lanes.map((lane) => lane(heldBlob(bytes))));
+      this.#throwFatal();
+    }
   }
 
   async #openLanes(): Promise<void> {

@@ -102,7 +102,8 @@ export interface Fuzz {
   readonly make: (seed: number) => () => Promise<readonly Fault[]>;
   /** Judges what was accepted: it must have been right. */
   readonly accepted: (seed: number) => void | Promise<void>;
-  readonly refused?: (seed: number) => void;
+  /** Judges what was refused, as far as it was to be refused. */
+  readonly refused?: (seed: number) => void | Promise<void>;
 }
 
 /**
@@ -127,7 +128,7 @@ export async function fuzz(name: string, { room, share, make, accepted, refused 
     const key = verdict === 'accepted' ? verdict : (verdict[0]?.code ?? '');
     tally.set(key, (tally.get(key) ?? 0) + 1);
     if (verdict === 'accepted') await accepted(seed);
-    else refused?.(seed);
+    else await refused?.(seed);
     expectUntouched(room, where);
   }
   const grown = process.resourceUsage().maxRSS * 1024 - before;

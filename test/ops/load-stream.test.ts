@@ -1,9 +1,10 @@
 /** A load from a pipe: the same targets as from a file, in one pass; and nothing visible of a stream that is not right. */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
+import { lock } from '../../src/ops/lock.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { contextOf, openSite, packSite, placeOf, SEED, seeded } from '../bundle/site.ts';
 import { changedHeader, END, joined, type Part, partsOf, withBody } from '../bundle/tar-parts.ts';
@@ -109,6 +110,27 @@ describe('a load from a pipe', () => {
       await readFile(site.lockPath),
     );
     await at.close();
+  });
+
+  it('brings files that have the very bytes of a manifest or of a config', async () => {
+    const own = await openSite();
+    const [image] = own.images;
+    const config = [...(image?.blobs.values() ?? [])].find((b) => b.mediaType.includes('config'))?.bytes();
+    const bytes = { manifest: image?.index.bytes ?? '', config: config ?? '' };
+    for (const [name, of] of Object.entries(bytes)) await writeFile(own.path(name), of);
+    const files = ['manifest', 'config'].map((name) => `  - {path: ${name}, name: ${name}}\n`).join('');
+    const text = await readFile(own.manifestPath, 'utf8');
+    await writeFile(own.manifestPath, text.replace('files:\n', `files:\n${files}`));
+    await lock({ manifestPath: own.manifestPath }, contextOf());
+    const packed = await packSite(own);
+    const at = await allTargets('equal');
+    const result = await load({ bundle: '-', input: pipeOf(packed.bytes), ...at.options }, contextOf());
+    expect(result.targets.flatMap((t) => t.entries.flatMap((e) => e.fault ?? []))).toEqual([]);
+    for (const [name, of] of Object.entries(bytes)) {
+      expect(await readFile(site.path('equal', 'files', name), 'utf8'), name).toBe(of.toString());
+    }
+    await at.close();
+    await own.close();
   });
 
   it('plans with --dry-run from the beginning alone, and writes nothing', async () => {

@@ -1,6 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { SealiftError } from '../core/errors.ts';
-import { MIB } from '../core/limits.ts';
+import { KIB, MIB } from '../core/limits.ts';
 import { untilAborted } from '../io/pool.ts';
 import type { PassingContent, ReadOptions } from '../oci/content.ts';
 
@@ -12,10 +12,15 @@ export interface PassingSource {
   next(): Promise<Buffer | undefined>;
 }
 
-/** Part of the blob that is held: where it begins, and its bytes. */
+/** Pieces below this are gathered: each that is held by itself costs more than a few bytes. */
+const SMALL = 16 * KIB;
+const GATHERED = 256 * KIB;
+
+/** Part of the blob that is held: where it begins, its bytes, and room for more behind them. */
 interface Held {
   readonly at: number;
-  readonly bytes: Buffer;
+  readonly buffer: Buffer;
+  length: number;
 }
 
 function passedError(
@@ -86,8 +91,17 @@ export class PassingBlob {
   at(at: number): Buffer | undefined {
     if (at < this.#from) throw passedError(this.#descriptor, { wanted: at, held: this.#from });
     const piece = this.#held.findLast((h) => h.at <= at);
-    const bytes = piece?.bytes.subarray(at - piece.at);
+    const bytes = piece?.buffer.subarray(at - piece.at, piece.length);
     return bytes === undefined || bytes.length === 0 ? undefined : bytes;
+  }
+
+  /**
+   * Waits until nobody reads the source any more, when all have settled: one who left may have left a read behind, which
+   * must not meet the next one. @throws what the stream failed with
+   */
+  async end(): Promise<void> {
+    await this.#pulling?.catch(() => {});
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /** Settles when there may be more. @throws what the stream failed with */
@@ -110,12 +124,24 @@ export class PassingBlob {
     return lowest;
   }
 
+  #hold(bytes: Buffer): void {
+    const last = this.#held.at(-1);
+    if (bytes.length >= SMALL) this.#held.push({ at: this.#to, buffer: bytes, length: bytes.length });
+    else if (last !== undefined && last.length + bytes.length <= last.buffer.length) {
+      // Who was given what lies there sees no more of it.
+      last.length += bytes.copy(last.buffer, last.length);
+    } else {
+      const buffer = Buffer.allocUnsafeSlow(Math.min(GATHERED, this.#descriptor.size - this.#to));
+      this.#held.push({ at: this.#to, buffer, length: bytes.copy(buffer) });
+    }
+    this.#to += bytes.length;
+  }
+
   async #pull(): Promise<void> {
     try {
       const bytes = await this.#source.next();
       if (bytes === undefined) throw new SealiftError('INTERNAL', `${this.#descriptor.digest}: ended early`);
-      this.#held.push({ at: this.#to, bytes });
-      this.#to += bytes.length;
+      this.#hold(bytes);
     } catch (error) {
       this.#failure = { error };
       this.stirred();
@@ -123,7 +149,7 @@ export class PassingBlob {
     }
     const lowest = this.#lowest();
     for (let [first] = this.#held; first !== undefined; [first] = this.#held) {
-      const next = first.at + first.bytes.length;
+      const next = first.at + first.length;
       if (this.#to - this.#from <= WINDOW || next > lowest) return;
       this.#held.shift();
       this.#from = next;

@@ -294,6 +294,7 @@ class Passage {
     // All are there before the first one reads.
     const views = lanes.map((lane) => ({ lane, view: blob.view() }));
     await Promise.all(views.map(({ lane, view }) => lane(view).finally(() => view.close())));
+    await blob.end();
     this.#throwFatal();
   }
 
@@ -304,9 +305,12 @@ class Passage {
       await Promise.race(this.#running);
       this.#throwFatal();
     }
-    const pieces: Buffer[] = [];
-    for (let piece = await body.next(); piece !== undefined; piece = await body.next()) pieces.push(piece);
-    const blob = heldBlob(Buffer.concat(pieces));
+    const bytes = Buffer.allocUnsafeSlow(size);
+    let at = 0;
+    for (let piece = await body.next(); piece !== undefined; piece = await body.next()) {
+      at += piece.copy(bytes, at);
+    }
+    const blob = heldBlob(bytes);
     this.#held += size;
     const taken: Promise<void> = Promise.all(lanes.map((lane) => lane(blob))).then(() => {
       this.#running.delete(taken);

@@ -88,6 +88,57 @@ describe('a blob that passes', () => {
     expect(views[0]?.has(0)).toBe(false);
   });
 
+  it('ends only when nobody reads its source any more', async () => {
+    const reads: (() => void)[] = [];
+    const next = async (): Promise<Buffer> => {
+      await new Promise<void>((go) => reads.push(go));
+      return Buffer.alloc(PIECE);
+    };
+    const blob = new PassingBlob(descriptor, { next });
+    const view = blob.view();
+    const bytes = view.open(descriptor, { signal });
+    // As a pipeline that breaks: it does not wait for what it has asked for.
+    const asked = bytes.next();
+    view.close();
+    let ended = false;
+    const end = blob.end().then(() => {
+      ended = true;
+    });
+    for (let i = 0; i < 10; i++) await turn();
+    expect([reads.length, ended]).toEqual([1, false]);
+    reads[0]?.();
+    await end;
+    expect((await asked).done).toBe(false);
+  });
+
+  it('ends with what its source failed with, also when nobody waits for it any more', async () => {
+    const blob = new PassingBlob(descriptor, source(0));
+    const view = blob.view();
+    const asked = view.open(descriptor, { signal }).next();
+    view.close();
+    await expect(blob.end()).rejects.toMatchObject({ code: 'BUNDLE_TRUNCATED' });
+    await expect(asked).rejects.toMatchObject({ code: 'BUNDLE_TRUNCATED' });
+  });
+
+  it('holds very small pieces together, for one who is behind too', async () => {
+    const bytes = Buffer.from(Array.from({ length: 600_000 }, (_, i) => (i * 7919) % 251));
+    const small = { ...descriptor, size: bytes.length };
+    let at = 0;
+    const next = async (): Promise<Buffer | undefined> => {
+      const piece = bytes.subarray(at, at + 3);
+      at += piece.length;
+      return piece.length === 0 ? undefined : piece;
+    };
+    const blob = new PassingBlob(small, { next });
+    const [ahead, behind] = [blob.view(), blob.view()];
+    const first = await collect(ahead.open(small, { signal }), { limit: bytes.length, what: 'ahead' });
+    const pieces: Uint8Array[] = [];
+    for await (const piece of behind.open(small, { signal, offset: 7 })) pieces.push(piece);
+    expect(first.equals(bytes)).toBe(true);
+    expect(Buffer.concat(pieces).equals(bytes.subarray(7))).toBe(true);
+    expect(pieces.length).toBeLessThan(5);
+  });
+
   it('lets go of one who waits when the work is stopped', async () => {
     const blob = new PassingBlob(descriptor, source());
     const [a] = [blob.view(), blob.view()];

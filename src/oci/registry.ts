@@ -54,9 +54,9 @@ export class Registry {
     this.#uploader = createUploader(this.#wire);
   }
 
-  /** Asks whether a registry answers here at all. @throws TARGET_UNREACHABLE, AUTH_REQUIRED, AUTH_DENIED */
-  ping(): Promise<void> {
-    return ping(this.#wire);
+  /** Asks whether a registry answers here at all (`ping`). @throws TARGET_UNREACHABLE, AUTH_REQUIRED, AUTH_DENIED */
+  ping(withinMs?: number): Promise<void> {
+    return ping(this.#wire, withinMs);
   }
 
   /**

@@ -4,7 +4,6 @@ import type { BlobIntake, BlobTaker, ContentReader, PassingContent } from '../oc
 import type { Registry } from '../oci/registry.ts';
 import type { BlobWork, BlobWorks } from './registry-blobs.ts';
 import type { PlacedEntry } from './registry-plan.ts';
-import { failEntry } from './target.ts';
 
 /**
  * What a further repository reads of a blob that passes: itself as long as its beginning is held, then the repository of
@@ -48,9 +47,10 @@ export function registryIntake(
     readonly registry: Registry;
     readonly write: (work: BlobWork, blob: PassingContent) => Promise<void>;
     readonly upload: (repository: string, descriptor: Descriptor, source: ContentReader) => Promise<void>;
+    readonly fail: (entry: PlacedEntry, error: unknown) => Promise<void>;
   },
 ): BlobIntake {
-  const { registry, upload, write } = tools;
+  const { registry, upload, write, fail } = tools;
   const attached = attachedBlobs(tools.entries);
   const attach = async (about: Attached, work: BlobWork | undefined, blob: PassingContent): Promise<void> => {
     const { descriptor } = about;
@@ -65,7 +65,7 @@ export function registryIntake(
         }
         has.add(repository);
       } catch (error) {
-        failEntry(entry, error);
+        await fail(entry, error);
       }
     }
   };

@@ -1,7 +1,9 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
+import { isNetworkError } from '../io/network-errors.ts';
 import { eachBounded } from '../io/pool.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
@@ -184,6 +186,7 @@ class RegistryRun implements TargetRun {
       registry: this.#options.registry,
       write: (work, blob) => this.#writeBlob(work, blob),
       upload: this.#upload,
+      fail: (entry, error) => this.#fail([entry], error),
     });
   }
 
@@ -207,9 +210,18 @@ class RegistryRun implements TargetRun {
         from ??= repository;
       } catch (error) {
         // A repository that refuses is the failure of what goes there, not of others with the same blob.
-        for (const user of work.users) if (user.place.repository === repository) failEntry(user, error);
+        await this.#fail(
+          work.users.filter(({ place }) => place.repository === repository),
+          error,
+        );
       }
     }
+  }
+
+  /** Records a failure. A registry that is gone fails as a whole: nobody waits for the rest. @throws TARGET_UNREACHABLE */
+  async #fail(entries: readonly PlacedEntry[], error: unknown): Promise<void> {
+    if (isNetworkError(error)) await this.#options.registry.ping(LIMITS.connectMs);
+    for (const entry of entries) failEntry(entry, error);
   }
 
   /** Who has a blob: what passes by itself, or the bundle, or where that leaves it out another repository here. */
@@ -235,7 +247,7 @@ class RegistryRun implements TargetRun {
         }
         await this.#attachments.put(entry, this.#gone(entry, entry.pushedDigest));
       } catch (error) {
-        failEntry(entry, error);
+        await this.#fail([entry], error);
       }
     });
   }
@@ -340,7 +352,7 @@ class RegistryRun implements TargetRun {
         }
         entry.state = 'written';
       } catch (error) {
-        failEntry(entry, error);
+        await this.#fail([entry], error);
       }
     });
   }

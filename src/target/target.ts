@@ -166,9 +166,13 @@ export function isSourceFault(error: unknown): boolean {
   return error instanceof SealiftError && error.side === 'source' && error.code.startsWith('BUNDLE_');
 }
 
-/** Records what went wrong with one item, so that the others go on. Faults of the bundle, stops and bugs are thrown on. */
+/**
+ * Records what went wrong with one item, so that the others go on. Faults of the bundle, of the whole target, stops and
+ * bugs are thrown on.
+ */
 export function failEntry(entry: Entry, error: unknown): void {
   if (isAbort(error) || isSourceFault(error) || !(error instanceof SealiftError)) throw error;
+  if (error.code === 'TARGET_UNREACHABLE') throw error;
   entry.state = 'failed';
   entry.fault ??= faultOf(error);
 }

@@ -113,6 +113,30 @@ describe('an upload that breaks', () => {
   });
 });
 
+describe('a registry that dies in the middle', () => {
+  it.each([['from a pipe'], ['from a file']])('fails as a whole, and keeps nobody else (%s)', async (how) => {
+    let left = 25;
+    const dying = await startRegistry({
+      storage: 'memory',
+      intercept: (request) => {
+        left -= 1;
+        if (left >= 0) return false;
+        request.socket.destroy();
+        return true;
+      },
+    });
+    const registries = [placeOf(dying), placeOf(target)];
+    const from = how === 'from a file' ? { bundle: good.path } : { bundle: '-', input: pipe() };
+    const result = await load({ ...from, registries }, contextOf());
+    expect(left).toBeLessThan(0);
+    expect(result.targets[0]?.fault).toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    expect(states(result, 0)).not.toContain('written');
+    expect(result.targets[1]?.fault).toBeNull();
+    expect(states(result, 1)).toEqual(['written', 'written']);
+    await dying.close();
+  });
+});
+
 describe('a registry that does not mount', () => {
   it('gets a large blob of several repositories from itself, without the stream', async () => {
     const reads: string[] = [];

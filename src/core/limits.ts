@@ -133,12 +133,16 @@ export const LIMITS = {
   /** `serve`: connections, answers at a time, bytes of a request's first line with its headers, and of its path and query. */
   servedConnections: 1_000,
   servedAnswers: 2_000,
+  /** Names on one page of a catalog or of tags. */
+  listPage: 1_000,
   requestHead: 16 * KIB,
   requestTarget: 8 * KIB,
   /** Until the headers of a request are there, and all of it; and until a connection without a request ends. */
   requestHeadMs: 15_000,
   requestMs: 30_000,
   unusedConnectionMs: 75_000,
+  /** Between two looks at which of these are late. */
+  lateLookMs: 5_000,
   /** How long running answers may still take when it is stopped. */
   serveEndMs: 30_000,
   /** A htpasswd file, the cost of one of its hashes (2 to that power), passwords that wait for their check at a time. */

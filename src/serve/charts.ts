@@ -5,15 +5,8 @@ import { stringify } from 'yaml';
 import { SealiftError } from '../core/errors.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { diskError } from '../io/files.ts';
-import {
-  type Answer,
-  contentAnswer,
-  type Exchange,
-  NOT_FOUND,
-  refusal,
-  type Servable,
-  streamOf,
-} from './answer.ts';
+import { type Answer, type Exchange, NOT_FOUND, refusal } from './answer.ts';
+import { contentAnswer, type Servable, streamOf } from './content.ts';
 import { linksPage, urlPath } from './pages.ts';
 
 /** How the chart repository writes its index. */

@@ -1,6 +1,6 @@
 import { type Digest, hexOf } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
-import { streamOf } from './answer.ts';
+import { streamOf } from './content.ts';
 import { type Incoming, isSafePath, type Storage } from './storage.ts';
 
 function checked(folder: string, name = 'x'): string {

@@ -1,7 +1,8 @@
 import { type Digest, isDigest } from '../core/digest.ts';
 import { MEDIA } from '../core/media.ts';
 import { isTag } from '../core/reference.ts';
-import { type Answer, contentAnswer, type Exchange, jsonAnswer, pageOf, refusal } from './answer.ts';
+import { type Answer, type Exchange, jsonAnswer, pageOf, refusal } from './answer.ts';
+import { contentAnswer } from './content.ts';
 import type { ShownRepository } from './shown.ts';
 
 /** What a client may read of a repository: the endpoints of the distribution-spec for pulling and discovery. */

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { type Answer, type Exchange, NOT_FOUND, readExchange, refusal, send, splitTarget } from './answer.ts';
+import { type Answer, type Exchange, NOT_FOUND, readExchange, refusal, splitTarget } from './answer.ts';
 import { type AuthOptions, createGuard, type Guard } from './auth.ts';
 import { type ChartOptions, createShelf, type Shelf } from './charts.ts';
 import { diskStorage } from './disk-storage.ts';
@@ -9,6 +9,7 @@ import { listen } from './listen.ts';
 import { memoryStorage } from './memory-storage.ts';
 import { shownStorage } from './repository.ts';
 import { findRoute, type RouteOptions } from './routes.ts';
+import { closeWithConnection, send } from './send.ts';
 import { createUploads, type Uploads } from './uploads.ts';
 
 /** One request that the server answered, in the order of the answers. */
@@ -136,6 +137,7 @@ async function serveOne(
   options: { readonly house: House; readonly log: Log; readonly intercept: RegistryOptions['intercept'] },
 ): Promise<void> {
   const exchange = readExchange(request);
+  closeWithConnection(request, response);
   let own = false;
   response.once('close', () => {
     options.log.add({

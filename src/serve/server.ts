@@ -9,8 +9,9 @@ import type { AddressInfo } from 'node:net';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { Access } from './access-log.ts';
-import { type Answer, type Exchange, readExchange, refusal, send, splitTarget } from './answer.ts';
+import { type Answer, type Exchange, readExchange, refusal, splitTarget } from './answer.ts';
 import { listen } from './listen.ts';
+import { closeWithConnection, send } from './send.ts';
 
 export interface ServerOptions {
   readonly listen: { readonly host: string; readonly port: number };
@@ -21,6 +22,8 @@ export interface ServerOptions {
   readonly onAccess: (access: Access) => void;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Others than the usual ones, for tests. */
+  readonly bounds?: Partial<Bounds>;
 }
 
 /** A running server. */
@@ -35,53 +38,88 @@ export interface RunningServer {
   close(options: { readonly graceMs: number; readonly onCut: () => void }): Promise<number>;
 }
 
-/** Bounds of everything that a client can keep us busy with. */
-const BOUNDS = {
-  maxHeaderSize: LIMITS.requestHead,
-  headersTimeout: LIMITS.requestHeadMs,
-  requestTimeout: LIMITS.requestMs,
-  keepAliveTimeout: LIMITS.unusedConnectionMs,
-  connectionsCheckingInterval: 5_000,
-} as const;
+/** Bounds of everything that a client can keep us busy with: counts, bytes, milliseconds. */
+export interface Bounds {
+  readonly connections: number;
+  readonly answers: number;
+  readonly head: number;
+  readonly target: number;
+  readonly headMs: number;
+  readonly requestMs: number;
+  readonly unusedMs: number;
+  readonly stallMs: number;
+  /** Between two looks at what is late. */
+  readonly lookMs: number;
+}
+
+const BOUNDS: Bounds = {
+  connections: LIMITS.servedConnections,
+  answers: LIMITS.servedAnswers,
+  head: LIMITS.requestHead,
+  target: LIMITS.requestTarget,
+  headMs: LIMITS.requestHeadMs,
+  requestMs: LIMITS.requestMs,
+  unusedMs: LIMITS.unusedConnectionMs,
+  stallMs: LIMITS.servedChunkMs,
+  lookMs: LIMITS.lateLookMs,
+};
 
 function createBound(
   options: ServerOptions,
+  bounds: Bounds,
   handle: (request: IncomingMessage, response: ServerResponse) => void,
 ): Server {
   const { tls } = options;
+  const times = {
+    maxHeaderSize: bounds.head,
+    headersTimeout: bounds.headMs,
+    requestTimeout: bounds.requestMs,
+    keepAliveTimeout: bounds.unusedMs,
+    connectionsCheckingInterval: bounds.lookMs,
+  };
   const server =
     tls === undefined
-      ? createPlain(BOUNDS, handle)
-      : createSecure(
-          { ...BOUNDS, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: LIMITS.requestHeadMs },
-          handle,
-        );
-  server.maxConnections = LIMITS.servedConnections;
+      ? createPlain(times, handle)
+      : createSecure({ ...times, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: bounds.headMs }, handle);
+  server.maxConnections = bounds.connections;
   // Who sends "Expect: 100-continue" gets his answer before he sends a body that nobody wants.
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
+  makeRoom(server, bounds.connections);
   return server;
+}
+
+/** When the last place for a connection is taken, those that are only kept for later make room. */
+function makeRoom(server: Server, most: number): void {
+  let open = 0;
+  server.on('connection', (socket) => {
+    open += 1;
+    socket.once('close', () => {
+      open -= 1;
+    });
+    if (open >= most) server.closeIdleConnections();
+  });
 }
 
 /** What cannot be answered just now, or at all. */
 function refusedFor(
   request: IncomingMessage,
-  state: { readonly running: number; readonly closing: boolean },
+  state: { readonly running: number; readonly closing: boolean; readonly bounds: Bounds },
 ): Answer | undefined {
   const headers = { connection: 'close' };
   if (state.closing) {
     return refusal('UNKNOWN', 'the server is being stopped', { status: 503, headers });
   }
-  if (state.running > LIMITS.servedAnswers) {
+  if (state.running > state.bounds.answers) {
     return refusal('TOOMANYREQUESTS', 'too many requests at once', {
       headers: { ...headers, 'retry-after': '1' },
     });
   }
   const { length } = request.url ?? '';
-  if (length <= LIMITS.requestTarget) return undefined;
+  if (length <= state.bounds.target) return undefined;
   return refusal(
     'NAME_INVALID',
-    `the path and query have ${length} bytes, the limit is ${LIMITS.requestTarget}`,
+    `the path and query have ${length} bytes, the limit is ${state.bounds.target}`,
     {
       status: 414,
       headers,
@@ -109,9 +147,11 @@ async function serveOne(
     readonly answer: ServerOptions['answer'];
     readonly refused: Answer | undefined;
     readonly exchange: Exchange;
+    readonly stallMs: number;
   },
 ): Promise<void> {
-  const { exchange, refused } = options;
+  const { exchange, refused, stallMs } = options;
+  const how = { exchange, to: response, stallMs };
   try {
     const answer = refused ?? (await options.answer(exchange).catch((error) => failed(exchange, error)));
     if (response.destroyed) return;
@@ -119,7 +159,7 @@ async function serveOne(
     const hasBody = request.headers['content-length'] !== undefined || 'transfer-encoding' in request.headers;
     if (hasBody) response.setHeader('connection', 'close');
     response.setHeader('x-content-type-options', 'nosniff');
-    await send(answer, { exchange, to: response });
+    await send(answer, how).catch((error) => send(failed(exchange, error), how));
   } catch (error) {
     exchange.failure ??= error;
     response.destroy();
@@ -133,14 +173,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const running = new Set<ServerResponse>();
   let closing = false;
   let onIdle = (): void => {};
+  const bounds = { ...BOUNDS, ...options.bounds };
+  const { stallMs } = bounds;
 
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const time = options.now();
     const exchange = readExchange(request);
     running.add(response);
     const client = request.socket.remoteAddress ?? '';
-    const refused = refusedFor(request, { running: running.size, closing });
-    const work = serveOne(request, response, { answer: options.answer, refused, exchange });
+    const refused = refusedFor(request, { running: running.size, closing, bounds });
+    closeWithConnection(request, response);
+    const work = serveOne(request, response, { answer: options.answer, refused, exchange, stallMs });
     response.once('close', () => {
       // The reason of a cut is known when its work is over.
       void work.then(() => {
@@ -164,7 +207,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     });
   };
 
-  const server = createBound(options, handle);
+  const server = createBound(options, bounds, handle);
   const host = await listen(server, options.listen);
   // A connection that cannot be accepted (too many open files) is that client's loss, not the end of all others.
   server.on('error', () => {});

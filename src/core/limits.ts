@@ -135,6 +135,8 @@ export const LIMITS = {
   servedAnswers: 2_000,
   /** Names on one page of a catalog or of tags. */
   listPage: 1_000,
+  /** Pages of folders that are kept, in bytes. */
+  listingsKept: 32 * MIB,
   requestHead: 16 * KIB,
   requestTarget: 8 * KIB,
   /** Until the headers of a request are there, and all of it; and until a connection without a request ends. */

@@ -3,11 +3,12 @@ import { open, stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { stringify } from 'yaml';
 import { SealiftError } from '../core/errors.ts';
+import { LIMITS } from '../core/limits.ts';
 import { readChartArchive } from '../helm/archive.ts';
 import { diskError } from '../io/files.ts';
 import { type Answer, type Exchange, NOT_FOUND, refusal } from './answer.ts';
 import { contentAnswer, type Servable, streamOf } from './content.ts';
-import { linksPage, urlPath } from './pages.ts';
+import { linksPage, type Page, urlPath } from './pages.ts';
 
 /** How the chart repository writes its index. */
 export interface ChartOptions {
@@ -132,7 +133,7 @@ async function serve(exchange: Exchange, name: string, content: Content): Promis
 }
 
 /** Links to everything below a folder of files; undefined where there is no such folder. */
-function folderPage(path: string, paths: Iterable<string>): Answer | undefined {
+function folderPage(path: string, paths: Iterable<string>): Page | undefined {
   if (!path.startsWith('/files/') || !path.endsWith('/')) return undefined;
   const below = [...paths].filter((p) => p.startsWith(path)).map((p) => p.slice(path.length));
   if (below.length === 0) return undefined;
@@ -154,6 +155,9 @@ export function createShelf(options: ChartOptions = {}): Shelf {
 
   /** The index for each base, until a chart is added. */
   const indexes = new Map<string, Buffer>();
+  /** Pages of folders, until something is added: all who ask for one get the same bytes, however many they are. */
+  const pages = new Map<string, Answer>();
+  let pagesSize = 0;
 
   const find = (path: string, base: string): Content | undefined => {
     if (path !== '/charts/index.yaml') return contents.get(path);
@@ -167,6 +171,24 @@ export function createShelf(options: ChartOptions = {}): Shelf {
   const list = (chart: ListedChart): void => {
     indexes.clear();
     charts.set(chart.fileName, chart);
+  };
+  const put = (path: string, content: Content): void => {
+    pages.clear();
+    contents.set(path, content);
+  };
+  const listing = (path: string): Answer | undefined => {
+    const known = pages.get(path);
+    if (known !== undefined) return known;
+    const page = folderPage(path, contents.keys());
+    if (page === undefined) return undefined;
+    if (pages.size === 0) pagesSize = 0;
+    pagesSize += page.body.length;
+    if (pagesSize > LIMITS.listingsKept) {
+      pages.clear();
+      pagesSize = page.body.length;
+    }
+    pages.set(path, page);
+    return page;
   };
 
   return {
@@ -187,9 +209,9 @@ export function createShelf(options: ChartOptions = {}): Shelf {
     addFile(name, content) {
       if (!NAME.test(name)) throw unservable(name, 'a relative path of letters, digits and ._+@-');
       const isPath = typeof content === 'object' && 'path' in content;
-      contents.set(`/files/${name}`, isPath ? content : Buffer.from(content));
+      put(`/files/${name}`, isPath ? content : Buffer.from(content));
     },
-    put: (path, content) => void contents.set(path, content),
+    put,
     listChart: list,
     async answer(exchange, { base }) {
       const { path, method } = exchange;
@@ -198,7 +220,7 @@ export function createShelf(options: ChartOptions = {}): Shelf {
       }
       const content = find(path, base);
       if (content !== undefined) return await serve(exchange, path, content);
-      return folderPage(path, contents.keys()) ?? NOT_FOUND;
+      return listing(path) ?? NOT_FOUND;
     },
   };
 }

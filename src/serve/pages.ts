@@ -17,12 +17,17 @@ export function urlPath(path: string): string {
   return path.split('/').map(encodeURIComponent).join('/');
 }
 
+/** A page in memory. */
+export interface Page extends Answer {
+  readonly body: Uint8Array;
+}
+
 /** A page of links, one a line, that needs nothing from anywhere. */
 export function linksPage(
   title: string,
   links: Iterable<{ readonly href: string; readonly text: string }>,
   options: { readonly type?: string; readonly head?: string } = {},
-): Answer {
+): Page {
   const lines = [
     '<!DOCTYPE html>',
     `<html><head><meta charset="utf-8">${options.head ?? ''}<title>${escaped(title)}</title></head>`,

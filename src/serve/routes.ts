@@ -41,8 +41,8 @@ const ENDPOINTS: readonly (readonly [Endpoint, RegExp, methods: readonly string[
   ['upload', /^\/v2\/(.+)\/blobs\/uploads\/([^/]+)$/, ['GET', 'PATCH', 'PUT', 'DELETE']],
   ['blob', /^\/v2\/(.+)\/blobs\/([^/]+)$/, ['GET', 'HEAD', 'DELETE']],
   ['manifest', /^\/v2\/(.+)\/manifests\/([^/]+)$/, ['GET', 'HEAD', 'PUT', 'DELETE']],
-  ['tags', /^\/v2\/(.+)\/tags\/list$/, ['GET']],
-  ['referrers', /^\/v2\/(.+)\/referrers\/([^/]+)$/, ['GET']],
+  ['tags', /^\/v2\/(.+)\/tags\/list$/, ['GET', 'HEAD']],
+  ['referrers', /^\/v2\/(.+)\/referrers\/([^/]+)$/, ['GET', 'HEAD']],
 ];
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
@@ -68,7 +68,7 @@ function rootRoute(exchange: Exchange, shown: ShownRegistry): Route | Answer | u
     return { needs: [], handle: async () => jsonAnswer({}, { headers }) };
   }
   if (path !== '/v2/_catalog') return undefined;
-  if (method !== 'GET') return notAllowed(['GET']);
+  if (method !== 'GET' && method !== 'HEAD') return notAllowed(['GET', 'HEAD']);
   return {
     needs: [{ type: 'registry', name: 'catalog', actions: ['*'] }],
     handle: () => catalog(exchange, shown),

@@ -43,6 +43,13 @@ export function createSimpleIndex(files: readonly IndexedFile[]): (exchange: Exc
   const projects = new Map<string, IndexedFile[]>();
   for (const file of files) projects.set(file.project, [...(projects.get(file.project) ?? []), file]);
   const names = [...projects.keys()].sort();
+  /** By type: all who ask for the whole list get the same bytes. */
+  const lists = new Map<string, Answer>();
+  const listOf = (type: string): Answer => {
+    const list = lists.get(type) ?? listProjects(names, type);
+    lists.set(type, list);
+    return list;
+  };
   return ({ path, request }) => {
     const [, asked, slash] = /^\/simple\/(?:([^/]+)(\/)?)?$/.exec(path) ?? [];
     if (asked === undefined && path !== '/simple/') return NOT_FOUND;
@@ -50,7 +57,7 @@ export function createSimpleIndex(files: readonly IndexedFile[]): (exchange: Exc
     if (type === undefined) {
       return refusal('UNSUPPORTED', `there is ${JSON_TYPE}, ${HTML_TYPE} and ${PLAIN_TYPE}`, { status: 406 });
     }
-    if (asked === undefined) return listProjects(names, type);
+    if (asked === undefined) return listOf(type);
     const project = normalizeProject(asked);
     const found = projects.get(project);
     if (found === undefined) return NOT_FOUND;

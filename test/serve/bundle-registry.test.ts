@@ -83,8 +83,37 @@ describe('blobs of a bundle', () => {
       const all = await get(path, { headers: { range } });
       expect([range, all.status, (await all.arrayBuffer()).byteLength]).toEqual([range, 200, size]);
     }
-    const known = await get(path, { headers: { 'if-none-match': `"${carried}"` } });
-    expect(known.status).toBe(304);
+  });
+
+  it('are judged by the conditions of a request', async () => {
+    const { carried, bytes } = layers();
+    const path = `/v2/${nameOf()}/blobs/${carried}`;
+    const tag = `"${carried}"`;
+    const asked = async (headers: Record<string, string>, method = 'GET'): Promise<[number, number]> => {
+      const answer = await get(path, { method, headers });
+      return [answer.status, (await answer.arrayBuffer()).byteLength];
+    };
+    const range = 'bytes=0-9';
+    const { length } = bytes;
+    for (const known of [tag, `W/${tag}`, '*', `"other", ${tag}`]) {
+      expect([known, await asked({ 'if-none-match': known, range })]).toEqual([known, [304, 0]]);
+      expect([known, await asked({ 'if-none-match': known }, 'HEAD')]).toEqual([known, [304, 0]]);
+    }
+    expect(await asked({ 'if-none-match': '"other"', range })).toEqual([206, 10]);
+    // Only the same bytes can be gone on with: a date or a weak tag does not say that.
+    expect(await asked({ 'if-range': tag, range })).toEqual([206, 10]);
+    for (const other of ['"other"', `W/${tag}`, 'Wed, 21 Oct 2026 07:28:00 GMT']) {
+      expect([other, await asked({ 'if-range': other, range })]).toEqual([other, [200, length]]);
+    }
+    expect(await asked({ 'if-match': `"other", ${tag}`, range })).toEqual([206, 10]);
+    expect(await asked({ 'if-match': '*' })).toEqual([200, length]);
+    for (const other of ['"other"', `W/${tag}`]) {
+      expect([other, (await asked({ 'if-match': other }))[0]]).toEqual([other, 412]);
+    }
+    expect(await asked({ range: 'Bytes=0-9' })).toEqual([206, 10]);
+    const head = await get(path, { method: 'HEAD', headers: { range } });
+    expect([head.status, head.headers.get('content-length')]).toEqual([200, `${length}`]);
+    expect(head.headers.get('content-range')).toBe(null);
   });
 
   it('are only where they belong, and what is not carried is told', async () => {
@@ -142,6 +171,14 @@ describe('what there is', () => {
     for (const n of [1, 2, 3]) expect(await list(`/v2/_catalog?n=${n}`)).toEqual(repositories);
     expect(await list('/v2/_catalog?n=0')).toEqual([]);
     expect(await list(`/v2/_catalog?last=${repositories.at(-2)}`)).toEqual(repositories.slice(-1));
+    // Who asks in the place of a host goes on so.
+    const { link } = Object.fromEntries((await get(`/v2/${name}/tags/list?n=1&ns=docker.io`)).headers);
+    expect(link).toMatch(/[?&]ns=docker\.io[&>]/);
+    expect(await list(`/v2/${name}/tags/list?n=1&ns=docker.io`)).toEqual(tags);
+    for (const path of [`/v2/${name}/tags/list`, '/v2/_catalog']) {
+      const head = await get(path, { method: 'HEAD' });
+      expect([path, head.status, await head.text()]).toEqual([path, 200, '']);
+    }
     const wrong = await get('/v2/_catalog?n=-1');
     expect([wrong.status, await errorCodes(wrong)]).toEqual([400, ['PAGINATION_NUMBER_INVALID']]);
   });

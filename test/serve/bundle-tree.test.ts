@@ -1,6 +1,10 @@
+import type { IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { LIMITS } from '../../src/core/limits.ts';
 import type { Serving } from '../../src/ops/serve.ts';
+import { pageOf, readExchange } from '../../src/serve/answer.ts';
+import { createShelf } from '../../src/serve/charts.ts';
 import { type BundleSite, makeBundleSite, serveBundles, WHEEL } from './bundle-site.ts';
 import { digestOf } from './client.ts';
 
@@ -123,5 +127,35 @@ describe('the start page', () => {
     expect(text).toContain(`helm pull oci://${host}/charts/demo --version 1.2.3 --plain-http`);
     expect(text).toContain(`pip install --index-url ${serving.url}/simple/ demo-pkg`);
     expect(text).toContain(`curl -fO -C - ${serving.url}/files/bin/tool`);
+  });
+});
+
+describe('lists', () => {
+  const asked = (url: string) => readExchange({ url, method: 'GET', headers: {} } as IncomingMessage);
+
+  it('of names have so many on a page, whoever asks for more', () => {
+    const names = Array.from({ length: 2 * LIMITS.listPage + 1 }, (_, i) => `n${String(i).padStart(5, '0')}`);
+    const found: string[] = [];
+    for (const n of ['', '?n=999999999']) {
+      let next: string | undefined = `/v2/_catalog${n}`;
+      while (next !== undefined) {
+        const page = pageOf(asked(next), names);
+        if ('refused' in page) throw new Error('refused');
+        expect(page.names.length).toBeLessThanOrEqual(LIMITS.listPage);
+        found.push(...page.names);
+        next = /<(.*)>/.exec(page.headers.link ?? '')?.[1];
+      }
+    }
+    expect(found).toEqual([...names, ...names]);
+  });
+
+  it('of a folder are made once, however many ask, and again when something is added', async () => {
+    const shelf = createShelf();
+    const page = async () => (await shelf.answer(asked('/files/'), { base: '' })).body;
+    for (let i = 0; i < 10; i += 1) shelf.addFile(`a/${i}`, 'x');
+    const first = await page();
+    expect(await page()).toBe(first);
+    shelf.addFile('b', 'x');
+    expect(String(await page())).toContain('./b');
   });
 });

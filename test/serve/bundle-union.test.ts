@@ -144,6 +144,32 @@ describe('a damaged blob', () => {
     }
   });
 
+  it('is an error and not a good beginning where it is small, a manifest as well', async () => {
+    const small = Buffer.from('some small file');
+    const tar = await bundleOf('tiny', { images: ['docker.io/x/app:1'], files: { small } });
+    const bad = await damaged(tar, small, 3);
+    const manifest = images[0]?.index.bytes ?? Buffer.alloc(0);
+    const serving = await serveBundles([bad]);
+    try {
+      // Manifests are read at the start: this one is damaged while it is served.
+      const handle = await open(bad, 'r+');
+      await handle.write(Buffer.from('!'), 0, 1, (await readFile(bad)).indexOf(manifest) + 5);
+      await handle.close();
+      for (const path of ['/files/small', '/v2/x/app/manifests/1']) {
+        const answer = await fetch(`${serving.url}${path}`);
+        expect([path, answer.status]).toEqual([path, 500]);
+        expect(await answer.json()).toMatchObject({
+          errors: [{ message: expect.stringContaining('damaged') }],
+        });
+      }
+      expect((await fetch(`${serving.url}/files/small`, { method: 'HEAD' })).status).toBe(200);
+      const { damage, failed } = await serving.close();
+      expect([damage.length, failed]).toEqual([2, 2]);
+    } finally {
+      await serving.close();
+    }
+  });
+
   it('comes when its parts are right, also those that end it', async () => {
     const tar = await bundleOf('good', { files: { big: BIG } });
     const serving = await serveBundles([tar]);

@@ -84,7 +84,11 @@ export function contentOf(medium: Medium): MediumContent {
   };
 }
 
-async function* interruptible(source: AsyncIterable<Buffer>, signal: AbortSignal): AsyncGenerator<Buffer> {
+/** Passes bytes on until it is stopped. @throws ABORTED */
+export async function* interruptible(
+  source: AsyncIterable<Buffer>,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   for await (const chunk of source) {
     if (signal.aborted) throw new SealiftError('ABORTED', 'stopped');
     yield chunk;
@@ -92,7 +96,7 @@ async function* interruptible(source: AsyncIterable<Buffer>, signal: AbortSignal
 }
 
 /** A wrong byte that comes out of a bundle, or one that the disk cannot read, is a fault of the bundle, whoever reads it. */
-async function* asBundleFault(
+export async function* asBundleFault(
   source: AsyncIterable<Uint8Array>,
   entry: FoundEntry,
 ): AsyncGenerator<Uint8Array> {

@@ -17,7 +17,8 @@ import { ManifestShelf } from './manifest-shelf.ts';
 import { DOCUMENTS } from './names.ts';
 import type { BundlePlan } from './plan.ts';
 import type { TellArtifact } from './reader.ts';
-import { StreamTar, streamError } from './stream-tar.ts';
+import { wrongEntry } from './stream-end.ts';
+import { StreamTar } from './stream-tar.ts';
 
 /** A document that came, and what it hashes to. */
 interface CameDocument extends FoundEntry {
@@ -89,19 +90,9 @@ export async function readHead(source: ByteSource): Promise<StreamHead> {
     throw new SealiftError('INTERNAL', 'documents were not kept');
   }
   const info = parseInfo(infoBytes, tar.what);
-  if (info.base !== null) throw notWhole(tar.what, info);
-  if (info.base !== null) {
-    throw new SealiftError(
-      'USAGE',
-      `${tar.what}: leaves out what other bundles have: it cannot be read from a pipe`,
-      {
-        hint: 'write it to a file: before anything is sent it must be known that the target has the rest',
-      },
-    );
-  }
   if (place.digest !== info.lock) {
     const what = `SHA-256 expected ${hexOf(info.lock)} (sealift.json), found ${hexOf(place.digest)}`;
-    throw streamError(
+    throw tar.wrong(
       fault('BUNDLE_CHECKSUM_MISMATCH', `${tar.what}: versions.lock at byte ${place.offset}: ${what}`, {
         details: { entry: 'versions.lock', offset: place.offset },
       }),
@@ -110,14 +101,6 @@ export async function readHead(source: ByteSource): Promise<StreamHead> {
   const lock = lockOf(lockBytes, tar.what);
   const facts = { tar, info, lock, lockDigest: place.digest, lockSize: place.size, documents };
   return { ...facts, manifests: new ManifestShelf() };
-}
-
-/** A delta or a repair is judged by what is beside it, and that by a target that is asked for each blob before. */
-function notWhole(what: string, { name, version }: BundleInfo): SealiftError {
-  const message = `${what}: ${name} ${version} is a delta or a repair, which cannot come through a pipe`;
-  return new SealiftError('USAGE', message, {
-    hint: 'copy it to a file and load that, with its base beside it where the target lacks something',
-  });
 }
 
 /** A lock that cannot be read is a fault of the bundle. */
@@ -169,7 +152,7 @@ export class ManifestFlow {
       const digest = entry === undefined ? undefined : digestOfName(entry.name);
       if (entry === undefined || digest === undefined || digest > wanted || digest <= last) {
         const message = `${tar.what}: ${blobName(wanted)} is missing`;
-        throw streamError(
+        throw tar.wrong(
           fault('BUNDLE_ENTRY_MISSING', message, {
             details: { entry: blobName(wanted), offset: entry?.offset ?? 0 },
           }),
@@ -195,13 +178,8 @@ export class ManifestFlow {
     const bytes = Buffer.concat(pieces);
     const found = digestOf(bytes);
     if (found !== digest) {
-      const what = `${tar.what}: ${entry.name} at byte ${entry.offset} (${entry.size} bytes)`;
-      const sums = { expected: hexOf(digest), found: hexOf(found) };
-      throw streamError(
-        fault('BUNDLE_CHECKSUM_MISMATCH', `${what}: SHA-256 expected ${sums.expected}, found ${sums.found}`, {
-          details: { entry: entry.name, offset: entry.offset, size: entry.size, hash: 'SHA-256', ...sums },
-        }),
-      );
+      const sums = { hash: 'SHA-256', expected: hexOf(digest), found: hexOf(found) } as const;
+      throw tar.wrong(wrongEntry(tar, entry, sums));
     }
     manifests.add(digest, bytes);
     this.came.push({ digest, size: entry.size, blake3: blake.digest('hex') });
@@ -219,7 +197,7 @@ export async function readStreamedContents(
     const bytes = await flow.find(d.digest);
     if (bytes.length === d.size) return bytes;
     const message = `${blobName(d.digest)}: expected ${d.size} bytes, found ${bytes.length}`;
-    throw streamError(fault('BUNDLE_NOT_CANONICAL', `${head.tar.what}: ${message}`));
+    throw head.tar.wrong(fault('BUNDLE_NOT_CANONICAL', `${head.tar.what}: ${message}`));
   };
   for (const job of new ArtifactJobs(head.lock, read)) {
     try {
@@ -230,7 +208,7 @@ export async function readStreamedContents(
       if (isAbort(error) || !(error instanceof SealiftError) || error.side === 'source') throw error;
       const { message, details } = faultOf(error);
       const more = details === undefined ? {} : { details };
-      throw streamError(fault('BUNDLE_GRAPH_INCOMPLETE', `${job.name}: ${message}`, more));
+      throw head.tar.wrong(fault('BUNDLE_GRAPH_INCOMPLETE', `${job.name}: ${message}`, more));
     }
   }
   return contents;
@@ -257,9 +235,7 @@ export async function finishManifests(head: StreamHead, flow: ManifestFlow, plan
       if (planned.digest !== undefined) await flow.keep(entry, planned.digest);
     } else if (came.digest !== planned.digest || came.size !== planned.size) {
       const message = `${tar.what}: ${blobName(came.digest)} is not in the lock, or not where ${planned.name} is`;
-      throw streamError(
-        fault('BUNDLE_NOT_CANONICAL', message, { details: { entry: blobName(came.digest) } }),
-      );
+      throw tar.wrong(fault('BUNDLE_NOT_CANONICAL', message, { details: { entry: blobName(came.digest) } }));
     }
   }
 }

@@ -1,16 +1,18 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type Digest, hexOf } from '../core/digest.ts';
-import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
-import { LIMITS } from '../core/limits.ts';
+import { errorOf, type Fault, fault } from '../core/errors.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import type { ByteSource } from '../io/byte-source.ts';
+import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
-import { type BundleInfo, readSums } from './documents.ts';
-import { type FoundEntry, HashList } from './entries.ts';
+import { lockPieces } from '../lock/write.ts';
+import type { BundleInfo } from './documents.ts';
+import { HashList } from './entries.ts';
 import type { ManifestShelf } from './manifest-shelf.ts';
-import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
+import { DOCUMENTS } from './names.ts';
 import { type BundlePlan, type PlannedEntry, planBundle } from './plan.ts';
 import type { TellArtifact } from './reader.ts';
+import { readEnd, type StreamEnd, wrongEntry } from './stream-end.ts';
 import {
   compareDocuments,
   finishManifests,
@@ -19,10 +21,15 @@ import {
   readStreamedContents,
   type StreamHead,
 } from './stream-head.ts';
-import { type StreamTar, streamError } from './stream-tar.ts';
+import type { StreamTar } from './stream-tar.ts';
 
-/** Faults of a list that are told one by one. */
-const FAULTS_SHOWN = 100;
+/** How the blobs of a stream are read. */
+export interface Passing {
+  /** Whether a blob's SHA-256 is to be computed; BLAKE3 always is. */
+  readonly sha256: (entry: PlannedEntry) => boolean;
+  /** Hears of content whose SHA-256 is wrong, instead of an error that ends everything. */
+  readonly tell?: (found: Fault) => void;
+}
 
 /** The content of one entry on its way: every byte is hashed for B3SUMS, and by SHA-256 where that is asked for. */
 export class EntryBody {
@@ -30,18 +37,14 @@ export class EntryBody {
   readonly #tar: StreamTar;
   readonly #blake = createBlake3();
   readonly #sha: Hash | undefined;
-  readonly #offset: number;
+  readonly #tell: Passing['tell'];
   #left: number;
 
-  constructor(
-    tar: StreamTar,
-    entry: PlannedEntry,
-    about: { readonly offset: number; readonly sha256: boolean },
-  ) {
+  constructor(tar: StreamTar, entry: PlannedEntry, how: Passing) {
     this.entry = entry;
     this.#tar = tar;
-    this.#offset = about.offset;
-    this.#sha = about.sha256 ? createHash('sha256') : undefined;
+    this.#sha = how.sha256(entry) ? createHash('sha256') : undefined;
+    this.#tell = how.tell;
     this.#left = entry.size;
     if (entry.size === 0) this.#check();
   }
@@ -58,16 +61,12 @@ export class EntryBody {
   }
 
   #check(): void {
-    const { digest, name, size } = this.entry;
+    const { digest } = this.entry;
     const found = this.#sha?.digest('hex');
     if (found === undefined || digest === undefined || found === hexOf(digest)) return;
-    const what = `${this.#tar.what}: ${name} at byte ${this.#offset} (${size} bytes)`;
-    const sums = { hash: 'SHA-256', expected: hexOf(digest), found };
-    throw streamError(
-      fault('BUNDLE_CHECKSUM_MISMATCH', `${what}: SHA-256 expected ${sums.expected}, found ${found}`, {
-        details: { entry: name, offset: this.#offset, size, ...sums },
-      }),
-    );
+    const wrong = wrongEntry(this.#tar, this.entry, { hash: 'SHA-256', expected: hexOf(digest), found });
+    if (this.#tell === undefined) throw this.#tar.wrong(wrong);
+    this.#tell(wrong);
   }
 
   /** Reads over the rest. @returns the BLAKE3 */
@@ -75,16 +74,6 @@ export class EntryBody {
     while ((await this.next()) !== undefined);
     return this.#blake.digest('hex');
   }
-}
-
-/** What stood at the end of a stream. */
-export interface StreamEnd {
-  /** BLAKE2b-512 of B3SUMS: what a signature signs. */
-  readonly b3sums: Buffer;
-  /** The signature; undefined where there is none. */
-  readonly signature: Buffer | undefined;
-  /** Lines of B3SUMS that disagree with what came. */
-  readonly faults: readonly Fault[];
 }
 
 /**
@@ -98,8 +87,9 @@ export class StreamedBundle {
   readonly lockDigest: Digest;
   readonly plan: BundlePlan;
   readonly manifests: ManifestShelf;
+  /** The BLAKE3 of every entry that came so far. */
+  readonly hashes: HashList;
   readonly #tar: StreamTar;
-  readonly #hashes: HashList;
 
   constructor(head: StreamHead, plan: BundlePlan, hashes: HashList) {
     const { info, lock, lockDigest, manifests, tar } = head;
@@ -109,92 +99,36 @@ export class StreamedBundle {
     this.manifests = manifests;
     this.plan = plan;
     this.#tar = tar;
-    this.#hashes = hashes;
+    this.hashes = hashes;
   }
 
   get what(): string {
     return this.#tar.what;
   }
 
-  /**
-   * Passes every blob that is no manifest to `take`, one after the other; what it leaves is read over.
-   * @param options.sha256 whether a blob's SHA-256 is to be computed; BLAKE3 always is
-   */
-  async passBlobs(
-    take: (body: EntryBody) => Promise<void>,
-    options: { readonly sha256: (entry: PlannedEntry) => boolean },
-  ): Promise<void> {
+  /** The bytes of its lock once more. @throws BUNDLE_NOT_CANONICAL */
+  lockBytes(): Buffer {
+    const bytes = Buffer.concat([...lockPieces(this.lock)]);
+    if (digestOf(bytes) === this.lockDigest) return bytes;
+    const message = `${this.what}: versions.lock is not as sealift writes it`;
+    throw this.#tar.wrong(fault('BUNDLE_NOT_CANONICAL', message));
+  }
+
+  /** Passes every blob that is no manifest to `take`, one after the other; what it leaves is read over. */
+  async passBlobs(take: (body: EntryBody) => Promise<void>, how: Passing): Promise<void> {
     const { entries, manifestsEnd, blobs } = this.plan;
     for (let index = manifestsEnd; index < DOCUMENTS.length + blobs; index += 1) {
       const entry = entries.at(index);
-      const { offset } = await this.#tar.expect(entry.name, entry.size);
-      const body = new EntryBody(this.#tar, entry, { offset, sha256: options.sha256(entry) });
+      await this.#tar.expect(entry.name, entry.size);
+      const body = new EntryBody(this.#tar, entry, how);
       await take(body);
-      this.#hashes.set(index, await body.finish());
+      this.hashes.set(index, await body.finish());
     }
   }
 
   /** Compares what came with B3SUMS and reads to the last byte. */
-  async end(): Promise<StreamEnd> {
-    const sums = this.plan.entries.find(B3SUMS);
-    if (sums === undefined) throw new SealiftError('INTERNAL', 'a plan without B3SUMS');
-    const { offset } = await this.#tar.expect(sums.name, sums.size);
-    const hash = createHash('blake2b512');
-    const faults = await this.#compareSums({ ...sums, offset }, hash);
-    const signature = await this.#signature();
-    await this.#tar.end();
-    return { b3sums: hash.digest(), signature, faults };
-  }
-
-  async #compareSums(sums: FoundEntry, hash: Hash): Promise<Fault[]> {
-    const { entries } = this.plan;
-    const tar = this.#tar;
-    const details = { entry: B3SUMS, offset: sums.offset };
-    const faults: Fault[] = [];
-    let [index, isInOrder] = [0, true];
-    const pieces = async function* (): AsyncGenerator<Buffer> {
-      for (let piece = await tar.piece(); piece !== undefined; piece = await tar.piece()) {
-        hash.update(piece);
-        yield piece;
-      }
-    };
-    const read = await readSums(pieces(), B3SUMS, ({ hex, name }) => {
-      const entry = index < entries.length ? entries.at(index) : undefined;
-      isInOrder &&= entry?.name === name && name !== B3SUMS;
-      if (!isInOrder || entry === undefined) return;
-      const found = this.#hashes.at(index) ?? '';
-      index += 1;
-      if (found === hex || faults.length >= FAULTS_SHOWN) return;
-      const what = `${tar.what}: ${name} at byte ${entry.offset} (${entry.size} bytes)`;
-      const both = { hash: 'BLAKE3', expected: hex, found };
-      faults.push(
-        fault('BUNDLE_CHECKSUM_MISMATCH', `${what}: BLAKE3 expected ${hex}, found ${found}`, {
-          details: { entry: name, offset: entry.offset, size: entry.size, ...both },
-        }),
-      );
-    });
-    // A list that ends in the middle of a line is read to its end all the same.
-    while ((await tar.piece()) !== undefined);
-    for (const each of read) faults.push(fault(each.code, `${tar.what}: ${each.message}`, { details }));
-    if (read.length === 0 && (!isInOrder || index !== entries.length - 1)) {
-      const message = `${tar.what}: B3SUMS does not list exactly the entries, in order`;
-      faults.push(fault('BUNDLE_NOT_CANONICAL', message, { details }));
-    }
-    return faults;
-  }
-
-  async #signature(): Promise<Buffer | undefined> {
-    const entry = await this.#tar.next();
-    if (entry === undefined) return undefined;
-    if (entry.name !== SIGNATURE || entry.size > LIMITS.signatureText) {
-      throw this.#tar.notCanonical(entry.offset, `${entry.name} behind ${B3SUMS}`);
-    }
-    const pieces: Buffer[] = [];
-    for (let p = await this.#tar.piece(); p !== undefined; p = await this.#tar.piece()) pieces.push(p);
-    if ((await this.#tar.next()) !== undefined) {
-      throw this.#tar.notCanonical(entry.offset, `an entry behind ${SIGNATURE}`);
-    }
-    return Buffer.concat(pieces);
+  end(): Promise<StreamEnd> {
+    return readEnd(this.#tar, { entries: this.plan.entries, hashes: this.hashes });
   }
 }
 
@@ -210,8 +144,13 @@ export async function openStream(
   const head = await readHead(source);
   const flow = new ManifestFlow(head);
   const contents = await readStreamedContents(head, flow, options.tell);
-  const { lock, lockDigest, lockSize, documents } = head;
-  const plan = planBundle({ value: lock, digest: lockDigest, size: lockSize }, contents);
+  const { info, lock, lockDigest, lockSize, documents } = head;
+  const { base } = info;
+  const leftOut =
+    base === null
+      ? undefined
+      : { of: base.of, isLeftOut: (digest: Digest) => base.leftOut.indexOf(digest) >= 0 };
+  const plan = planBundle({ value: lock, digest: lockDigest, size: lockSize }, contents, leftOut);
   const faults = compareDocuments(head, plan);
   if (faults.length > 0)
     throw errorOf(faults, `${source.what}: the bundle is damaged (${faults.length} faults)`);

@@ -5,19 +5,6 @@ import { readTarHeader, TAR_BLOCK, TAR_END, tarHeader, tarPadding } from '../io/
 import type { FoundEntry } from './entries.ts';
 import { isBundleName } from './scan.ts';
 
-/** What to do where a stream does not bring what it must. */
-const AGAIN = 'send the bundle once more: what is on the targets already is not sent there again';
-
-/** Makes a fault of what was read the error that ends everything. */
-export function streamError(found: Fault): SealiftError {
-  const { code, message, hint = AGAIN, details } = found;
-  return new SealiftError(code, message, {
-    side: 'source',
-    hint,
-    ...(details === undefined ? {} : { details }),
-  });
-}
-
 /**
  * The entries of a bundle that comes in order, by its strict grammar: each header is computed anew and compared byte for
  * byte, all padding is zero, and the end is exactly there. The first byte that is not as it must be ends the reading.
@@ -37,18 +24,28 @@ export class StreamTar {
     return this.#source.what;
   }
 
+  /** Makes a fault of what was read the error that ends everything. */
+  wrong(found: Fault): SealiftError {
+    const { code, message, hint = this.#source.again, details } = found;
+    return new SealiftError(code, message, {
+      side: 'source',
+      hint,
+      ...(details === undefined ? {} : { details }),
+    });
+  }
+
   notCanonical(offset: number, why: string): SealiftError {
     const message = `${this.what}: ${why} at byte ${offset}`;
-    return streamError(fault('BUNDLE_NOT_CANONICAL', message, { details: { offset } }));
+    return this.wrong(fault('BUNDLE_NOT_CANONICAL', message, { details: { offset } }));
   }
 
   truncated(what: string): SealiftError {
     const found = this.#source.position;
     const message = `${this.what}: ended at byte ${found}, in ${what}`;
-    return streamError(
+    return this.wrong(
       fault('BUNDLE_TRUNCATED', message, {
         details: { found },
-        hint: `the program that sends the bundle ended early: look at what it said; ${AGAIN}`,
+        hint: `what sends the bundle ended early: look at what it said; ${this.#source.again}`,
       }),
     );
   }

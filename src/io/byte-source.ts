@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream';
 import { KIB } from '../core/limits.ts';
 import { diskError } from './files.ts';
 import { throwIfAborted, untilAborted } from './pool.ts';
@@ -6,32 +5,49 @@ import { throwIfAborted, untilAborted } from './pool.ts';
 /** How much is given at once, in bytes. */
 const PIECE = 256 * KIB;
 
-/** Bytes that come in order and once, from a pipe. */
-export class ByteSource {
-  /** For messages: `stdin`. */
+/** Where bytes come from. */
+export interface ByteOrigin {
+  /** For messages: `stdin`, or an address. */
   readonly what: string;
-  readonly #input: Readable;
-  readonly #signal: AbortSignal;
+  readonly signal: AbortSignal;
+  /** What to do where it does not bring what it must, as a hint. */
+  readonly again: string;
+  /** Of the first byte in the whole; default 0. */
+  readonly position?: number;
+  /** Ends it, where it has not ended by itself. */
+  readonly close: () => void;
+}
+
+/** Bytes that come in order and once, from a pipe or a server. */
+export class ByteSource {
+  readonly #origin: ByteOrigin;
   readonly #chunks: AsyncIterator<unknown>;
   #rest: Buffer = Buffer.alloc(0);
-  #position = 0;
+  #position: number;
   #ended = false;
 
-  constructor(input: Readable, options: { readonly what: string; readonly signal: AbortSignal }) {
-    this.#input = input;
-    this.what = options.what;
-    this.#signal = options.signal;
+  constructor(input: AsyncIterable<unknown>, origin: ByteOrigin) {
+    this.#origin = origin;
+    this.#position = origin.position ?? 0;
     this.#chunks = input[Symbol.asyncIterator]();
   }
 
-  /** Bytes that were given so far. */
+  get what(): string {
+    return this.#origin.what;
+  }
+
+  get again(): string {
+    return this.#origin.again;
+  }
+
+  /** Of the next byte in the whole. */
   get position(): number {
     return this.#position;
   }
 
   /** The next bytes, at least one and at most so many; undefined at the end. @throws FILE_UNREADABLE, ABORTED */
   async next(most = PIECE): Promise<Buffer | undefined> {
-    throwIfAborted(this.#signal);
+    throwIfAborted(this.#origin.signal);
     while (this.#rest.length === 0) {
       if (this.#ended) return undefined;
       await this.#more();
@@ -44,12 +60,12 @@ export class ByteSource {
 
   async #more(): Promise<void> {
     try {
-      const { done, value } = await untilAborted(this.#chunks.next(), this.#signal);
+      const { done, value } = await untilAborted(this.#chunks.next(), this.#origin.signal);
       if (done === true) this.#ended = true;
       // A stream of text would not be a stream of bytes; the program's own has no encoding.
       else this.#rest = Buffer.isBuffer(value) ? value : Buffer.from(String(value));
     } catch (error) {
-      throwIfAborted(this.#signal);
+      throwIfAborted(this.#origin.signal);
       throw diskError(error, this.what);
     }
   }
@@ -68,6 +84,6 @@ export class ByteSource {
 
   /** Reads no more; who writes is told. */
   close(): void {
-    this.#input.destroy();
+    this.#origin.close();
   }
 }

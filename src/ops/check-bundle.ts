@@ -4,25 +4,20 @@ import { archiveOf } from '../bundle/artifacts.ts';
 import { checkBytes } from '../bundle/check.ts';
 import { blobName } from '../bundle/entries.ts';
 import { closeGiven, type Given, type JointBundle, openGiven, openJoint } from '../bundle/joint.ts';
-import type { Bundle } from '../bundle/reader.ts';
 import type { Sweep } from '../bundle/sweep.ts';
 import type { Place } from '../bundle/volumes.ts';
-import { type Digest, hexOf } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { LIMITS } from '../core/limits.ts';
-import { readFileLimited } from '../io/files.ts';
-import { digestOf } from '../io/verify.ts';
-import { diffLocks } from '../lock/diff.ts';
-import { parseLock } from '../lock/read.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { checkArchives } from './archive-items.ts';
+import { chainOf, compareWithLock, type GivenLock, readGivenLock } from './given-lock.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
 import { absentFaults, checkLeftOut, leftOutFacts } from './left-out.ts';
 import { repairRequest, writeRequest } from './repair.ts';
-import { judgeGiven, judgeLock, policyOf, refuseForeign } from './trust.ts';
-import { type Chain, isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
+import { judgeGiven, policyOf, refuseForeign } from './trust.ts';
+import { isDeep, type VerifyOptions, type VerifyResult } from './verify.ts';
 
 /** What of an open bundle is checked; the rest, which grows with the number of images, may be let go. */
 export type CheckedBundle = Omit<JointBundle, 'plan' | 'lock' | 'lockDigest'> & {
@@ -92,56 +87,6 @@ function unique(faults: readonly Fault[]): Fault[] {
   });
 }
 
-/** A lock that came another way. */
-interface GivenLock {
-  readonly path: string;
-  readonly bytes: Buffer;
-  readonly trust: Trust;
-}
-
-async function readGivenLock(
-  lockPath: string | undefined,
-  policy: TrustPolicy | undefined,
-): Promise<GivenLock | undefined> {
-  if (lockPath === undefined) return undefined;
-  const bytes = await readFileLimited(lockPath, {
-    limit: LIMITS.lockText,
-    missing: 'FILE_NOT_FOUND',
-    hint: 'give the lock that came with the bundle another way',
-  });
-  const given = { bytes, lock: () => parseLock(bytes, lockPath) };
-  return { path: lockPath, bytes, trust: await judgeLock(resolve(lockPath), given, policy) };
-}
-
-function compareWithLock(
-  bundle: Pick<Bundle, 'medium' | 'lock' | 'lockDigest'>,
-  { path: lockPath, bytes }: GivenLock,
-): Fault[] {
-  const digest = digestOf(bytes);
-  if (digest === bundle.lockDigest) return [];
-  const given = parseLock(bytes, lockPath);
-  const { added, removed, changed } = diffLocks(given, bundle.lock);
-  const hint = 'this bundle was packed from another lock: use the bundle that belongs to this lock';
-  const headline = fault(
-    'BUNDLE_LOCK_DIFFERS',
-    `${bundle.medium.path}: its lock is ${hexOf(bundle.lockDigest)}, ${lockPath} is ${hexOf(digest)}`,
-    { hint },
-  );
-  return [
-    headline,
-    ...added.map((e) =>
-      fault('BUNDLE_LOCK_DIFFERS', `${e.kind} ${e.name} is in the bundle and not in ${lockPath}`),
-    ),
-    ...removed.map((e) =>
-      fault('BUNDLE_LOCK_DIFFERS', `${e.kind} ${e.name} is in ${lockPath} and not in the bundle`),
-    ),
-    ...changed.map((e) => {
-      const what = e.changes.map((c) => `${c.fact} ${c.from ?? 'none'} → ${c.to ?? 'none'}`).join(', ');
-      return fault('BUNDLE_LOCK_DIFFERS', `${e.kind} ${e.name} differs from ${lockPath}: ${what}`);
-    }),
-  ];
-}
-
 const NO_SIGNATURE = { state: 'none', keyId: null, at: null } as const;
 
 /** What can be said of an archive that another tool made: that every image is whole and every byte is that of its digest. */
@@ -197,7 +142,10 @@ async function openChecked(
   const opened = await openJoint(all, { signal, strict: false });
   try {
     const { plan: _, lock, lockDigest, ...rest } = opened;
-    const lockFaults = options.given === undefined ? [] : compareWithLock(opened, options.given);
+    const lockFaults =
+      options.given === undefined
+        ? []
+        : compareWithLock({ path: opened.medium.path, lock, lockDigest }, options.given);
     return {
       bundle: { ...rest, lock: { charts: lock.charts } },
       lockFaults,
@@ -285,10 +233,7 @@ async function judgeFirst(
   policy: TrustPolicy | undefined,
 ): Promise<{ readonly trust: Trust; readonly isOwn: boolean; readonly given: GivenLock | undefined }> {
   try {
-    const given = await readGivenLock(lockPath, policy);
-    // A signed lock vouches for all of the bundle: then it needs no signature of its own.
-    const isVouched = given?.trust.state === 'trusted';
-    const own = policy === undefined || !isVouched ? policy : { ...policy, isRequired: false };
+    const { given, own } = await readGivenLock(lockPath, policy);
     return { given, ...(await judgeGiven(all, own)) };
   } catch (error) {
     await closeGiven(all);
@@ -301,16 +246,4 @@ function withTrust(error: unknown, faults: readonly Fault[]): unknown {
   if (faults.length === 0 || !(error instanceof SealiftError) || isAbort(error)) return error;
   const rest = error.faults.length > 0 ? error.faults : [faultOf(error)];
   return errorOf([...faults, ...rest], error.message);
-}
-
-/** The strongest chain that was walked to every byte. */
-function chainOf(walked: {
-  readonly trust: Trust;
-  readonly given: GivenLock | undefined;
-  readonly deep: boolean;
-}): Chain {
-  if (walked.given?.trust.state === 'trusted') return 'signed-lock';
-  if (walked.trust.state === 'trusted') return 'signature';
-  if (walked.given !== undefined) return 'lock';
-  return walked.deep ? 'digests' : 'b3sums';
 }

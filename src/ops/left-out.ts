@@ -1,5 +1,6 @@
 import type { BundleInfo } from '../bundle/documents.ts';
 import { baseName, isRepair, type JointBundle, type Supplier } from '../bundle/joint.ts';
+import type { Medium } from '../bundle/medium.ts';
 import { startSweep } from '../bundle/sweep.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
@@ -99,7 +100,7 @@ export function absentFaults(
 
 /** That blobs lack which the bundle leaves out, and what would supply them. */
 export function missingBase(
-  bundle: Pick<JointBundle, 'info' | 'medium' | 'suppliers'>,
+  bundle: Pick<JointBundle, 'info' | 'suppliers'> & { readonly medium: Pick<Medium, 'path'> },
   missing: readonly Digest[],
   where = 'what was given beside it',
 ): Fault {
@@ -121,7 +122,7 @@ export function missingBase(
 /** What a delta leaves out, in numbers. */
 export function leftOutFacts(
   { info }: Pick<JointBundle, 'info'>,
-  rest: LeftOutReport,
+  rest: Pick<LeftOutReport, 'blobs' | 'bytes'>,
 ): VerifyResult['leftOut'] {
   if (info.base === null) return null;
   const { of, leftOut, bytes } = info.base;

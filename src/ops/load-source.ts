@@ -10,6 +10,7 @@ import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { parseReference, type Reference } from '../core/reference.ts';
+import type { HttpClient } from '../io/http.ts';
 import { digestOf } from '../io/verify.ts';
 import { chartName, type ImageLock, type Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
@@ -17,6 +18,7 @@ import { type Graph, isSparse } from '../oci/graph.ts';
 import { GraphStore } from '../oci/graph-store.ts';
 import type { ImageItem, Item, ReferrerItem } from '../target/target.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
+import { addressIn } from './address.ts';
 import { archiveWarnings, checkArchives, type Format, itemsOfArchives } from './archive-items.ts';
 import { type CheckedBundle, checkOpened } from './check-bundle.ts';
 import { type ImageArchives, openImageArchives } from './image-archives.ts';
@@ -260,18 +262,32 @@ async function archivesSource(
  * Opens what is loaded.
  * @throws BUNDLE_NOT_FOUND and every fault of a bundle's structure, USAGE, and what `itemsOfArchives` throws
  */
-export async function openSource(options: Opened, context: Context): Promise<Source> {
-  const given = [options.bundle, ...(options.others ?? [])].map((p) => resolve(p));
+export async function openSource(
+  options: Opened,
+  { http, context }: { readonly http: HttpClient; readonly context: Context },
+): Promise<Source> {
+  const words = [options.bundle, ...(options.others ?? [])];
+  const address = addressIn(words);
+  if (address !== undefined) {
+    refuseName(options);
+    const { remoteSource } = await import('./load-remote.ts');
+    return remoteSource(address, options, { http, context });
+  }
+  const given = words.map((p) => resolve(p));
   const policy = await policyOf(options, context);
   const places = await placesOf(given);
   const [path = ''] = places;
   const isPlain = places.length === 1 && typeof path === 'string';
   const archives = isPlain ? await openImageArchives(path, context) : undefined;
   if (archives !== undefined) return archivesSource(archives, { ...options, policy }, context);
-  if (options.name !== undefined) {
-    throw new SealiftError('USAGE', '--name: the names of a bundle are those of its lock', {
-      hint: 'leave --name out; it is for archives of one image that other tools made',
-    });
-  }
+  refuseName(options);
   return bundleSource(places, policy, context);
+}
+
+/** @throws USAGE */
+function refuseName({ name }: Opened): void {
+  if (name === undefined) return;
+  throw new SealiftError('USAGE', '--name: the names of a bundle are those of its lock', {
+    hint: 'leave --name out; it is for archives of one image that other tools made',
+  });
 }

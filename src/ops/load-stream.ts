@@ -1,24 +1,20 @@
 import type { Readable } from 'node:stream';
+import type { BundleInfo } from '../bundle/documents.ts';
 import { DOCUMENTS } from '../bundle/names.ts';
 import { heldBlob, PassingBlob } from '../bundle/passing-blob.ts';
 import type { PlannedEntry } from '../bundle/plan.ts';
-import { type EntryBody, openStream, type StreamEnd, type StreamedBundle } from '../bundle/stream-reader.ts';
+import type { StreamEnd } from '../bundle/stream-end.ts';
+import { type EntryBody, openStream, type StreamedBundle } from '../bundle/stream-reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { errorOf, type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { MIB } from '../core/limits.ts';
-import { ByteSource } from '../io/byte-source.ts';
-import { digestOf } from '../io/verify.ts';
-import { lockPieces } from '../lock/write.ts';
 import type { BlobIntake, BlobTaker, PassingContent } from '../oci/content.ts';
 import { isSourceFault, type Target, type TargetRun } from '../target/target.ts';
-import type { Vouched } from '../trust/comment.ts';
-import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { graphKeeper, type LoadedSource, type Source } from './load-source.ts';
+import { pipeSource, STDIN } from './stdin.ts';
+import { judgeEnd } from './stream-trust.ts';
 import { policyOf, refuseUntrusted, type TrustOptions } from './trust.ts';
-
-/** What stands for the path of a bundle that comes through a pipe. */
-const STDIN = 'stdin';
 
 /** Blobs up to this are taken whole into memory; so many bytes and blobs of them may be on their way to the targets at once. */
 const SMALL = 4 * MIB;
@@ -50,21 +46,16 @@ interface StreamOptions extends TrustOptions {
   readonly others?: readonly string[] | undefined;
 }
 
-/** @throws USAGE for an input that is a terminal */
-function refuseTerminal(input: Readable): void {
-  if (!('isTTY' in input) || input.isTTY !== true) return;
-  throw new SealiftError('USAGE', 'stdin is a terminal: nobody sends a bundle', {
-    hint: 'send one, for example `ssh site sealift load - … < bundle.tar`, or name its file',
+/** A delta or a repair is judged by what is beside it, and that by a target that is asked for each blob before. */
+function notWhole({ name, version }: BundleInfo): SealiftError {
+  const message = `${STDIN}: ${name} ${version} is a delta or a repair, which cannot come through a pipe`;
+  return new SealiftError('USAGE', message, {
+    hint: 'copy it to a file and load that, with its base beside it where the target lacks something',
   });
 }
 
 /** What means nothing for a stream. */
-function refuseIdle({ verify, name, others = [] }: StreamOptions): void {
-  if (others.length > 0) {
-    throw new SealiftError('USAGE', 'a bundle that comes through a pipe is loaded alone', {
-      hint: 'copy it to a file and give all of them as files',
-    });
-  }
+function refuseIdle({ verify, name }: StreamOptions): void {
   if (verify !== true && name === undefined) return;
   const [flag, why] =
     verify === true
@@ -80,19 +71,18 @@ function refuseIdle({ verify, name, others = [] }: StreamOptions): void {
  * @throws USAGE, and what `openStream` throws
  */
 export async function streamSource(options: StreamOptions, context: Context): Promise<PassingSource> {
-  const { input } = options;
-  refuseTerminal(input);
   refuseIdle(options);
   const policy = await policyOf(options, context);
-  const source = new ByteSource(input, { what: STDIN, signal: context.signal });
+  const source = pipeSource(options.input, { others: options.others, context });
   try {
     const graphs = graphKeeper();
     const bundle = await openStream(source, { tell: graphs.tell });
-    const { lock, lockDigest } = bundle;
+    const { info, lock, lockDigest } = bundle;
+    if (info.base !== null) throw notWhole(info);
     const { name, version } = lock;
     const facts = { name, version, lock: lockDigest };
     // An old one need not come as a whole to be refused. Who signed it stands at its end.
-    refuseUntrusted(await judge(undefined, facts, policy), STDIN);
+    refuseUntrusted(await judgeEnd(undefined, { what: STDIN, facts, policy }), STDIN);
     let signedBy: string | null = null;
     const about: LoadedSource = {
       format: 'bundle',
@@ -106,14 +96,14 @@ export async function streamSource(options: StreamOptions, context: Context): Pr
       about,
       leftOut: undefined,
       items: graphs.items(lock),
-      lock: { bundle: lock.name, read: async () => lockBytes(bundle) },
+      lock: { bundle: lock.name, read: async () => bundle.lockBytes() },
       open: (descriptor) => manifest(bundle, descriptor),
       check: async () => {
         throw new SealiftError('INTERNAL', 'a stream cannot be read twice');
       },
       pass: async (racers, stop) => {
         const end = await new Passage(bundle, { racers, stop, context }).run();
-        const trust = await judge(end, facts, policy);
+        const trust = await judgeEnd(end, { what: STDIN, facts, policy });
         refuseUntrusted(trust, STDIN);
         signedBy = trust.state === 'trusted' ? trust.keyId : null;
       },
@@ -123,27 +113,6 @@ export async function streamSource(options: StreamOptions, context: Context): Pr
     source.close();
     throw error;
   }
-}
-
-/** What is trusted here of a bundle; without its end only of what its documents say. */
-async function judge(
-  end: StreamEnd | undefined,
-  facts: Vouched,
-  policy: TrustPolicy | undefined,
-): Promise<Trust> {
-  const { judgeStream } = await import('../bundle/stream-signature.ts');
-  const given = policy ?? { keys: [], isRequired: false, minVersion: undefined };
-  const atFirst = { b3sums: Buffer.alloc(0), signature: undefined, faults: [] };
-  const about = { what: STDIN, facts, policy: end === undefined ? { ...given, isRequired: false } : given };
-  return judgeStream(end ?? atFirst, about);
-}
-
-function lockBytes({ lock, lockDigest }: StreamedBundle): Buffer {
-  const bytes = Buffer.concat([...lockPieces(lock)]);
-  if (digestOf(bytes) === lockDigest) return bytes;
-  throw new SealiftError('BUNDLE_NOT_CANONICAL', `${STDIN}: versions.lock is not as sealift writes it`, {
-    side: 'source',
-  });
 }
 
 /** Manifests are kept; everything else has passed, or is still to come. */

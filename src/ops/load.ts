@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
+import { isAddress } from '../bundle/names.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -208,14 +209,14 @@ async function loadHeld(
   const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
   setMaxListeners(0, linked.signal); // Every running request of every target listens.
   const passing = await openPassing(options, linked);
-  const source = passing ?? (await openSource(options, context));
+  const source = passing ?? (await openSource(options, { http, context }));
   let isBad = false;
   let racers: Racer[] = [];
   let items: readonly Item[] = [];
   try {
     if (options.receiptPath !== undefined && options.dryRun !== true) {
       const given = options.input === undefined ? [options.bundle, ...(options.others ?? [])] : [];
-      const inputs = given.map((p) => resolve(p));
+      const inputs = given.filter((word) => !isAddress(word)).map((word) => resolve(word));
       await refuseUnwritable(resolve(options.receiptPath), inputs);
     }
     items = matchNames(source.items, options.only);

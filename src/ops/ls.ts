@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { Artifact, BaseBundle } from '../bundle/contents.ts';
 import { openGiven, openJoint } from '../bundle/joint.ts';
 import { B3SUMS } from '../bundle/names.ts';
@@ -9,6 +10,7 @@ import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
+import { addressIn } from './address.ts';
 import type { Format } from './archive-items.ts';
 import { type ImageArchives, openImageArchives, shownName } from './image-archives.ts';
 import { judgeBundle } from './trust.ts';
@@ -145,13 +147,41 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
   }
 }
 
+/** A bundle as it is listed. */
+export interface Listing extends Pick<LsResult, 'path' | 'size' | 'signedBy'> {
+  readonly bundle: Pick<Bundle, 'info' | 'lock' | 'lockDigest' | 'plan'>;
+  readonly artifacts: readonly Artifact[];
+}
+
+/** Lists an opened bundle. */
+export function lsBundle({ bundle, artifacts, ...facts }: Listing): LsResult {
+  const { lock, lockDigest } = bundle;
+  const places = new Map(Array.from(lock.images, ({ ref }, at) => [ref, at]));
+  const content = contentOf(
+    artifacts.map((artifact) => ({ ...factsOf(lock, { artifact, places }), graph: artifact.graph })),
+  );
+  const { name, version } = lock;
+  return { ...facts, format: 'bundle', name, version, lock: lockDigest, base: baseFacts(bundle), ...content };
+}
+
 /**
  * Lists what a bundle holds, from its documents and manifests; blobs are not read. What another tool made is listed too.
- * @param given a path, or several: volumes from several folders, or a delta and what it builds on
+ * @param given a path or the address of a file on a server; or several paths: volumes from several folders, or a delta and
+ *   what it builds on
+ * @param input where a bundle comes from in order, instead of `given`
  * @throws BUNDLE_NOT_FOUND, USAGE and every fault of the structure
  */
-export async function ls(given: string | readonly string[], context: Context): Promise<LsResult> {
+export async function ls(
+  given: string | readonly string[],
+  context: Context,
+  input?: Readable,
+): Promise<LsResult> {
   const words = typeof given === 'string' ? [given] : given;
+  if (input !== undefined) {
+    return (await import('./ls-stream.ts')).lsPipe(input, { others: words.slice(1), context });
+  }
+  const address = addressIn(words);
+  if (address !== undefined) return (await import('./ls-stream.ts')).lsRemote(address, context);
   const places = await placesOf(words.map((word) => resolve(word)));
   const [only] = places;
   const isPlain = places.length === 1 && typeof only === 'string';
@@ -161,27 +191,15 @@ export async function ls(given: string | readonly string[], context: Context): P
   const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
   const bundle = await openJoint(await openGiven(places), { signal: context.signal, tell });
   try {
-    const { lock } = bundle;
-    const places = new Map(Array.from(lock.images, ({ ref }, at) => [ref, at]));
-    const content = contentOf(
-      artifacts.map((artifact) => ({ ...factsOf(lock, { artifact, places }), graph: artifact.graph })),
-    );
-    const { name, version } = bundle.lock;
-    const facts = { path: bundle.medium.path, format: 'bundle' as const, name, version };
-    return {
-      ...facts,
-      lock: bundle.lockDigest,
-      size: bundle.medium.size,
-      base: baseFacts(bundle),
-      signedBy: (await judgeBundle(bundle.medium, undefined)).keyId,
-      ...content,
-    };
+    const { path, size } = bundle.medium;
+    const signedBy = (await judgeBundle(bundle.medium, undefined)).keyId;
+    return lsBundle({ bundle, artifacts, path, size, signedBy });
   } finally {
     await bundle.close();
   }
 }
 
-function baseFacts({ info, plan }: Bundle): LsResult['base'] {
+function baseFacts({ info, plan }: Pick<Bundle, 'info' | 'plan'>): LsResult['base'] {
   if (info.base === null || plan === undefined) return null;
   const carried = { blobs: 0, bytes: 0 };
   for (const { digest, size } of plan.entries) {

@@ -1,16 +1,18 @@
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import { sweepAhead } from '../bundle/ahead.ts';
 import type { BaseBundle } from '../bundle/contents.ts';
 import { placesOf } from '../bundle/volumes.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Trust } from '../trust/policy.ts';
+import { addressIn } from './address.ts';
 import type { Format } from './archive-items.ts';
 import { refuseInput } from './inputs.ts';
 import type { TrustOptions } from './trust.ts';
 
 export interface VerifyOptions extends TrustOptions {
-  /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these. */
+  /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these; or the address of a file on a server. */
   readonly bundle: string;
   /** Others that supply what it leaves out: the base of a delta, a repair. Also volumes from other folders. */
   readonly others?: readonly string[];
@@ -20,6 +22,8 @@ export interface VerifyOptions extends TrustOptions {
   readonly deep?: boolean;
   /** Where it is written what has to be brought once more, when something is damaged. */
   readonly requestPath?: string;
+  /** Where a bundle comes from in order, instead of `bundle`, which then only names it. */
+  readonly input?: Readable;
 }
 
 /** What the bytes were compared with, strongest first. */
@@ -63,6 +67,23 @@ export interface VerifyResult {
  * @throws BUNDLE_NOT_FOUND, BUNDLE_TOO_NEW; a bundle whose lock or sealift.json cannot be read throws with its faults
  */
 export async function verify(options: VerifyOptions, context: Context): Promise<VerifyResult> {
+  const { bundle, others = [], input } = options;
+  if (input !== undefined) {
+    const [{ pipeSource }, { verifyStream }] = await Promise.all([
+      import('./stdin.ts'),
+      import('./verify-stream.ts'),
+    ]);
+    return verifyStream(pipeSource(input, { others, context }), options, context);
+  }
+  const address = addressIn([bundle, ...others]);
+  if (address !== undefined) {
+    const { verifyRemote } = await import('./verify-stream.ts');
+    return verifyRemote(address, options, context);
+  }
+  return verifyFiles(options, context);
+}
+
+async function verifyFiles(options: VerifyOptions, context: Context): Promise<VerifyResult> {
   const places = await placesOf([options.bundle, ...(options.others ?? [])].map((p) => resolve(p)));
   if (options.requestPath !== undefined) {
     await refuseInput({ path: resolve(options.requestPath), inputs: places, what: '--write-request' });
@@ -81,7 +102,7 @@ export async function verify(options: VerifyOptions, context: Context): Promise<
 }
 
 /** Whether every blob's SHA-256 is wanted. */
-export function isDeep(options: VerifyOptions): boolean {
+export function isDeep(options: Pick<VerifyOptions, 'deep' | 'lockPath'>): boolean {
   return options.deep === true || options.lockPath !== undefined;
 }
 

@@ -150,7 +150,7 @@ describe('a load from a pipe', () => {
   it.each([
     ['--verify', { verify: true }],
     ['--name', { name: 'x:1' }],
-    ['loaded alone', { others: ['other.tar'] }],
+    ['read alone', { others: ['other.tar'] }],
   ])('refuses %s', async (flag, more) => {
     const at = { bundle: '-', input: pipeOf(good.bytes), files: [site.path('refused')], ...more };
     await expect(load(at, contextOf())).rejects.toMatchObject({

@@ -164,7 +164,7 @@ export function addLoad(program: Command, run: RunVerb): void {
     )
     .argument(
       '<bundle...>',
-      'a bundle: file, folder or volumes; beside it its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
+      'a bundle: file, folder, volumes, an address (https://…) or - (stdin); beside a file its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',
@@ -172,6 +172,7 @@ export function addLoad(program: Command, run: RunVerb): void {
         'sealift load astrago.tar --registry nexus.local:5000 --dry-run     what would be written?',
         'sealift load astrago.tar --registry nexus.local:5000/gpu --receipt receipt.json',
         'sealift load astrago.tar --containerd /run/containerd/containerd.sock --pin',
+        'sealift load https://files.local/astrago.tar --registry nexus.local:5000   only what is missing is fetched',
         "ssh store 'cat astrago.tar' | sealift load - --registry nexus.local:5000   as it comes, on no disk",
         'sealift load astrago.tar --chart-tree charts/external --files /opt/astrago --only gpu-operator bin/kubectl',
       ),

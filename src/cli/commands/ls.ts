@@ -91,17 +91,22 @@ export function addLs(program: Command, run: RunVerb): void {
     .description('Lists images, charts and files with sizes, shared bytes and digests. Blobs are not read.')
     .argument(
       '<bundle...>',
-      'a bundle: file, folder or volumes; or an OCI layout, an archive of docker save, a folder of these',
+      'a bundle: file, folder, volumes, an address (https://…) or - (stdin); or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',
-      examples('sealift ls astrago.tar', "sealift ls astrago.tar --json | jq -r '.artifacts[].name'"),
+      examples(
+        'sealift ls astrago.tar',
+        "sealift ls astrago.tar --json | jq -r '.artifacts[].name'",
+        'sealift ls https://files.local/astrago.tar     its beginning and its end, over the network',
+      ),
     )
     .option('--json', 'one JSON document on stdout')
     .action((given: readonly string[], flags: LsFlags) => {
       return run(flags, async (context) => {
         const { ls } = await import('../../ops/ls.ts');
-        return lsOutcome(await ls(given, context), given.map(shellWord).join(' '));
+        const input = given.includes('-') ? process.stdin : undefined;
+        return lsOutcome(await ls(given, context, input), given.map(shellWord).join(' '));
       });
     });
 }

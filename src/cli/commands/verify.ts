@@ -99,7 +99,7 @@ export function addVerify(program: Command, run: RunVerb): void {
     .description('Reads the whole bundle and reports every fault with its place; exit 5 when there is one.')
     .argument(
       '<bundle...>',
-      'a bundle: file, folder or volumes; beside it its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
+      'a bundle: file, folder, volumes, an address (https://…) or - (stdin); beside a file its base or a repair; or an OCI layout, an archive of docker save, a folder of these',
     )
     .addHelpText(
       'before',
@@ -109,6 +109,7 @@ export function addVerify(program: Command, run: RunVerb): void {
         'sealift verify astrago.tar --key sealift.pub        is it signed by this key?',
         'sealift verify astrago.tar --deep                   SHA-256 besides BLAKE3',
         'sealift verify /mnt/a/x.tar.001 /mnt/b              volumes that lie in two folders',
+        'sealift verify https://files.local/x.tar            on a server: all of it is read, nothing kept',
         'sealift verify delta.tar base.tar                   a delta, and what it leaves out',
         'sealift verify x.tar.001 --write-request repair.json     what must be brought once more?',
       ),
@@ -128,9 +129,10 @@ export function addVerify(program: Command, run: RunVerb): void {
         const lock = flags.lock === undefined ? {} : { lockPath: flags.lock };
         const request = flags.writeRequest === undefined ? {} : { requestPath: flags.writeRequest };
         const [bundle = '', ...others] = given;
+        const input = given.includes('-') ? { input: process.stdin } : {};
         context.emit({ type: 'phase', name: 'verify' });
         const result = await verify(
-          { bundle, others, ...lock, ...request, deep: flags.deep === true, ...trustOf(flags) },
+          { bundle, others, ...input, ...lock, ...request, deep: flags.deep === true, ...trustOf(flags) },
           context,
         );
         return await verifyOutcome(result, given.map(shellWord).join(' '));

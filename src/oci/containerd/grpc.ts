@@ -96,7 +96,10 @@ export class GrpcChannel {
     });
     // Each call hears of it by its own stream.
     session.on('error', () => {});
-    session.on('connect', () => session.setLocalWindowSize(SESSION_WINDOW));
+    session.on('connect', () => {
+      // Stopped at the very moment in which the connection came.
+      if (!session.destroyed) session.setLocalWindowSize(SESSION_WINDOW);
+    });
     session.setTimeout(0);
     // Who waits has a timer; an idle connection must not keep the program alive.
     session.unref();

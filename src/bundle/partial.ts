@@ -98,13 +98,17 @@ function spaceFor({ size, entries }: BundlePlan, kind: string): number {
 
 /**
  * Refuses to begin what cannot end: what is there already of this bundle is not needed again.
+ * @param options.beside bytes that will be written beside the bundle when it is there
  * @throws DISK_FULL
  */
-export async function checkSpace(paths: Paths, plan: BundlePlan, kind: string): Promise<void> {
+export async function checkSpace(
+  paths: Paths,
+  options: { readonly plan: BundlePlan; readonly kind: string; readonly beside: number },
+): Promise<void> {
   const folder = dirname(paths.out);
   const free = await freeSpace(folder);
-  const all = spaceFor(plan, kind);
-  const need = all - Math.min(all, await bytesOnDisk(paths.partial));
+  const all = spaceFor(options.plan, options.kind);
+  const need = all - Math.min(all, await bytesOnDisk(paths.partial)) + options.beside;
   if (need <= free) return;
   throw new SealiftError(
     'DISK_FULL',

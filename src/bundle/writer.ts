@@ -58,6 +58,8 @@ export interface WriterOptions {
   readonly context: Context;
   /** Where blobs may be found without a network; closed by the writer, also when it cannot be opened. */
   readonly pools: readonly BlobPool[];
+  /** Bytes that will be written beside the bundle when it is there: they need room too. */
+  readonly beside?: number;
 }
 
 /**
@@ -110,7 +112,7 @@ async function takeOver(paths: Paths, held: Held, options: WriterOptions): Promi
   const state = await settlePartial(paths, plan, kind);
   const old = await settledPool(paths);
   if (old !== undefined) held.pools.push(old);
-  await checkSpace(paths, plan, kind);
+  await checkSpace(paths, { plan, kind, beside: options.beside ?? 0 });
   const sink = await openSink(paths, { plan, kind });
   held.sink = sink;
   const journal = await openJournal(paths.journal, { plan: plan.id, kind, fresh: state === undefined });

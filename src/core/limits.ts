@@ -74,8 +74,9 @@ export const LIMITS = {
   tarMeta: 1 * MIB,
   tarNames: 128 * MIB,
   archiveUnpacked: 256 * GIB,
-  /** The list of checksums inside the tool that travels beside a bundle. */
+  /** The list of checksums inside the tool that travels beside a bundle, and all that may come out of its tarball. */
   toolSums: 1 * MIB,
+  toolUnpacked: 4 * GIB,
   /** Blobs of one containerd namespace that are listed. */
   listedContent: 1_000_000,
   /** Layers of all images of one docker save archive together. */

@@ -25,12 +25,20 @@ export async function fillBundle(job: {
   readonly kind: Form;
   readonly sources: Sources;
   readonly tools: PackTools;
+  /** As in PackOptions. */
+  readonly beside?: number;
 }): Promise<WriterStats> {
-  const { plan, out, kind, sources, tools } = job;
+  const { plan, out, kind, sources, tools, beside = 0 } = job;
   const { context } = tools;
   const old = await bundlePool(out);
   context.emit({ type: 'phase', name: 'blobs' });
-  const writer = await openWriter(out, { plan, kind, context, pools: old === undefined ? [] : [old] });
+  const writer = await openWriter(out, {
+    plan,
+    kind,
+    context,
+    pools: old === undefined ? [] : [old],
+    beside,
+  });
   try {
     const { bytes, items, indexes } = toFetch(writer, tools.lock);
     context.emit({ type: 'total', bytes, items });

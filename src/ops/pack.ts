@@ -52,6 +52,8 @@ export interface PackOptions {
   readonly verify?: boolean;
   /** Fail where a registry's limit on pulls would have to be waited for. */
   readonly noWait?: boolean;
+  /** Bytes that whoever packs will write beside the bundle: they need room on its disk too. */
+  readonly beside?: number;
 }
 
 export interface PackResult {
@@ -141,7 +143,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
             : await finishedResult(there, { digest, options, kind, base, context });
         if (same !== undefined) return same;
         await there?.close();
-        const stats = await fillBundle({ plan, out, kind, sources, tools });
+        const stats = await fillBundle({ plan, out, kind, sources, tools, beside: options.beside ?? 0 });
         return result({ plan, out, kind, lock, digest, base, outcome: 'packed', compared: null, stats });
       } finally {
         await manifests.close();

@@ -35,6 +35,8 @@ export interface FoundTool {
   readonly sha256: string | undefined;
   /** `<name>.minisig`, where whoever built it signed it; carried as it is where no other key signs. */
   readonly signature: Buffer | undefined;
+  /** Bytes; of one that must be made first rather too many. */
+  readonly size: number;
   bytes(): AsyncIterable<Uint8Array>;
   /** Whether that file holds the same tool already. */
   isIn(path: string): Promise<boolean>;
@@ -50,24 +52,53 @@ export interface PlacedTool {
   readonly outcome: 'written' | 'present';
 }
 
+/** How `npm run dist` calls a tarball. One that a pack left beside a bundle is replaced by the one of another build. */
+const TARBALL = /^sealift-.+-linux-(?:x64|arm64)\.tar\.gz$/;
+
 /**
  * Finds the tool before the work begins, so that a mistyped path is told at once. None is found in a checkout where
  * `npm run dist` did not run, and in an installed npm package.
- * @throws FILE_NOT_FOUND, USAGE, FILE_CHECKSUM_MISMATCH when a tarball is not what the `.sha256` beside it states
+ * @throws FILE_NOT_FOUND, USAGE, TARGET_CONFLICT where something else lies at its place, FILE_CHECKSUM_MISMATCH when a
+ *   tarball is not what the `.sha256` beside it states, or is damaged
  */
 export async function findTools(choice: ToolChoice, out: string): Promise<readonly FoundTool[]> {
   const found =
     'files' in choice ? await Promise.all(choice.files.map(named)) : await ofProgram(choice.program);
   const bundle = basename(resolve(out));
-  for (const [at, { name }] of found.entries()) {
-    const taken = name === bundle || `${name}.sha256` === bundle || name.startsWith(`${bundle}.`);
-    const twice = found.findIndex((other) => other.name === name) !== at;
-    if (!taken && !twice) continue;
-    throw new SealiftError('USAGE', `${name}: ${taken ? 'the bundle has this name' : 'named twice'}`, {
-      hint: 'give each file that --tool names a name of its own',
-    });
+  const names = found.flatMap(({ name }) => [name, `${name}.sha256`, `${name}.minisig`]);
+  for (const [at, name] of names.entries()) {
+    if (name === bundle || name.startsWith(`${bundle}.`)) throw unusable(name, 'the bundle has this name');
+    if (names.indexOf(name) !== at) throw unusable(name, 'named twice');
+    if (/[\\\n\r]/.test(name)) throw unusable(name, 'a list of checksums cannot hold this name');
   }
+  for (const tool of found) await refuseOther(tool, placeOf(tool, out));
   return found;
+}
+
+function unusable(name: string, why: string): SealiftError {
+  return new SealiftError('USAGE', `${name}: ${why}`, {
+    hint: 'give each file that --tool names a name of its own',
+  });
+}
+
+function placeOf({ name }: FoundTool, out: string): string {
+  return join(dirname(resolve(out)), name);
+}
+
+async function refuseOther(tool: FoundTool, path: string): Promise<void> {
+  const kind = await kindOf(path);
+  if (kind === undefined) return;
+  if (kind === 'file' && (TARBALL.test(tool.name) || (await tool.isIn(path)))) return;
+  throw new SealiftError('TARGET_CONFLICT', `${path} is there and is something else than this tool`, {
+    hint: 'it is not overwritten: move it away, or give the tarball another name',
+  });
+}
+
+/** Bytes that have to be free for tools that are not beside the bundle yet. */
+export async function roomFor(tools: readonly FoundTool[], out: string): Promise<number> {
+  let sum = 0;
+  for (const tool of tools) if ((await kindOf(placeOf(tool, out))) === undefined) sum += tool.size;
+  return sum;
 }
 
 /**
@@ -81,10 +112,13 @@ export async function placeTools(
   const { out, context, key } = options;
   const placed: PlacedTool[] = [];
   for (const tool of tools) {
-    const path = join(dirname(resolve(out)), tool.name);
-    placed.push(await place(tool, path, context));
+    const path = placeOf(tool, out);
+    const one = await place(tool, path, context);
+    placed.push(one);
     const signature = key === undefined ? tool.signature : await signatureOf(path, key);
     if (signature !== undefined) await writeFileIfChanged(`${path}.minisig`, signature);
+    // The signature of what was replaced would only say that something is wrong.
+    else if (one.outcome === 'written') await removeFile(`${path}.minisig`);
   }
   return placed;
 }
@@ -93,6 +127,14 @@ export async function placeTools(
 async function signatureOf(path: string, key: SecretKey): Promise<Buffer> {
   const hash = await hashed(path, messageHash());
   return signatureFile(hash, key, { comment: `file:${basename(path)}` });
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+  } catch (error) {
+    throw diskError(error, path);
+  }
 }
 
 async function place(tool: FoundTool, path: string, { signal }: Context): Promise<PlacedTool> {
@@ -153,7 +195,7 @@ async function sha256Of(path: string): Promise<string> {
   return (await hashed(path, createHash('sha256'))).toString('hex');
 }
 
-/** A tarball that is a file. Where `<path>.sha256` is beside it, it must be right. */
+/** A tarball that is a file. Where `<path>.sha256` is beside it, it must be right; else a gzip must be whole. */
 async function named(path: string): Promise<FoundTool> {
   const kind = await kindOf(path);
   if (kind === undefined) {
@@ -163,15 +205,43 @@ async function named(path: string): Promise<FoundTool> {
   }
   if (kind !== 'file') throw new SealiftError('USAGE', `${path}: is not a file`);
   const sha256 = await sha256Of(path);
-  const stated = (await readBeside(`${path}.sha256`))?.toString('latin1').slice(0, 64);
-  if (stated !== undefined && stated !== sha256) throw changed(path, stated, sha256);
+  const beside = await readBeside(`${path}.sha256`);
+  if (beside !== undefined) {
+    const stated = /\b[0-9a-f]{64}\b/i.exec(beside.toString('latin1'))?.[0].toLowerCase();
+    if (stated !== sha256) throw changed(path, stated ?? `one in ${path}.sha256`, sha256);
+  } else if (/\.t?gz$/.test(path)) await refuseTorn(path);
+  const { size } = await stat(path);
   return {
     name: basename(path),
     sha256,
     signature: await readBeside(`${path}.minisig`),
+    size,
     bytes: () => createReadStream(path, { highWaterMark: 1024 * 1024 }),
     isIn: async (other) => (await sha256Of(other)) === sha256,
   };
+}
+
+/** A gzip ends with a checksum of its own. */
+async function refuseTorn(path: string): Promise<void> {
+  let bytes = 0;
+  try {
+    for await (const chunk of gunzipped(path)) {
+      bytes += chunk.length;
+      if (bytes > LIMITS.toolUnpacked) {
+        throw new SealiftError('CONTENT_TOO_LARGE', `${path}: holds more than ${LIMITS.toolUnpacked} bytes`);
+      }
+    }
+  } catch (error) {
+    if (error instanceof SealiftError) throw error;
+    throw new SealiftError('FILE_CHECKSUM_MISMATCH', `${path}: is not a whole gzip file`, {
+      cause: error,
+      hint: 'the tarball was damaged or cut off: get or build it again',
+    });
+  }
+}
+
+function gunzipped(path: string): AsyncIterable<Uint8Array> {
+  return pipeline(createReadStream(path), createGunzip(), () => {});
 }
 
 async function readBeside(path: string): Promise<Buffer | undefined> {
@@ -181,11 +251,19 @@ async function readBeside(path: string): Promise<Buffer | undefined> {
 
 async function ofProgram(program: string): Promise<readonly FoundTool[]> {
   const folder = resolve(program, '../tool');
-  const names = (await kindOf(folder)) === 'folder' ? await readdir(folder) : [];
-  const tarballs = names.filter((name) => /^sealift-.+-linux-(?:x64|arm64)\.tar\.gz$/.test(name)).sort();
+  const names = (await kindOf(folder)) === 'folder' ? await namesIn(folder) : [];
+  const tarballs = names.filter((name) => TARBALL.test(name)).sort();
   if (tarballs.length > 0) return Promise.all(tarballs.map((name) => named(join(folder, name))));
   const own = await unpacked(resolve(program, '../../..'));
   return own === undefined ? [] : [own];
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    throw diskError(error, folder);
+  }
 }
 
 /**
@@ -201,13 +279,16 @@ async function unpacked(root: string): Promise<FoundTool | undefined> {
     name: `${name}.tar.gz`,
     sha256: undefined,
     signature: undefined,
+    size: await sizeAbout(root),
     bytes: () => toolArchive(root, { name }),
-    isIn: (other) =>
-      haveSameBytes(
-        pipeline(createReadStream(other), createGunzip(), () => {}),
-        toolTar(root, { name }),
-      ),
+    isIn: (other) => haveSameBytes(gunzipped(other), toolTar(root, { name })),
   };
+}
+
+/** Nearly all of a tool is Node, of which gzip leaves less than half. */
+async function sizeAbout(root: string): Promise<number> {
+  const node = join(root, 'runtime/node');
+  return (await kindOf(node)) === 'file' ? Math.ceil((await stat(node)).size / 2) : 0;
 }
 
 /** `name` of a tool.json; undefined when it is somebody else's file. */

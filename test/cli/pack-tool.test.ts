@@ -30,25 +30,25 @@ async function installed(): Promise<string> {
 
 describe('pack', () => {
   it('puts the tarball that --tool names beside the bundle, not into it', async () => {
-    await writeFile(site.path('tool.tar.gz'), 'tool');
+    await writeFile(site.path('tool.tar'), 'tool');
     await mkdir(site.path('out'));
-    const packed = await sealift('pack', '-o', 'out/a.tar', '--tool', 'tool.tar.gz');
+    const packed = await sealift('pack', '-o', 'out/a.tar', '--tool', 'tool.tar');
     expect(packed).toMatchObject({ code: 0 });
-    expect(packed.stderr).toContain('\n  tool tool.tar.gz: 4 bytes\n');
-    expect((await readdir(site.path('out'))).sort()).toEqual(['a.tar', 'tool.tar.gz', 'tool.tar.gz.sha256']);
+    expect(packed.stderr).toContain('\n  tool tool.tar: 4 bytes\n');
+    expect((await readdir(site.path('out'))).sort()).toEqual(['a.tar', 'tool.tar', 'tool.tar.sha256']);
     expect((await sealift('pack', '-o', 'b.tar', '--no-tool')).code).toBe(0);
     expect(await readFile(site.path('b.tar'))).toEqual(await readFile(site.path('out/a.tar')));
 
-    const again = await sealift('pack', '-o', 'out/a.tar', '--tool', 'tool.tar.gz', '--json');
-    expect(again.stderr).toContain('\n  tool tool.tar.gz: was beside it already\n');
+    const again = await sealift('pack', '-o', 'out/a.tar', '--tool', 'tool.tar', '--json');
+    expect(again.stderr).toContain('\n  tool tool.tar: was beside it already\n');
     expect(documentOf(again).tools).toMatchObject([{ outcome: 'present', size: 4 }]);
   });
 
   it('puts it beside a bundle that is a folder', async () => {
     await mkdir(site.path('media'));
-    await writeFile(site.path('tool.tar.gz'), 'tool');
-    expect((await sealift('pack', '-o', 'media/b/', '--tool', 'tool.tar.gz')).code).toBe(0);
-    expect((await readdir(site.path('media'))).sort()).toEqual(['b', 'tool.tar.gz', 'tool.tar.gz.sha256']);
+    await writeFile(site.path('tool.tar'), 'tool');
+    expect((await sealift('pack', '-o', 'media/b/', '--tool', 'tool.tar')).code).toBe(0);
+    expect((await readdir(site.path('media'))).sort()).toEqual(['b', 'tool.tar', 'tool.tar.sha256']);
     expect((await sealift('verify', 'media/b')).code).toBe(0);
   });
 
@@ -60,7 +60,7 @@ describe('pack', () => {
   });
 
   it('cannot put anything beside a stream', async () => {
-    const ran = await sealift('pack', '-o', '-', '--tool', 'tool.tar.gz');
+    const ran = await sealift('pack', '-o', '-', '--tool', 'tool.tar');
     expect(ran).toMatchObject({ code: 2, stdout: '' });
     expect(ran.stderr).toContain('error[USAGE]: --tool: ');
   });

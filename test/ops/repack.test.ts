@@ -258,6 +258,16 @@ describe('a disk that is full', () => {
     },
   );
 
+  it('is told before the first byte also where only what comes beside the bundle has no room', async () => {
+    const from = bench.site.source.requests.length;
+    const manifestPath = bench.site.path('sealift.yaml');
+    await mkdir(bench.site.path('out'));
+    const packed = pack({ manifestPath, out: bench.site.path('out', 'b.tar'), beside: 2 ** 52 }, contextOf());
+    await expect(packed).rejects.toMatchObject({ code: 'DISK_FULL' });
+    expect(blobGets(bench.site.source, from)).toEqual([]);
+    expect(await readdir(bench.site.path('out'))).toEqual([]);
+  });
+
   it.skipIf(!canMount)(
     '(needs root for a small tmpfs) does not concern a folder for temporary files that has room for manifests',
     async () => {

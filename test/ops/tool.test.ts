@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { findTools, placeTools, type ToolChoice } from '../../src/ops/tool.ts';
+import { findTools, placeTools, roomFor, type ToolChoice } from '../../src/ops/tool.ts';
 import { toolArchive } from '../../src/ops/tool-archive.ts';
 import { makeKey } from '../../src/trust/secret-key.ts';
 import { checkSignature, messageHash, parseSignature } from '../../src/trust/signature.ts';
@@ -91,48 +91,94 @@ describe('the tool beside a bundle', () => {
     expect(checked).toBe(`${NAME}.tar.gz: OK\n`);
   });
 
-  it('is not written again when it is there, but when it has other bytes', async () => {
-    const file = await put('tool.tar.gz', 'tool');
+  it('is not written again when it is there, but when it is the one of another build', async () => {
+    const file = await built(`${NAME}.tar.gz`, 'tool');
     await place({ files: [file] });
-    const before = await stat(beside('tool.tar.gz'), { bigint: true });
+    const at = beside(`${NAME}.tar.gz`);
+    const before = await stat(at, { bigint: true });
     expect(await place({ files: [file] })).toMatchObject([{ outcome: 'present' }]);
-    expect(await stat(beside('tool.tar.gz'), { bigint: true })).toMatchObject({
-      ino: before.ino,
-      mtimeNs: before.mtimeNs,
-    });
-    await writeFile(beside('tool.tar.gz'), 'loot');
+    expect(await stat(at, { bigint: true })).toMatchObject({ ino: before.ino, mtimeNs: before.mtimeNs });
+    await writeFile(at, 'loot');
+    await writeFile(`${at}.minisig`, 'of the other build\n');
     expect(await place({ files: [file] })).toMatchObject([{ outcome: 'written' }]);
-    expect(await readFile(beside('tool.tar.gz'), 'utf8')).toBe('tool');
+    expect(await readFile(at, 'utf8')).toBe('tool');
+    // What it says would be wrong of these bytes.
+    expect(await readdir(dirname(out))).toEqual([`${NAME}.tar.gz`, `${NAME}.tar.gz.sha256`]);
+  });
+
+  it('keeps a signature that somebody else gave the same bytes', async () => {
+    const file = await built(`${NAME}.tar.gz`, 'tool');
+    await place({ files: [file] });
+    await writeFile(beside(`${NAME}.tar.gz.minisig`), 'of somebody else\n');
+    expect(await place({ files: [file] })).toMatchObject([{ outcome: 'present' }]);
+    expect(await readFile(beside(`${NAME}.tar.gz.minisig`), 'utf8')).toBe('of somebody else\n');
+  });
+
+  it('is not written over anything else, which is told before the work begins', async () => {
+    const file = await put('notes.txt', 'tool');
+    await writeFile(beside('notes.txt'), 'of somebody else');
+    await expect(findTools({ files: [file] }, out)).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    await mkdir(beside(`${NAME}.tar.gz`));
+    const tarball = await built(`${NAME}.tar.gz`, 'tool');
+    await expect(findTools({ files: [tarball] }, out)).rejects.toMatchObject({ code: 'TARGET_CONFLICT' });
+    expect(await readFile(beside('notes.txt'), 'utf8')).toBe('of somebody else');
+  });
+
+  it('is believed by its .sha256 in any form, and without one a gzip must be whole', async () => {
+    const whole = gzipSync(Buffer.alloc(100_000, 'tool'));
+    const file = await put('t.tgz', whole);
+    await findTools({ files: [file] }, out);
+    await put('t.tgz', whole.subarray(0, -1));
+    await expect(findTools({ files: [file] }, out)).rejects.toMatchObject({
+      code: 'FILE_CHECKSUM_MISMATCH',
+      message: expect.stringContaining('is not a whole gzip file'),
+    });
+    const sum = sha256(whole.subarray(0, -1));
+    for (const text of [`${sum.toUpperCase()} *t.tgz\r\n`, `SHA256 (t.tgz) = ${sum}\n`]) {
+      await put('t.tgz.sha256', text);
+      await findTools({ files: [file] }, out);
+    }
+    await put('t.tgz.sha256', '');
+    await expect(findTools({ files: [file] }, out)).rejects.toMatchObject({ code: 'FILE_CHECKSUM_MISMATCH' });
+  });
+
+  it('needs room on the disk as long as it is not there', async () => {
+    const file = await put('tool.tar', 'tool');
+    const found = await findTools({ files: [file] }, out);
+    expect(await roomFor(found, out)).toBe(4);
+    await place({ files: [file] });
+    expect(await roomFor(found, out)).toBe(0);
+    expect(await roomFor(await findTools({ program: await unpacked() }, out), out)).toBe(200_000);
   });
 
   it('may lie beside the bundle already', async () => {
-    await writeFile(beside('tool.tar.gz'), 'tool');
-    expect(await place({ files: [beside('tool.tar.gz')] })).toMatchObject([{ outcome: 'present', size: 4 }]);
-    expect(await readFile(beside('tool.tar.gz.sha256'), 'latin1')).toBe(`${sha256('tool')}  tool.tar.gz\n`);
+    await writeFile(beside('tool.tar'), 'tool');
+    expect(await place({ files: [beside('tool.tar')] })).toMatchObject([{ outcome: 'present', size: 4 }]);
+    expect(await readFile(beside('tool.tar.sha256'), 'latin1')).toBe(`${sha256('tool')}  tool.tar\n`);
   });
 
   it('brings along the signature of whoever built it', async () => {
-    const file = await put('tool.tar.gz', 'tool');
-    await put('tool.tar.gz.minisig', 'untrusted comment: of the builder\n');
+    const file = await put('tool.tar', 'tool');
+    await put('tool.tar.minisig', 'untrusted comment: of the builder\n');
     await place({ files: [file] });
-    expect(await readFile(beside('tool.tar.gz.minisig'), 'utf8')).toBe('untrusted comment: of the builder\n');
-    await put('tool.tar.gz.minisig', Buffer.alloc(5_000));
+    expect(await readFile(beside('tool.tar.minisig'), 'utf8')).toBe('untrusted comment: of the builder\n');
+    await put('tool.tar.minisig', Buffer.alloc(5_000));
     await expect(place({ files: [file] })).rejects.toMatchObject({ code: 'CONTENT_TOO_LARGE' });
   });
 
   it('is signed with the key of the bundle where there is one', async () => {
-    const file = await put('tool.tar.gz', 'tool');
-    await put('tool.tar.gz.minisig', 'of another key\n');
+    const file = await put('tool.tar', 'tool');
+    await put('tool.tar.minisig', 'of another key\n');
     const context = testContext();
     const { secret } = await makeKey(Buffer.alloc(72, 7), undefined, { signal: context.signal });
     const options = { out, context, key: secret };
     await placeTools(await findTools({ files: [file] }, out), options);
-    const text = await readFile(beside('tool.tar.gz.minisig'));
-    const signature = parseSignature(text, 'tool.tar.gz.minisig');
-    expect(signature.comment).toBe('file:tool.tar.gz');
+    const text = await readFile(beside('tool.tar.minisig'));
+    const signature = parseSignature(text, 'tool.tar.minisig');
+    expect(signature.comment).toBe('file:tool.tar');
     expect(checkSignature(signature, messageHash().update('tool').digest(), secret.public)).toBe('good');
     await placeTools(await findTools({ files: [file] }, out), options);
-    expect(await readFile(beside('tool.tar.gz.minisig'))).toEqual(text);
+    expect(await readFile(beside('tool.tar.minisig'))).toEqual(text);
   });
 
   it('is none where none was built', async () => {
@@ -148,21 +194,27 @@ describe('the tool beside a bundle', () => {
     ['is a folder', 'USAGE'],
     ['has the name of the bundle', 'USAGE'],
     ['is named twice', 'USAGE'],
+    ['has the name of the checksum of another', 'USAGE'],
+    ['has the name of a part of the bundle', 'USAGE'],
+    ['has a name of two lines', 'USAGE'],
   ])('is refused before the work begins when it %s', async (how, code) => {
-    const file = await put('x/tool.tar.gz', 'tool');
+    const file = await put('x/tool.tar', 'tool');
     const files: Record<string, string[]> = {
       'is damaged': [await built('other.tar.gz', 'tool')],
       'is absent': [join(dir, 'absent')],
       'is a folder': [join(dir, 'x')],
       'has the name of the bundle': [await put('b.tar', 'tool')],
       'is named twice': [file, file],
+      'has the name of the checksum of another': [file, await put('y/tool.tar.sha256', 'tool')],
+      'has the name of a part of the bundle': [await put('b.tar.001', 'tool')],
+      'has a name of two lines': [await put('a\nb', 'tool')],
     };
     await writeFile(join(dir, 'dist/tool/other.tar.gz'), 'loot');
     await expect(findTools({ files: files[how] ?? [] }, out)).rejects.toMatchObject({ code });
   });
 
   it('leaves nothing half written when the source changes after it was found', async () => {
-    const file = await put('tool.tar.gz', 'tool');
+    const file = await put('tool.tar', 'tool');
     const found = await findTools({ files: [file] }, out);
     await writeFile(file, 'loot');
     const placed = placeTools(found, { out, context: testContext() });

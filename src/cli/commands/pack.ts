@@ -149,7 +149,7 @@ export function addPack(program: Command, run: RunVerb): void {
         const large = volumeSize === undefined ? undefined : largeVolumes(volumeSize);
         if (large !== undefined) context.emit({ type: 'warning', fault: fault('USAGE', large) });
         const pack = await packerOf(flags, context);
-        const { findTools } = await import('../../ops/tool.ts');
+        const { findTools, roomFor } = await import('../../ops/tool.ts');
         const choice = out === STDOUT ? undefined : toolChoice(flags);
         const found = choice === undefined ? null : await findTools(choice, out);
         const { result, signature, tools } = await pack(
@@ -163,6 +163,7 @@ export function addPack(program: Command, run: RunVerb): void {
             ...(flags.repair === undefined ? {} : { repair: flags.repair }),
             verify: flags.verify === true,
             noWait: !flags.wait,
+            beside: await roomFor(found ?? [], out),
           },
           found,
         );

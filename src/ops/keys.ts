@@ -27,7 +27,10 @@ export interface KeygenResult {
   readonly isEncrypted: boolean;
 }
 
-/** Writes a new file, synced. A file that is there is never overwritten. @throws TARGET_CONFLICT */
+/**
+ * Writes a new file, synced. A file that is there is never overwritten, and of one that cannot be written wholly nothing is
+ * left. @throws DISK_FULL, FILE_UNREADABLE
+ */
 async function writeNew(path: string, text: string, mode: number): Promise<void> {
   try {
     const handle = await open(path, 'wx', mode);
@@ -36,6 +39,9 @@ async function writeNew(path: string, text: string, mode: number): Promise<void>
       await handle.chmod(mode);
       await handle.writeFile(text);
       await handle.sync();
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
     } finally {
       await handle.close();
     }

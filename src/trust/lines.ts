@@ -16,6 +16,11 @@ export function refuse({ what, code }: Reading, why: string, hint?: string): nev
   throw new SealiftError(code, `${what}: ${why}`, hint === undefined ? {} : { hint });
 }
 
+/** Windows line ends as minisign reads them in the files of keys, which travel by mail and are made on Windows too. */
+export function unixLines(bytes: Uint8Array): Buffer {
+  return Buffer.from(Buffer.from(bytes).toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
+}
+
 /**
  * The lines of a small file, each ended by a line feed; the last one need not be. Only printable text and tabs, which
  * stand in minisign's own comments: what a file says is shown on a screen.

@@ -1,5 +1,5 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { base64Line, linesOf, type Reading, refuse, UNTRUSTED } from './lines.ts';
+import { base64Line, linesOf, type Reading, refuse, UNTRUSTED, unixLines } from './lines.ts';
 
 /** What signs and what is trusted, in minisign's form: "Ed", 8 bytes of key id, 32 bytes of Ed25519. */
 export interface PublicKey {
@@ -49,13 +49,11 @@ export function parseKeyText(line: string, what: string): PublicKey {
 }
 
 /**
- * Reads a public key file of minisign: a comment, which says nothing that counts, and the key. A file that came by mail may
- * have Windows line ends.
+ * Reads a public key file of minisign: a comment, which says nothing that counts, and the key.
  * @throws KEY_INVALID
  */
 export function parsePublicKey(bytes: Uint8Array, what: string): PublicKey {
-  const text = Buffer.from(Buffer.from(bytes).toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
-  const [comment = '', line = ''] = linesOf(text, reading(what), 2);
+  const [comment = '', line = ''] = linesOf(unixLines(bytes), reading(what), 2);
   if (!comment.startsWith(UNTRUSTED)) {
     refuse(reading(what), `line 1 does not begin with "${UNTRUSTED}"`, 'give the public key file, NAME.pub');
   }

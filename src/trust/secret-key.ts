@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { SealiftError } from '../core/errors.ts';
 import { blake2b } from './blake2b.ts';
-import { base64Line, linesOf, type Reading, refuse, UNTRUSTED } from './lines.ts';
+import { base64Line, linesOf, type Reading, refuse, UNTRUSTED, unixLines } from './lines.ts';
 import { ALGORITHM, type PublicKey, publicKeyOf } from './public-key.ts';
 import { deriveKey, type KdfLimits, MINISIGN_LIMITS } from './scrypt.ts';
 
@@ -52,7 +52,7 @@ const readingOf = (what: string): Reading => ({ what, code: 'KEY_INVALID' });
  */
 export function parseSecretKey(bytes: Uint8Array, what: string): SecretKeyFile {
   const reading = readingOf(what);
-  const [comment = '', line = ''] = linesOf(bytes, reading, 2);
+  const [comment = '', line = ''] = linesOf(unixLines(bytes), reading, 2);
   if (!comment.startsWith(UNTRUSTED)) {
     refuse(reading, `line 1 does not begin with "${UNTRUSTED}"`, 'give the secret key file, NAME.key');
   }

@@ -27,8 +27,8 @@ const trustSchema = z.strictObject({
     .optional(),
 });
 
-/** Other keys at the top belong to other parts of the site's file and are left alone. */
-const siteSchema = z.looseObject({
+/** Nothing else stands at the top: a `trust` that is mistyped, or whose lines are not indented, would ask for nothing. */
+const siteSchema = z.strictObject({
   apiVersion: z.literal('sealift-site/v1'),
   trust: trustSchema.optional(),
 });
@@ -46,7 +46,7 @@ function faultsOf(error: z.ZodError, yaml: YamlText): Fault[] {
       return issue.keys.map((key) =>
         fault('SITE_INVALID', `${at}unknown key ${JSON.stringify(key.slice(0, 100))}`, {
           position: yaml.positionOf([...path, key], 'key'),
-          hint: 'under trust: keys, require and minVersion',
+          hint: 'at the top stand apiVersion and trust; under trust: keys, require and minVersion',
         }),
       );
     }

@@ -130,6 +130,18 @@ describe('the parameters of scrypt', () => {
   });
 });
 
+describe('a key file from Windows', () => {
+  it('is read: minisign writes and reads such line ends there', async () => {
+    const { file, secret } = await makeKey(randomOf('key'), undefined, { signal });
+    const windows = (text: string): Buffer => Buffer.from(text.replaceAll('\n', '\r\n'));
+    const read = await unlock(parseSecretKey(windows(file), 'a.key'), undefined, { signal });
+    expect(read.public.text).toBe(secret.public.text);
+    expect(parsePublicKey(windows(publicKeyFile(secret.public)), 'a.pub').text).toBe(secret.public.text);
+    const odd = Buffer.from(file.replace('\n', '\r\r\n'));
+    expect(await codeOf(() => parseSecretKey(odd, 'a.key'))).toBe('KEY_INVALID');
+  });
+});
+
 describe('a hostile key file', () => {
   const text = (bytes: Buffer): string => bytes.toString('latin1');
 

@@ -232,9 +232,9 @@ describe('site.yaml', () => {
     return readSite(path);
   };
 
-  it('says whom the site trusts, and may say more that is not for us', async () => {
+  it('says whom the site trusts', async () => {
     const text =
-      'apiVersion: sealift-site/v1\ntargets: [{registry: nexus}]\ntrust:\n  keys: [a.pub, b.pub]\n  require: signature\n  minVersion: 2026.10\n';
+      'apiVersion: sealift-site/v1\ntrust:\n  keys: [a.pub, b.pub]\n  require: signature\n  minVersion: 2026.10\n';
     expect(await read(text)).toEqual({ keys: ['a.pub', 'b.pub'], isRequired: true, minVersion: '2026.10' });
     expect(await read('apiVersion: sealift-site/v1\n')).toEqual({
       keys: [],
@@ -254,6 +254,11 @@ describe('site.yaml', () => {
     ['apiVersion: sealift-site/v1\ntrust:\n  require: maybe\n', 3, 12],
     ['apiVersion: sealift-site/v1\ntrust:\n  require: signature\n', 3, 12],
     ['apiVersion: sealift-site/v1\ntrust:\n  minVersion: [1]\n', 3, 15],
+    ['apiVersion: sealift-site/v1\ntrust: ~\n', 2, 8],
+    // What would otherwise ask for nothing, and nobody would see it.
+    ['apiVersion: sealift-site/v1\nTrust: {keys: [a.pub], require: signature}\n', 2, 1],
+    ['apiVersion: sealift-site/v1\ntrust: {keys: [a.pub]}\nrequire: signature\n', 3, 1],
+    ['apiVersion: sealift-site/v1\ntrust: {keys: [a.pub]}\ntrust: {}\n', 3, 1],
   ])('is refused with the place of the fault: %j', async (text, line, column) => {
     const error: unknown = await read(text).catch((e: unknown) => e);
     if (!(error instanceof SealiftError)) throw error;

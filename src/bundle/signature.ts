@@ -25,10 +25,10 @@ export async function candidateOf(
   }
 }
 
-/** The signatures that lie beside a file. */
-export async function signaturesBeside(path: string): Promise<Candidate[]> {
+/** The signatures in those of these files that are there. */
+export async function signaturesIn(paths: readonly string[]): Promise<Candidate[]> {
   const found: Candidate[] = [];
-  for (const at of signaturePaths(path)) {
+  for (const at of paths) {
     if ((await kindOf(at)) !== 'file') continue;
     const read = (): Promise<Buffer> =>
       readFileLimited(at, { limit: LIMITS.signatureText, missing: 'FILE_NOT_FOUND' });
@@ -39,8 +39,9 @@ export async function signaturesBeside(path: string): Promise<Candidate[]> {
 
 /** Every signature of a bundle: the one inside first. */
 async function signaturesOf(medium: Medium): Promise<Candidate[]> {
-  const { signature, path } = medium;
-  const beside = await signaturesBeside(path);
+  const { signature, path, files } = medium;
+  const volumes = files?.parts.map((part) => part.path);
+  const beside = await signaturesIn(signaturePaths(path, volumes));
   if (signature === undefined) return beside;
   const what = `${path}: ${SIGNATURE}`;
   const limit = LIMITS.signatureText;

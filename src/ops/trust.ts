@@ -72,15 +72,16 @@ const NO_POLICY: TrustPolicy = { keys: [], isRequired: false, minVersion: undefi
 
 const UNSIGNED: Trust = { state: 'none', keyId: null, at: null, lock: null, faults: [] };
 
-async function isSignedBeside(path: string): Promise<boolean> {
-  for (const at of signaturePaths(path)) if ((await kindOf(at)) === 'file') return true;
+async function isThere(paths: readonly string[]): Promise<boolean> {
+  for (const at of paths) if ((await kindOf(at)) === 'file') return true;
   return false;
 }
 
 /** Judges one opened bundle before its documents are believed (`judgeSignatures`). */
 export async function judgeBundle(medium: Medium, policy: TrustPolicy | undefined): Promise<Trust> {
   const isPlain = policy === undefined && medium.signature === undefined;
-  if (isPlain && !(await isSignedBeside(medium.path))) return UNSIGNED;
+  const volumes = medium.files?.parts.map((part) => part.path);
+  if (isPlain && !(await isThere(signaturePaths(medium.path, volumes)))) return UNSIGNED;
   const { judgeSignatures } = await import('../bundle/signature.ts');
   return judgeSignatures(medium, policy ?? NO_POLICY);
 }
@@ -136,14 +137,15 @@ export async function judgeLock(
   given: { readonly bytes: Buffer; readonly lock: () => Pick<Lock, 'name' | 'version'> },
   policy: TrustPolicy | undefined,
 ): Promise<Trust> {
-  if (!(await isSignedBeside(path))) return UNSIGNED;
-  const [{ signaturesBeside }, { judgeTrust }, { messageHash }] = await Promise.all([
+  const beside = signaturePaths(path);
+  if (!(await isThere(beside))) return UNSIGNED;
+  const [{ signaturesIn }, { judgeTrust }, { messageHash }] = await Promise.all([
     import('../bundle/signature.ts'),
     import('../trust/policy.ts'),
     import('../trust/signature.ts'),
   ]);
   const lock = digestOf(given.bytes);
-  return judgeTrust(await signaturesBeside(path), policy ?? NO_POLICY, {
+  return judgeTrust(await signaturesIn(beside), policy ?? NO_POLICY, {
     what: path,
     hash: async () => messageHash().update(given.bytes).digest(),
     facts: () => {

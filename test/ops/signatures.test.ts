@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTail, type TailSpace, writeTail } from '../../src/bundle/append-signature.ts';
 import { openMedium } from '../../src/bundle/medium.ts';
@@ -517,6 +517,30 @@ describe('volumes that are signed', () => {
       expect((await signed({ path: first })).written).toBe(false);
     });
   }
+
+  it('may lie in several folders, in any order, for who signs and for who looks', async () => {
+    const joined = await split(Math.ceil(good.bytes.length / 3));
+    const [here, there] = [site.path('tried-1'), site.path('tried-2')];
+    for (const folder of [here, there]) await mkdir(folder);
+    for (const n of [1, 2, 3]) {
+      await rename(`${path}.00${n}`, `${n === 2 ? there : here}/tried.tar.00${n}`);
+    }
+    expect(await joined()).toHaveLength(0);
+    const [first, second] = [`${here}/tried.tar.001`, `${there}/tried.tar.002`];
+    await expect(signed({ path: first })).rejects.toMatchObject({ code: 'BUNDLE_VOLUME_MISSING' });
+    await expect(signed({ path: first, others: [good.path] })).rejects.toMatchObject({ code: 'USAGE' });
+    const { at } = await signed({ path: second, others: [here], detached: true });
+    expect(at).toBe(`${there}/tried.tar.minisig`);
+    expect(await codes({ bundle: second, others: [first] })).toEqual([]);
+    expect(await codes({ bundle: first, others: [second] })).toEqual([]);
+    expect((await loaded({ bundle: first, others: [second] })).bundle.signedBy).toBe(keys.a.id);
+    await rm(at);
+    expect(await codes({ bundle: first, others: [second] })).toEqual(['SIGNATURE_MISSING']);
+    const before = await stat(first, { bigint: true });
+    expect((await signed({ path: second, others: [first] })).isDetached).toBe(false);
+    expect((await stat(first, { bigint: true })).mtimeNs).toBe(before.mtimeNs);
+    expect(await codes({ bundle: first, others: [second] })).toEqual([]);
+  });
 
   it('may have their signature beside them', async () => {
     await split(Math.ceil(good.bytes.length / 3));

@@ -13,14 +13,15 @@ interface SignFlags {
   readonly json?: boolean;
 }
 
-function signOutcome(result: SignResult, path: string): Outcome {
+function signOutcome(result: SignResult, given: readonly string[]): Outcome {
   const { name, version, keyId, at, isDetached, written, kind } = result;
   const where = isDetached ? `; the signature is in ${at}` : '';
   const done = written ? 'signed' : 'was signed already, nothing was written:';
-  const verify = `sealift verify ${kind === 'lock' ? 'BUNDLE --lock ' : ''}${shellWord(path)} --key NAME.pub`;
+  const path = given.map(shellWord).join(' ');
+  const verify = `sealift verify ${kind === 'lock' ? 'BUNDLE --lock ' : ''}${path} --key NAME.pub`;
   return {
     document: { command: 'sign', ...result },
-    summary: [harmless(`${done} ${path}: ${name} ${version}, key ${keyId}${where}`)],
+    summary: [harmless(`${done} ${given.join(' ')}: ${name} ${version}, key ${keyId}${where}`)],
     next: verify,
   };
 }
@@ -40,7 +41,7 @@ export function addSign(program: Command, run: RunVerb): void {
     .description(
       "Writes a signature in minisign's format at the end of the bundle: all else stays as it is, and running it again changes nothing. Beside a read-only bundle, and beside a lock, it writes NAME.minisig. Contents are not read: verify the bundle before.",
     )
-    .argument('<path>', 'a bundle (file, folder, first volume), or a versions.lock')
+    .argument('<path...>', 'a bundle (file, folder, volumes), or a versions.lock')
     .addHelpText(
       'before',
       examples(
@@ -53,11 +54,14 @@ export function addSign(program: Command, run: RunVerb): void {
     .option('--detached', 'leave the bundle as it is and write the signature beside it')
     .option('--password-stdin', 'read the password of the key from standard input')
     .option('--json', 'one JSON document on stdout')
-    .action((path: string, flags: SignFlags) => {
+    .action(([path = '', ...others]: readonly string[], flags: SignFlags) => {
       return run(flags, async (context) => {
         const key = signingKey(keyOf(flags), { passwordStdin: flags.passwordStdin === true, context });
         const { sign } = await import('../../ops/sign.ts');
-        return signOutcome(await sign({ path, key, detached: flags.detached === true }, context), path);
+        return signOutcome(await sign({ path, others, key, detached: flags.detached === true }, context), [
+          path,
+          ...others,
+        ]);
       });
     });
 }

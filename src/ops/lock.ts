@@ -1,4 +1,4 @@
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -18,10 +18,12 @@ import type { ChartAccess } from '../source/chart-archive.ts';
 import { resolveFile } from '../source/file.ts';
 import { findReferrers } from '../source/referrers.ts';
 import { Registries, type Repository } from '../source/registries.ts';
+import type { Trust } from '../trust/policy.ts';
 import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
 import { attempt, countOf, withHttp } from './session.ts';
+import { judgeSignedLock } from './trust.ts';
 import { cannotLock } from './unreachable.ts';
 import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';
 
@@ -60,6 +62,8 @@ export interface LockCheckResult {
   /** Entries that were compared with the manifest, and with their source. */
   readonly checked: { readonly images: number; readonly charts: number; readonly files: number };
   readonly online: boolean;
+  /** What was judged of its signature; null where nobody asked. */
+  readonly signature: Pick<Trust, 'state' | 'keyId' | 'at'> | null;
 }
 
 type MayRecompress = (of: Repository) => boolean;
@@ -220,18 +224,35 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
   return withHttp(context, work, { waitForLimits: options.noWait !== true });
 }
 
+/** Whether one of these keys signed the very lock that was read. */
+async function checkSigned(
+  path: string,
+  about: { readonly lock: Lock; readonly digest: Digest; readonly keys: readonly string[] },
+  context: Context,
+): Promise<Trust> {
+  const bytes = await readFileLimited(path, { limit: LIMITS.lockText, missing: 'LOCK_NOT_FOUND' });
+  if (digestOf(bytes) !== about.digest) {
+    throw new SealiftError('LOCK_INVALID', `${path}: changed while it was checked`);
+  }
+  const given = { bytes, lock: () => about.lock };
+  return judgeSignedLock(resolve(path), given, { keys: about.keys, context });
+}
+
 /**
  * Compares versions.lock with sealift.yaml without the network; with `online` also with what the sources publish now.
- * Returns every difference.
+ * With `keys` one of these public keys must have signed it (`versions.lock.minisig`). Returns every difference.
  */
 export function checkLockFile(
-  options: LockOptions & { readonly online?: boolean },
+  options: LockOptions & { readonly online?: boolean; readonly keys?: readonly string[] },
   context: Context,
 ): Promise<LockCheckResult> {
   const work = async (http: ChartAccess['http']): Promise<LockCheckResult> => {
     const state = await readWanted(options.manifestPath, { http, context });
     const path = lockPathOf(options);
-    const { lock: locked } = await readLockFile(path);
+    const { lock: locked, digest } = await readLockFile(path);
+    const { keys } = options;
+    const trust =
+      keys === undefined ? null : await checkSigned(path, { lock: locked, digest, keys }, context);
     const { check } = await compareNow(locked, state);
     const online = options.online === true;
     const mayRecompress = recompressedIn(locked);
@@ -242,7 +263,8 @@ export function checkLockFile(
       path,
       online,
       warnings: state.warnings,
-      faults: [...check.faults, ...drift],
+      signature: trust === null ? null : { state: trust.state, keyId: trust.keyId, at: trust.at },
+      faults: [...(trust?.faults ?? []), ...check.faults, ...drift],
       checked: { images: locked.images.length, charts: locked.charts.length, files: locked.files.length },
     };
   };

@@ -127,25 +127,46 @@ export function refuseForeign(policy: TrustPolicy | undefined, path: string): vo
   });
 }
 
+/** A lock that came another way. */
+interface GivenLock {
+  readonly bytes: Buffer;
+  /** What they say. */
+  lock(): Pick<Lock, 'name' | 'version'>;
+}
+
 /**
  * Judges the signature beside a lock that came another way. Whoever gave it trusts it already, so one without a signature is
  * no fault; a signature that is there must be good.
- * @param given its bytes, and what they say
  */
 export async function judgeLock(
   path: string,
-  given: { readonly bytes: Buffer; readonly lock: () => Pick<Lock, 'name' | 'version'> },
+  given: GivenLock,
   policy: TrustPolicy | undefined,
 ): Promise<Trust> {
   const beside = signaturePaths(path);
-  if (!(await isThere(beside))) return UNSIGNED;
+  return (await isThere(beside)) ? judgeLockBy(path, given, policy) : UNSIGNED;
+}
+
+/**
+ * Judges the signature that one of these keys must have made of a lock.
+ * @throws KEY_INVALID, FILE_NOT_FOUND, SITE_INVALID, USAGE
+ */
+export async function judgeSignedLock(
+  path: string,
+  given: GivenLock,
+  who: TrustOptions & { readonly context: Context },
+): Promise<Trust> {
+  return judgeLockBy(path, given, await policyOf(who, who.context));
+}
+
+async function judgeLockBy(path: string, given: GivenLock, policy: TrustPolicy | undefined): Promise<Trust> {
   const [{ signaturesIn }, { judgeTrust }, { messageHash }] = await Promise.all([
     import('../bundle/signature.ts'),
     import('../trust/policy.ts'),
     import('../trust/signature.ts'),
   ]);
   const lock = digestOf(given.bytes);
-  return judgeTrust(await signaturesIn(beside), policy ?? NO_POLICY, {
+  return judgeTrust(await signaturesIn(signaturePaths(path)), policy ?? NO_POLICY, {
     what: path,
     hash: async () => messageHash().update(given.bytes).digest(),
     facts: () => {

@@ -146,7 +146,7 @@ export async function judgeTrust(
   const about = { keyId: idOf(first), at: first?.what ?? null, lock: null };
   if (first === undefined) {
     const missing = fault('SIGNATURE_MISSING', `${judged.what}: has no signature, and one is required`, {
-      hint: 'use the signed bundle; or sign it where it was made: `sealift sign BUNDLE --key KEY`',
+      hint: 'use the signed one; or sign it where it was made with `sealift sign`',
     });
     const faults = [...(policy.isRequired ? [missing] : []), ...lows];
     return { ...about, state: faults.length > 0 ? 'refused' : 'none', faults };

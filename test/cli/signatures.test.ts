@@ -110,6 +110,15 @@ describe('signatures on the command line', () => {
     expect(ran.code).toBe(0);
     const args = ['verify', 'a.tar', '--lock', 'versions.lock', '--key', 'release.pub', '--json'];
     expect(documentOf(await sealift(args))).toMatchObject({ ok: true, chain: 'signed-lock' });
+    const check = ['lock', '--check', '--key', 'release.pub'];
+    const good = await sealift(check);
+    expect([good.code, good.stderr]).toEqual([0, expect.stringMatching(/signature of the key \w{16}: good/)]);
+    const foreign = await sealift(['lock', '--check', '--key', 'foreign.pub']);
+    expect([foreign.code, foreign.stderr]).toEqual([5, expect.stringContaining('SIGNATURE_KEY_UNKNOWN')]);
+    await rm(site.path('versions.lock.minisig'));
+    const unsigned = await sealift(check);
+    expect([unsigned.code, unsigned.stderr]).toEqual([5, expect.stringContaining('SIGNATURE_MISSING')]);
+    expect((await sealift(['lock', '--key', 'release.pub'])).code).toBe(2);
   });
 
   it('end the same when the program is killed in the middle of any write, and run again', async () => {

@@ -9,13 +9,14 @@ import { type Fault, SealiftError } from '../../src/core/errors.ts';
 import { hold } from '../../src/io/hold.ts';
 import type { SigningKey } from '../../src/ops/keys.ts';
 import { type LoadOptions, load } from '../../src/ops/load.ts';
+import { checkLockFile } from '../../src/ops/lock.ts';
 import { ls } from '../../src/ops/ls.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { packSigned } from '../../src/ops/pack-signed.ts';
 import { type SignOptions, sign } from '../../src/ops/sign.ts';
 import { type VerifyOptions, type VerifyResult, verify } from '../../src/ops/verify.ts';
 import { publicKeyFile } from '../../src/trust/public-key.ts';
-import { signatureFile } from '../../src/trust/signature.ts';
+import { messageHash, signatureFile } from '../../src/trust/signature.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
 import { keyOf } from '../trust/keys.ts';
 
@@ -398,6 +399,37 @@ describe('a lock that is signed alone', () => {
       await writeFile(lockPath, other);
       expect((await codes({ lockPath }))[0]).toBe('SIGNATURE_INVALID');
     }
+  });
+});
+
+describe('a lock whose signature is checked in CI', () => {
+  const check = (more: readonly string[] = [keys.a.pub]): ReturnType<typeof checkLockFile> =>
+    checkLockFile(
+      { manifestPath: site.manifestPath, lockPath: site.path('tried.lock'), keys: more },
+      contextOf(),
+    );
+  const found = async (more?: readonly string[]): Promise<string[]> => codesOf((await check(more)).faults);
+
+  it('is of one of the keys, and in step with the manifest', async () => {
+    const lockPath = site.path('tried.lock');
+    await cp(site.lockPath, lockPath);
+    expect(await found()).toEqual(['SIGNATURE_MISSING']);
+    await sign({ path: lockPath, key: keys.a }, contextOf());
+    const { signature, faults } = await check([keys.b.pub, keys.a.pub]);
+    expect({ signature, faults }).toEqual({
+      signature: { state: 'trusted', keyId: keys.a.id, at: `${lockPath}.minisig` },
+      faults: [],
+    });
+    expect(await found([keys.b.pub])).toEqual(['SIGNATURE_KEY_UNKNOWN']);
+    const text = await readFile(lockPath, 'utf8');
+    await writeFile(lockPath, text.replace('2026.11', '2026.12'));
+    expect(await found()).toEqual(['SIGNATURE_INVALID', 'LOCK_STALE']);
+    // Signed by hand, of another lock.
+    const comment = `name=site version=2026.11 lock=sha256:${'0'.repeat(64)}`;
+    const hash = messageHash().update(text).digest();
+    await writeFile(lockPath, text);
+    await writeFile(`${lockPath}.minisig`, signatureFile(hash, (await keyOf('a')).secret, { comment }));
+    expect(await found()).toEqual(['SIGNATURE_COMMENT_MISMATCH']);
   });
 });
 

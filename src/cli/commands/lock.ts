@@ -1,11 +1,12 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
-import { EXIT, errorOf, exitCodeOf, type Fault, SealiftError } from '../../core/errors.ts';
+import { EXIT, errorOf, exitCodeOf, SealiftError } from '../../core/errors.ts';
 import type { Lock } from '../../lock/schema.ts';
 import type { LockCheckResult, LockOptions, LockResult } from '../../ops/lock.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { diffLines, diffSummary, isEmptyDiff } from '../render-diff.ts';
+import { gather, KEY_HELP } from '../trust-flags.ts';
 import { contentText, harmless, shellWord } from '../words.ts';
 
 interface LockFlags {
@@ -17,6 +18,7 @@ interface LockFlags {
   readonly recompress?: boolean;
   readonly check?: boolean;
   readonly online?: boolean;
+  readonly key?: readonly string[];
   readonly diff?: boolean;
   /** False with --no-wait. */
   readonly wait: boolean;
@@ -70,9 +72,13 @@ function lockOutcome(result: LockResult, flags: LockFlags): Outcome {
   };
 }
 
-/** The error of a check. What says that the check failed decides over what could not be asked. */
-function checkFailure(faults: readonly Fault[], flags: LockFlags): SealiftError {
+/**
+ * The error of a check. Who signed it decides over what it says, and what says that the check failed over what could not be
+ * asked.
+ */
+function checkFailure({ faults, signature }: LockCheckResult, flags: LockFlags): SealiftError {
   const lockName = flags.lock === undefined ? 'versions.lock' : basename(flags.lock);
+  if (signature?.state === 'refused') return errorOf(faults, `${lockName} is not trusted`, faults[0]?.code);
   const decides = faults.find((f) => exitCodeOf(f.code) === EXIT.checkSaysNo) ?? faults[0];
   const stale = faults.some((f) => f.code === 'LOCK_STALE');
   const drift = faults.some((f) => exitCodeOf(f.code) === EXIT.checkSaysNo);
@@ -85,7 +91,7 @@ function checkFailure(faults: readonly Fault[], flags: LockFlags): SealiftError 
 }
 
 function checkOutcome(result: LockCheckResult, flags: LockFlags): Outcome {
-  const { path, online, checked, faults, warnings } = result;
+  const { path, online, checked, signature, faults, warnings } = result;
   const document = {
     command: 'lock',
     check: true,
@@ -93,22 +99,31 @@ function checkOutcome(result: LockCheckResult, flags: LockFlags): Outcome {
     online,
     checked,
     inStep: faults.length === 0,
+    signature,
     warnings,
   };
-  if (faults.length > 0) return { document, warnings, summary: [], failure: checkFailure(faults, flags) };
+  if (faults.length > 0) return { document, warnings, summary: [], failure: checkFailure(result, flags) };
   const sources = online ? ' and with what the sources publish now' : '';
+  const signed =
+    signature === null ? [] : [harmless(`  signature of the key ${signature.keyId}: good (${signature.at})`)];
   return {
     document,
     warnings,
-    summary: [`${harmless(path)} is in step with ${harmless(flags.file)}${sources}: ${contentText(checked)}`],
+    summary: [
+      `${harmless(path)} is in step with ${harmless(flags.file)}${sources}: ${contentText(checked)}`,
+      ...signed,
+    ],
     next: `sealift pack${placeFlags(flags)} -o OUT.tar`,
   };
 }
 
-function refuseLonelyOnline(flags: LockFlags): void {
-  if (flags.online !== true || flags.check === true) return;
-  throw new SealiftError('USAGE', '--online belongs to --check', {
-    hint: 'run `sealift lock --check --online`',
+/** Flags that say what is checked. */
+function refuseLonely(flags: LockFlags): void {
+  if (flags.check === true) return;
+  const lonely = flags.online === true ? '--online' : flags.key === undefined ? undefined : '--key';
+  if (lonely === undefined) return;
+  throw new SealiftError('USAGE', `${lonely} belongs to --check`, {
+    hint: `run \`sealift lock --check ${lonely}${lonely === '--key' ? ' PUB' : ''}\``,
   });
 }
 
@@ -127,6 +142,7 @@ export function addLock(program: Command, run: RunVerb): void {
         'sealift lock --diff                         what would change, without writing',
         'sealift lock --check                        for CI: exit 3 when not in step; no network',
         'sealift lock --check --online               also ask the sources whether they still publish the same',
+        'sealift lock --check --key ci.pub           and versions.lock.minisig must be of this key (exit 5)',
       ),
     )
     .option('-f, --file <path>', 'the manifest', 'sealift.yaml')
@@ -137,6 +153,7 @@ export function addLock(program: Command, run: RunVerb): void {
     .option('--recompress', 'take images of docker save archives that are mirrors, with new digests')
     .option('--check', 'compare only, write nothing; exit 3 when not in step')
     .option('--online', 'with --check: ask the sources too')
+    .option('--key <key>', `with --check: ${KEY_HELP}`, gather)
     .option('--diff', 'print what would change, write nothing')
     .option('--no-wait', 'fail where a registry limits pulls, instead of waiting for the limit to end')
     .option('--json', 'one JSON document on stdout');
@@ -147,7 +164,7 @@ export function addLock(program: Command, run: RunVerb): void {
   }
   command.action((flags: LockFlags) => {
     return run(flags, async (context) => {
-      refuseLonelyOnline(flags);
+      refuseLonely(flags);
       const { checkLockFile, lock } = await import('../../ops/lock.ts');
       const options: LockOptions = {
         manifestPath: flags.file,
@@ -160,7 +177,8 @@ export function addLock(program: Command, run: RunVerb): void {
         noWait: !flags.wait,
       };
       if (flags.check !== true) return lockOutcome(await lock(options, context), flags);
-      const checked = await checkLockFile({ ...options, online: flags.online === true }, context);
+      const keys = flags.key === undefined ? {} : { keys: flags.key };
+      const checked = await checkLockFile({ ...options, ...keys, online: flags.online === true }, context);
       return checkOutcome(checked, flags);
     });
   });

@@ -56,14 +56,34 @@ function packagesOf(modules) {
   return [...new Set(modules.flatMap((id) => inside.exec(id)?.[1] ?? []))].sort();
 }
 
+/** Libraries without a file of their licence: where its text stands. */
+const ELSEWHERE = {
+  // Apache-2.0 as this project itself; BSD-3-Clause for what Google wrote, at the beginning of that file.
+  '@bufbuild/protobuf': (folder) => {
+    const lines = readFileSync(join(folder, 'dist/esm/wire/varint.js'), 'utf8').split('\n');
+    const head = lines.slice(
+      0,
+      lines.findIndex((line) => !line.startsWith('//')),
+    );
+    const google = head.map((line) => line.replace(/^\/\/ ?/, '')).join('\n');
+    return `${readFileSync(join(ROOT, 'LICENSE'), 'utf8').trim()}\n\n${google}`;
+  },
+};
+
+/** The text of a library's licence. @throws where it has none */
+function licenceOf(name, folder) {
+  const file = readdirSync(folder).find((f) => /^(?:licen[cs]e|copying)(?:\.|$)/i.test(f));
+  const text = file === undefined ? ELSEWHERE[name]?.(folder) : readFileSync(join(folder, file), 'utf8');
+  if (text === undefined || text.trim().length < 200) throw new Error(`${name} has no text of its licence`);
+  return text.trim();
+}
+
 /** What the licences of the libraries ask for: their text goes along. */
 function notices(folders) {
   const texts = folders.map((folder) => {
     const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-    const file = readdirSync(folder).find((f) => /^licen[cs]e(?:\.|$)/i.test(f));
     if (typeof license !== 'string') throw new Error(`${name} does not say its licence`);
-    const text = file === undefined ? '' : `\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
-    return `${name} ${version} (${license})\n${text}`;
+    return `${name} ${version} (${license})\n\n${licenceOf(name, folder)}\n`;
   });
   return texts.join(`\n${'-'.repeat(80)}\n\n`);
 }

@@ -235,7 +235,10 @@ async function main() {
   for (const arch of [...values.arch, ...libs.keys()]) {
     if (!Object.hasOwn(MACHINES, arch)) throw new Error(`x64 or arm64, not ${arch}`);
   }
-  for (const arch of values.arch) await make(arch, { out: values.out, lib: libs.get(arch), toolArchive });
+  const archs = new Set(values.arch);
+  const unused = [...libs.keys()].find((arch) => !archs.has(arch));
+  if (unused !== undefined) throw new Error(`--lib ${unused}=…: no tarball for ${unused} is made`);
+  for (const arch of archs) await make(arch, { out: values.out, lib: libs.get(arch), toolArchive });
 }
 
 try {

@@ -7,13 +7,18 @@ machine=@MACHINE@
 loader=@LOADER@
 glibc=@GLIBC@
 
+fail() {
+  printf 'error[TOOL_CANNOT_RUN]: %s\nhint: %s\n' "$1" "$2" >&2
+  exit 1
+}
+
 self=$0
 case $self in
   */*) ;;
   *) if [ -e "./$self" ]; then self=./$self; else self=$(command -v "$self"); fi ;;
 esac
 while [ -L "$self" ]; do
-  link=$(readlink "$self") || exit 1
+  link=$(readlink "$self") || fail "$self is a link, and without readlink nothing says where it leads" 'start Sealift by the path of its own folder'
   case $link in
     /*) self=$link ;;
     *) self=${self%/*}/$link ;;
@@ -49,11 +54,6 @@ is_old() {
   [ -n "$old" ]
 }
 
-fail() {
-  printf 'error[TOOL_CANNOT_RUN]: %s\nhint: %s\n' "$1" "$2" >&2
-  exit 1
-}
-
 # Not by >/dev/null, which a bare system may lack.
 runs() { said=$("$node" --version 2>&1); }
 
@@ -81,8 +81,10 @@ look_closer() {
   elif ! has libstdc++.so.6 || ! has libgcc_s.so.1; then
     fail 'libstdc++.so.6 or libgcc_s.so.1 is missing' "install the package libstdc++6 (Debian, Ubuntu, SUSE) or libstdc++ (Red Hat, Fedora), or copy both files from a machine with the same system into $home/runtime/"
   fi
-  fail "the Node inside does not start: $said" 'REQUIREMENTS.txt says what it needs'
+  fail "the Node inside does not start: $said" 'REQUIREMENTS.txt says what it needs; nothing runs on a disk that is mounted noexec'
 }
 
 if [ ! -e "$loader" ] || [ ! -x "$node" ] || is_old || ! has libstdc++.so.6 || ! has libgcc_s.so.1; then look_closer; fi
+# To root some shells say that a file may be executed where nothing may: then this finds out, and the trap tells it.
+trap look_closer EXIT
 exec "$node" "$home/program/bin/sealift.js" "$@"

@@ -203,5 +203,11 @@ describe('the built program', () => {
       const isInside = !name.startsWith('@napi-rs/');
       expect(notices.includes(`${name} ${version} (`), name).toBe(isInside);
     }
+    // Each with its text, also the one whose package holds none.
+    for (const notice of notices.split(`\n${'-'.repeat(80)}\n`)) {
+      expect(notice, notice.slice(0, 60)).toMatch(/copyright/i);
+      expect(notice, notice.slice(0, 60)).toMatch(/without warranty|as is/i);
+    }
+    expect(notices).toMatch(/@bufbuild\/protobuf[^]*Apache License[^]*Copyright 2008 Google Inc\./);
   });
 });

@@ -82,6 +82,24 @@ describe('the launcher', () => {
     expect(start('sealift', { cwd: home, path: '/nonexistent', shell: '/bin/sh' }).code).toBe(0);
   });
 
+  it('says that it is a link where nothing tells where that leads', () => {
+    symlinkSync(join(home, 'sealift'), join(dir, 'link'));
+    const shell = SHELLS.find((path) => !path.endsWith('busybox'));
+    const ran = start(join(dir, 'link'), { path: '/nonexistent', ...(shell === undefined ? {} : { shell }) });
+    expect(ran.code).toBe(1);
+    expect(ran.stderr).toContain(`error[TOOL_CANNOT_RUN]: ${dir}/link is a link, and without readlink`);
+  });
+
+  const trapping = SHELLS.filter((path) => /dash|busybox/.test(path));
+  it.each(trapping)('explains also what the shell itself cannot start, in %s', (shell) => {
+    put('runtime/node', '#!/nonexistent\n');
+    const ran = start(join(home, 'sealift'), { shell });
+    expect(ran.code).toBe(1);
+    expect(ran.stderr).toMatch(
+      /error\[TOOL_CANNOT_RUN\]: the Node inside does not start: .+\nhint: .+noexec\n$/,
+    );
+  });
+
   it('asks Node itself before it believes that something is wrong', () => {
     put('sealift', launcher({ LOADER: '/nonexistent', GLIBC: '2.99' }));
     expect(start(join(home, 'sealift'))).toMatchObject({ code: 0, stderr: '' });

@@ -28,6 +28,9 @@ const LARGEST_PART = 8 * MIB;
 
 const AGAIN = 'put the bundle there once more, from where it was made';
 
+const VOLUME =
+  'this is a volume, and volumes are not read from a server: join them there with `cat`, or copy them';
+
 interface Reading {
   readonly signal: AbortSignal;
 }
@@ -119,7 +122,7 @@ export async function openRemote(
   const { what } = file;
   if (file.size < info.size) {
     throw new SealiftError('BUNDLE_TRUNCATED', `${what}: has ${file.size} of ${info.size} bytes`, {
-      hint: AGAIN,
+      hint: /\.\d{3,6}$/.test(what) ? VOLUME : AGAIN,
       details: { expected: info.size, found: file.size },
       side: 'source',
     });

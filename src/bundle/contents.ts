@@ -28,6 +28,8 @@ export interface Base {
   readonly of: readonly BaseBundle[];
   /** Whether a blob is left out where the content has it. Manifests are always carried, whatever this says. */
   isLeftOut(digest: Digest): boolean;
+  /** Manifests of charts that a base at hand has: otherwise an archive that is left out is fetched, from which they follow. */
+  readonly manifests?: ReadonlyMap<Digest, Uint8Array>;
 }
 
 const RANK: Readonly<Record<NodeKind, number>> = { index: 0, manifest: 0, config: 1, blob: 2 };

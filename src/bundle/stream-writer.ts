@@ -73,11 +73,14 @@ class OutgoingStream {
   #held = 0;
   #running = 0;
   #next = 0;
-  #failed = false;
+  /** Ends what is fetched ahead, when the stream has ended early. */
+  readonly #end = new AbortController();
+  readonly #signal: AbortSignal;
 
   constructor(plan: BundlePlan, options: StreamOptions) {
     this.#plan = plan;
     this.#options = options;
+    this.#signal = AbortSignal.any([options.context.signal, this.#end.signal]);
     this.#hashes = new HashList(plan.entries.length);
   }
 
@@ -101,7 +104,7 @@ class OutgoingStream {
 
   /** What is still under way has nowhere to go. */
   async close(): Promise<void> {
-    this.#failed = true;
+    this.#end.abort();
     await Promise.allSettled(this.#ahead.values());
   }
 
@@ -152,7 +155,7 @@ class OutgoingStream {
   /** Starts what fits: it never waits for its turn half-way, so no server finds us slow. */
   #fetchAhead(): void {
     const { entries } = this.#plan;
-    while (this.#next < entries.length && this.#running < AHEAD_BLOBS && !this.#failed) {
+    while (this.#next < entries.length && this.#running < AHEAD_BLOBS && !this.#signal.aborted) {
       const size = entries.sizeAt(this.#next);
       const entry = size > AHEAD_SIZE ? undefined : entries.at(this.#next);
       if (entry?.digest !== undefined) {
@@ -176,7 +179,7 @@ class OutgoingStream {
   }
 
   async #fetchWhole(entry: PlannedEntry): Promise<Whole> {
-    const { context, sourceOf } = this.#options;
+    const { sourceOf } = this.#options;
     const expected = expectedOf(entry);
     const source = await sourceOf(entry);
     if (typeof source !== 'function') {
@@ -186,7 +189,7 @@ class OutgoingStream {
     }
     const bytes = Buffer.allocUnsafeSlow(expected.size);
     const take = (chunk: Uint8Array, at: number): void => bytes.set(chunk, at);
-    const open = (): InlineReceiver => new InlineReceiver(expected, { take, signal: context.signal });
+    const open = (): InlineReceiver => new InlineReceiver(expected, { take, signal: this.#signal });
     let into = open();
     for (let stream = source(); ; ) {
       try {

@@ -5,7 +5,7 @@ import type { Base, BaseBundle } from '../bundle/contents.ts';
 import { readSums } from '../bundle/documents.ts';
 import { digestOfName } from '../bundle/entries.ts';
 import { openMedium } from '../bundle/medium.ts';
-import { openBundle, readInfo } from '../bundle/reader.ts';
+import { type Bundle, openBundle, readInfo } from '../bundle/reader.ts';
 import { beginsAsBundle, type Place, pathOf, placeAt } from '../bundle/volumes.ts';
 import { type Digest, digestOfHex, isDigest } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
@@ -13,13 +13,30 @@ import { errorOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { kindOf, readFileLimited } from '../io/files.ts';
-import { digestOf } from '../io/verify.ts';
+import { collect, digestOf } from '../io/verify.ts';
 import { parseLock } from '../lock/read.ts';
 
 /** What one base is, and which blobs whoever has it has. */
 interface OneBase {
   readonly bundle: BaseBundle;
   readonly blobs: DigestTable;
+  /** Of its charts that no registry has, where it is at hand. */
+  readonly manifests?: ReadonlyMap<Digest, Uint8Array>;
+}
+
+/** The manifests of charts that no registry has. What is damaged is not there. */
+async function chartManifests(bundle: Bundle, context: Context): Promise<Map<Digest, Uint8Array>> {
+  const found = new Map<Digest, Uint8Array>();
+  for (const { source, manifest } of bundle.lock.charts) {
+    if (source.type === 'oci' || !bundle.has(manifest.digest)) continue;
+    try {
+      const bytes = bundle.open(manifest, { signal: context.signal });
+      found.set(manifest.digest, await collect(bytes, { limit: LIMITS.manifest, what: manifest.digest }));
+    } catch (error) {
+      if (!(error instanceof SealiftError) || isAbort(error)) throw error;
+    }
+  }
+  return found;
 }
 
 /** A bundle: what it carries, and what it leaves out itself, because whoever has loaded it has that too. */
@@ -33,7 +50,8 @@ async function fromBundle(place: Place, context: Context): Promise<OneBase> {
     for (const { digest } of bundle.plan.entries) if (digest !== undefined) blobs.add(digest);
     for (const one of bundle.info.base?.leftOut ?? []) blobs.add(one);
     const { name, version } = bundle.lock;
-    return { bundle: { name, version, lock: bundle.lockDigest }, blobs };
+    const manifests = await chartManifests(bundle, context);
+    return { bundle: { name, version, lock: bundle.lockDigest }, blobs, manifests };
   } finally {
     await bundle.close();
   }
@@ -165,5 +183,6 @@ export async function basesOf(given: readonly string[], context: Context): Promi
   return {
     of: [...of.values()].sort((a, b) => (a.lock < b.lock ? -1 : 1)),
     isLeftOut: (one) => all.every(({ blobs }) => blobs.indexOf(one) >= 0),
+    manifests: new Map(all.flatMap(({ manifests }) => [...(manifests ?? [])])),
   };
 }

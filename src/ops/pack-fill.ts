@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { BundlePlan } from '../bundle/plan.ts';
+import type { BundlePlan, PlannedEntry } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
 import type { Form } from '../bundle/volumes.ts';
 import { type BundleWriter, openWriter } from '../bundle/writer.ts';
@@ -127,10 +127,16 @@ async function fillChartDocuments(
   job: { readonly plan: BundlePlan; readonly sources: Sources; readonly context: Context },
 ): Promise<void> {
   if (chart.source.type === 'oci') return;
-  const wanted = new Set([chart.manifest.digest, chart.config.digest]);
-  const entries = [...wanted].flatMap((digest) => writer.missingBlob(digest) ?? []);
-  if (entries.length === 0) return;
   const { plan, sources, context } = job;
+  const wanted = new Set([chart.manifest.digest, chart.config.digest]);
+  const entries: PlannedEntry[] = [];
+  for (const digest of wanted) {
+    const entry = writer.missingBlob(digest);
+    const known = entry === undefined ? undefined : await sources.of(digest);
+    if (entry !== undefined && known instanceof Uint8Array) await writer.put(entry, known);
+    else if (entry !== undefined) entries.push(entry);
+  }
+  if (entries.length === 0) return;
   const { archive } = chart.integrity;
   const what = chartName(chart);
   // A delta may leave the archive out, and still carries the manifest that follows from it.

@@ -1,5 +1,5 @@
 import { type ArtifactJob, ArtifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
-import { type Artifact, Contents } from '../bundle/contents.ts';
+import { type Artifact, type Base, Contents } from '../bundle/contents.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
@@ -82,9 +82,18 @@ export interface Gathered {
   readonly sources: Sources;
 }
 
-/** Manifests first, many at a time. What each says is noted; the artifacts themselves are not kept. */
-export async function gatherContents(tools: PackTools, there: Bundle | undefined): Promise<Gathered> {
+/**
+ * Manifests first, many at a time. What each says is noted; the artifacts themselves are not kept.
+ * @param from.there the bundle at the place of the new one
+ * @param from.base what the new one builds on
+ */
+export async function gatherContents(
+  tools: PackTools,
+  from: { readonly there?: Bundle | undefined; readonly base?: Base | undefined },
+): Promise<Gathered> {
   const { context, access, lock } = tools;
+  const { there, base } = from;
+  for (const [digest, bytes] of base?.manifests ?? []) await tools.manifests.put(digest, bytes);
   context.emit({ type: 'phase', name: 'manifests', detail: countOf(lock.images.length, 'image') });
   const isHere = (digest: Digest): boolean => tools.manifests.has(digest) || there?.has(digest) === true;
   await announcePulls(pullsOfPack(lock, isHere), access);

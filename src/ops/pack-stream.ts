@@ -16,6 +16,8 @@ import { attempt } from './session.ts';
 /** Archives that were fetched for their manifests and are kept for their own turn. Bytes. */
 const CHARTS_KEPT = 32 * MIB;
 const CHARTS_PARALLEL = 4;
+/** Archives above this are fetched one by one: each is in memory as a whole. */
+const CHART_LARGE = 8 * MIB;
 
 /** @throws USAGE for an output that is a terminal */
 export function refuseTerminal(output: Output): void {
@@ -80,30 +82,41 @@ export async function streamOut(
  * fetched first. What is made goes to the other manifests; archives are given back as far as they may be kept.
  */
 async function readCharts(job: {
+  readonly plan: BundlePlan;
   readonly sources: Sources;
   readonly tools: PackTools;
 }): Promise<Map<Digest, Buffer>> {
-  const { sources, tools } = job;
-  const charts = tools.lock.charts.filter((chart) => chart.source.type !== 'oci');
+  const { plan, sources, tools } = job;
+  // A delta or a repair does not carry all of them, and its base may have some.
+  const isUnknown = (digest: Digest): boolean =>
+    plan.entries.findBlob(digest) !== undefined && !tools.manifests.has(digest);
+  const charts = tools.lock.charts.filter(
+    ({ source, manifest, config }) =>
+      source.type !== 'oci' && (isUnknown(manifest.digest) || isUnknown(config.digest)),
+  );
   const kept = new Map<Digest, Buffer>();
   const faults: Fault[] = [];
   let held = 0;
-  const limits = { limit: CHARTS_PARALLEL, signal: tools.context.signal };
-  await eachBounded(charts, limits, async (chart, at) => {
-    const done = await attempt(async () => {
-      const { archive } = chart.integrity;
-      const bytes = await fetchArchive(chart, await sources.of(archive));
-      const made = await chartDocuments(chart, Readable.from([bytes]));
-      await tools.manifests.put(chart.manifest.digest, made.manifest);
-      await tools.manifests.put(chart.config.digest, made.config);
-      if (kept.has(archive) || held + bytes.length > CHARTS_KEPT) return;
-      held += bytes.length;
-      kept.set(archive, bytes);
+  const read = async (chart: ChartLock): Promise<void> => {
+    const { archive } = chart.integrity;
+    const bytes = await fetchArchive(chart, await sources.of(archive));
+    const made = await chartDocuments(chart, Readable.from([bytes]));
+    await tools.manifests.put(chart.manifest.digest, made.manifest);
+    await tools.manifests.put(chart.config.digest, made.config);
+    const isCarried = plan.entries.findBlob(archive) !== undefined;
+    if (!isCarried || kept.has(archive) || held + bytes.length > CHARTS_KEPT) return;
+    held += bytes.length;
+    kept.set(archive, bytes);
+  };
+  const small = charts.filter(({ size }) => size <= CHART_LARGE);
+  const large = charts.filter(({ size }) => size > CHART_LARGE);
+  for (const [part, limit] of [[small, CHARTS_PARALLEL] as const, [large, 1] as const]) {
+    await eachBounded(part, { limit, signal: tools.context.signal }, async (chart) => {
+      const done = await attempt(() => read(chart));
+      if ('fault' in done) faults.push(done.fault);
     });
-    if ('fault' in done) faults[at] = done.fault;
-  });
-  const failed = faults.filter(() => true);
-  if (failed.length > 0) throw errorOf(failed, `${failed.length} charts cannot be fetched`);
+  }
+  if (faults.length > 0) throw errorOf(faults, `${faults.length} charts cannot be fetched`);
   return kept;
 }
 

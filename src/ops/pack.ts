@@ -135,7 +135,7 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
       const manifests = await ManifestSpool.open(context);
       try {
         const tools: PackTools = { context, access, lock, manifests };
-        const { contents, sources } = await gatherContents(tools, there);
+        const { contents, sources } = await gatherContents(tools, { there, base });
         const plan = planBundle({ value: lock, digest, size }, contents, base);
         const same =
           base === undefined || there?.plan?.id !== plan.id
@@ -171,7 +171,7 @@ async function packStream(
   const manifests = await ManifestSpool.open(context);
   try {
     const tools: PackTools = { context, access, lock, manifests };
-    const { contents, sources } = await gatherContents(tools, undefined);
+    const { contents, sources } = await gatherContents(tools, { base });
     const plan = planBundle(wanted, contents, base);
     const vouched = { name: lock.name, version: lock.version, lock: digest };
     const stats = await streamOut(output, { plan, sources, tools, sign: signer?.(vouched) });

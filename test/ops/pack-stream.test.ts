@@ -3,6 +3,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openBundle } from '../../src/bundle/reader.ts';
+import { writeStream } from '../../src/bundle/stream-writer.ts';
+import { SealiftError } from '../../src/core/errors.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
 import { always, type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
@@ -106,6 +108,58 @@ describe('a pack into an output', () => {
     });
     expect(bytes().length).toBeLessThan(good.bytes.length);
     expect(await refusedAsBundle(bytes())).toMatch(/^BUNDLE_/);
+  });
+
+  it('asks for no chart archive that a delta leaves out, in a stream and in a file', async () => {
+    const archiveAsked = (): number =>
+      site.source.requests.filter(({ path }) => path.endsWith('/web-1.2.3.tgz')).length;
+    const before = archiveAsked();
+    const { output, bytes } = keeper();
+    const options = { manifestPath: site.manifestPath, since: [good.path] };
+    await pack({ ...options, out: '-', output }, contextOf());
+    const file = await pack({ ...options, out: site.path('delta.tar') }, contextOf());
+    expect(file.base?.blobs).toBeGreaterThan(0);
+    expect(bytes().equals(await readFile(site.path('delta.tar')))).toBe(true);
+    expect(archiveAsked()).toBe(before);
+  });
+
+  it('of a delta whose base is not at hand makes what follows from an archive', async () => {
+    const sums = site.path('SHA256SUMS');
+    const entry = good.entries.find(({ name }) => name === 'SHA256SUMS');
+    const from = entry?.offset ?? 0;
+    await writeFile(sums, good.bytes.subarray(from, from + (entry?.size ?? 0)));
+    const { output, bytes } = keeper();
+    const options = { manifestPath: site.manifestPath, since: [sums] };
+    await pack({ ...options, out: '-', output }, contextOf());
+    await pack({ ...options, out: site.path('delta.tar') }, contextOf());
+    expect(bytes().equals(await readFile(site.path('delta.tar')))).toBe(true);
+  });
+
+  it('ends when the reader has, and does not wait for what is being fetched ahead', async () => {
+    const { plan, close } = await openBundle(good.path, contextOf());
+    await close();
+    if (plan === undefined) throw new Error('no plan');
+    let [given, atEnd] = [0, 0];
+    const sourceOf = async () => (failure?: unknown) => {
+      if (failure !== undefined) throw failure;
+      return async function* () {
+        for (;;) {
+          await new Promise((go) => setImmediate(go));
+          given += 1;
+          yield Buffer.alloc(1);
+        }
+      };
+    };
+    const write = async (): Promise<void> => {
+      while (given === 0) await new Promise((go) => setImmediate(go));
+      atEnd = given;
+      throw new SealiftError('OUTPUT_CLOSED', 'ended');
+    };
+    const sink = { write, flush: async () => {} };
+    const options = { sink, context: contextOf(), sourceOf, labelOf: () => '' };
+    await expect(writeStream(plan, options)).rejects.toMatchObject({ code: 'OUTPUT_CLOSED' });
+    // One more of each that is under way.
+    expect(given - atEnd).toBeLessThan(20);
   });
 
   it('says that the reader has ended, and that what it has is no bundle', async () => {

@@ -165,10 +165,14 @@ class TreeRun implements TargetRun {
     return { folder: dir, atMost, exact: () => this.#unpackedSize(written) };
   }
 
-  /** Bytes on the disk; a damaged archive counts nothing: that is told when it is unpacked. */
+  /**
+   * Bytes on the disk; a damaged archive counts nothing: that is told when it is unpacked. What an archive that is still
+   * to come unpacks to nobody knows: at least its own size.
+   */
   async #unpackedSize(entries: readonly TreeEntry[]): Promise<number> {
-    const { source, context, lock } = this.#options;
+    const { source, context, lock, passing } = this.#options;
     let bytes = onDisk(lock.bytes.length);
+    if (passing === true) return entries.reduce((sum, { item }) => sum + onDisk(item.archive.size), bytes);
     for (const { item } of entries) {
       const folders = new Set<string>();
       const onFile = (path: string, data: Buffer): void => {

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { appendFileSync, createReadStream } from 'node:fs';
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -72,6 +73,33 @@ describe('the space that a load needs', () => {
     expect(result.targets[0]?.entries.map((e) => e.state)).toEqual(['failed']);
     expect(await readdir(small)).toEqual([]);
   });
+
+  it.skipIf(!canMount)(
+    '(needs root for a small tmpfs) is at least that of what comes through a pipe',
+    async () => {
+      const noise = createHash('shake256', { outputLength: 100 * KIB }).digest('hex');
+      await site.addChart('noise', '1.0.0', { ...demoFiles('noise', '1.0.0'), 'files/a': noise });
+      const charts = `charts: [{name: noise, version: 1.0.0, repo: "${site.source.url}/charts"}]\n`;
+      bundle = await site.bundle('shop', `${charts}files: [{path: ../tools/tool, name: tool}]\n`);
+      const [trees, files] = [await disk('trees', 20), await disk('files', 200)];
+      const piped = { bundle: '-', input: createReadStream(bundle) };
+      const [a, b] = faultsOf(await loadInto({ ...piped, chartTrees: [trees], files: [files] }));
+      expect(a).toMatchObject({ code: 'DISK_FULL', details: { free: 20 * KIB } });
+      expect(b).toMatchObject({ code: 'DISK_FULL', details: { need: 300 * KIB } });
+      expect([await readdir(trees), await readdir(files)]).toEqual([[], []]);
+    },
+  );
+
+  it.skipIf(!canMount)(
+    '(needs root for a small tmpfs) may turn out too little when a chart has come through a pipe, and nothing is left of it',
+    async () => {
+      const small = await disk('small', 400);
+      const result = await loadInto({ bundle: '-', input: createReadStream(bundle), chartTrees: [small] });
+      const [entry] = result.targets[0]?.entries ?? [];
+      expect(entry).toMatchObject({ state: 'failed', fault: { code: 'DISK_FULL' } });
+      expect(await readdir(small)).toEqual([]);
+    },
+  );
 
   it.skipIf(!canMount)('(needs root for a small tmpfs) is told by a dry run too', async () => {
     const small = await disk('small', 200);

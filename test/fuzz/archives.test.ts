@@ -131,6 +131,6 @@ describe('the readers of what other tools made', () => {
         return [];
       };
     };
-    expect(await fuzz('tar index', { room, share: 0.07, make, accepted: () => {} })).toBeGreaterThan(0);
+    expect(await fuzz('tar index', { room, share: 0.1, make, accepted: () => {} })).toBeGreaterThan(0);
   });
 });

@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { sign } from '../../src/ops/sign.ts';
@@ -9,7 +9,7 @@ import { parseSignature } from '../../src/trust/signature.ts';
 import { contextOf, openSite, packSite } from '../bundle/site.ts';
 import { joined, type Part } from '../bundle/tar-parts.ts';
 import { keyOf } from '../trust/keys.ts';
-import { hostileContent, type Origin, originOf } from './bundles.ts';
+import { hostileBundle, hostileContent, type Origin, originOf } from './bundles.ts';
 import { changeBytes } from './bytes.ts';
 import { type Chance, chanceOf, NAMES } from './chance.ts';
 import { fuzz, HOUR, openRoom, type Room } from './room.ts';
@@ -115,6 +115,42 @@ describe('what a key vouches for', () => {
     expect(await fuzz('signed bundles', { room, share: 0.05, make, accepted })).toBeGreaterThan(0);
   });
 
+  it('is put at the end of a bundle, and changes nothing before it', { timeout: HOUR }, async () => {
+    const path = room.path('in', 'hostile.tar');
+    const key = { path: room.path('in', 'key'), password: async () => '' };
+    const origins = signed.map((s) => s.origin);
+    const [, own = ''] = texts.publicKey.toString().split('\n');
+    let before: Buffer = Buffer.alloc(0);
+    for (const name of readdirSync(room.path('in'))) rmSync(room.path('in', name));
+    const make = (seed: number) => {
+      const chance = chanceOf(seed);
+      before = chance.once(3) ? hostileSigned(chance).bytes : hostileBundle(origins, chance);
+      writeFileSync(path, before);
+      writeFileSync(key.path, texts.secret);
+      const detached = chance.once(4);
+      return async () => {
+        await sign({ path, key, detached }, contextOf());
+        return [];
+      };
+    };
+    const left = (): string[] => readdirSync(room.path('in')).sort();
+    const accepted = async (seed: number): Promise<void> => {
+      const after = readFileSync(path);
+      const isBeside = left().includes('hostile.tar.minisig');
+      const kept = isBeside ? before.length : after.lastIndexOf('B3SUMS.minisig\0');
+      expect(kept, `seed ${seed}`).toBeGreaterThan(0);
+      expect(after.subarray(0, kept).equals(before.subarray(0, kept)), `seed ${seed}`).toBe(true);
+      const found = await verify({ bundle: path, keys: [own] }, contextOf());
+      expect(found.signature.state, `seed ${seed}`).toBe('trusted');
+      rmSync(`${path}.minisig`, { force: true });
+    };
+    const refused = (seed: number): void => {
+      expect(readFileSync(path).equals(before), `seed ${seed}`).toBe(true);
+      expect(left(), `seed ${seed}`).toEqual(['hostile.tar', 'key']);
+    };
+    expect(await fuzz('signing', { room, share: 0.02, make, accepted, refused })).toBeGreaterThan(0);
+  });
+
   it('has files whose readers end with our errors', { timeout: HOUR }, async () => {
     const make = (seed: number) => {
       const chance = chanceOf(seed);
@@ -129,6 +165,6 @@ describe('what a key vouches for', () => {
         return [];
       };
     };
-    expect(await fuzz('key files', { room, share: 0.05, make, accepted: () => {} })).toBeGreaterThan(0);
+    expect(await fuzz('key files', { room, share: 0.08, make, accepted: () => {} })).toBeGreaterThan(0);
   });
 });

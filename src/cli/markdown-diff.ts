@@ -21,7 +21,9 @@ const NOTHING = '–';
  * the cell around it, a backtick or a pipe, is written as an escape (GitHub Flavored Markdown, "Code spans", "Tables").
  */
 function code(text: string, width = NAME_WIDTH): string {
-  const plain = shorten(harmless(text), width).replaceAll('`', '\\x60').replaceAll('|', '\\x7c');
+  // Marks that take no column of their own would make one name as long as all others together.
+  const short = shorten(harmless(text), width).slice(0, 2 * width);
+  const plain = short.replaceAll('`', '\\x60').replaceAll('|', '\\x7c');
   return plain.trim() === '' ? NOTHING : `\`${plain}\``;
 }
 

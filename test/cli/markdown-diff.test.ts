@@ -143,6 +143,13 @@ describe('a difference as a comment', () => {
     expect(text).not.toContain('<details>');
   });
 
+  it('gives no name more room than others, also one of marks that take no column', () => {
+    const zalgo = file(`${`x${'\u0301'.repeat(120)}/`.repeat(100)}end`);
+    const text = markdownDiff(resultOf(lockOf({}), lockOf({ files: [zalgo] }))).join('\n');
+    expect(text).toContain('| added | `x\u0301');
+    expect(text.length).toBeLessThan(1000);
+  });
+
   it('closes what it folds also when the facts do not all fit', () => {
     const many = (mark: string) =>
       Array.from({ length: 500 }, (_, i) => image(`r.example/i${i}:1`, { usedBy: [mark.repeat(300)] }));

@@ -16,6 +16,7 @@ import {
   syncFolder,
   writeFileIfChanged,
 } from '../io/files.ts';
+import { throwIfAborted } from '../io/pool.ts';
 import type { SecretKey } from '../trust/secret-key.ts';
 import { messageHash, signatureFile } from '../trust/signature.ts';
 import { toolArchive, toolTar } from './tool-archive.ts';
@@ -113,12 +114,9 @@ export async function placeTools(
   const placed: PlacedTool[] = [];
   for (const tool of tools) {
     const path = placeOf(tool, out);
-    const one = await place(tool, path, context);
-    placed.push(one);
+    placed.push(await place(tool, path, context));
     const signature = key === undefined ? tool.signature : await signatureOf(path, key);
     if (signature !== undefined) await writeFileIfChanged(`${path}.minisig`, signature);
-    // The signature of what was replaced would only say that something is wrong.
-    else if (one.outcome === 'written') await removeFile(`${path}.minisig`);
   }
   return placed;
 }
@@ -139,6 +137,8 @@ async function removeFile(path: string): Promise<void> {
 
 async function place(tool: FoundTool, path: string, { signal }: Context): Promise<PlacedTool> {
   const isThere = (await kindOf(path)) === 'file' && (await tool.isIn(path));
+  // The signature of what is replaced would only say that something is wrong.
+  if (!isThere) await removeFile(`${path}.minisig`);
   const sha256 = isThere ? await sha256Of(path) : await write(tool, path, signal);
   await writeFileIfChanged(`${path}.sha256`, Buffer.from(`${sha256}  ${tool.name}\n`));
   const { size } = await stat(path);
@@ -153,7 +153,7 @@ async function write(tool: FoundTool, path: string, signal: AbortSignal): Promis
     const handle = await open(temp, 'wx', 0o644);
     try {
       for await (const chunk of tool.bytes()) {
-        signal.throwIfAborted();
+        throwIfAborted(signal);
         hash.update(chunk);
         await handle.writeFile(chunk);
       }

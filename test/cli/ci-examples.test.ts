@@ -104,7 +104,7 @@ describe('the examples for CI systems', () => {
     const gitlab = await gitlabScripts();
     const jenkins = await jenkinsScripts();
     const tekton = await tektonScripts();
-    expect([github, gitlab, jenkins, tekton].map((s) => s.length)).toEqual([12, 3, 6, 6]);
+    expect([github, gitlab, jenkins, tekton].map((s) => s.length)).toEqual([12, 4, 6, 6]);
     for (const { text } of github) expect(text).not.toContain('${{');
     // Neither reaches what comes from a fork.
     expect(await example('github-actions.yml')).not.toMatch(/vars\.|pull_request_target/);

@@ -213,6 +213,14 @@ describe('the tool beside a bundle', () => {
     await expect(findTools({ files: files[how] ?? [] }, out)).rejects.toMatchObject({ code });
   });
 
+  it('leaves nothing half written when it is stopped', async () => {
+    const found = await findTools({ files: [await put('tool.tar', 'tool')] }, out);
+    const context = testContext();
+    context.controller.abort();
+    await expect(placeTools(found, { out, context })).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(await readdir(dirname(out))).toEqual([]);
+  });
+
   it('leaves nothing half written when the source changes after it was found', async () => {
     const file = await put('tool.tar', 'tool');
     const found = await findTools({ files: [file] }, out);

@@ -301,6 +301,7 @@ describe('the commands of the examples', () => {
     ]);
     await expectPublished(system, 'group/astrago/bundle', 'v1');
     await expectNoLogin(system);
+    expect(await readdir(system.folder('bundle'))).not.toContain('.docker');
     expect(files[0]?.body.equals(await readFile(join(system.home, 'pulled.tar')))).toBe(true);
   });
 

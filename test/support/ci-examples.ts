@@ -48,7 +48,7 @@ export async function githubScripts(): Promise<Script[]> {
   });
 }
 
-/** GitLab runs `before_script` and `script` of a job in one shell. */
+/** GitLab runs `before_script` and `script` of a job in one shell, `after_script` in another one. */
 export async function gitlabScripts(): Promise<Script[]> {
   const { default: common, variables, ...rest } = objectOf(parse(await example('gitlab-ci.yml')));
   const lines = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
@@ -56,8 +56,15 @@ export async function gitlabScripts(): Promise<Script[]> {
   return Object.entries(rest).flatMap(([job, body]): Script[] => {
     const script = lines(objectOf(body).script);
     if (script.length === 0) return [];
-    const text = [...before, ...script].join('\n');
-    return [{ job, text, shell: ['bash', '-eo', 'pipefail', '-c'], env: texts(variables) }];
+    const after = lines(objectOf(body).after_script);
+    return [[...before, ...script], after]
+      .filter((part) => part.length > 0)
+      .map((part) => ({
+        job,
+        text: part.join('\n'),
+        shell: ['bash', '-eo', 'pipefail', '-c'],
+        env: texts(variables),
+      }));
   });
 }
 

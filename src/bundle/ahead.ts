@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { threadsFor } from '../io/cores.ts';
 import { type Medium, openMedium } from './medium.ts';
-import { type Sweep, startSweep } from './sweep.ts';
+import { type Sweep, type SweptRange, startSweep } from './sweep.ts';
 import { beginsAsBundle, type Place } from './volumes.ts';
 
 /** A bundle that is being hashed while nothing of it is known yet but its headers. */
@@ -22,7 +22,12 @@ const threadsOf = (bytes: number, { sha256 }: Wanted): number =>
 /** Begins to hash every entry, in the order of the entries, on as many threads as that is worth. */
 export function sweepMedium(medium: Medium, options: Wanted): Sweep {
   const { entries } = medium;
-  const ranges = { length: entries.length, at: (index: number) => medium.range(entries.at(index)) };
+  const at = (index: number): SweptRange | undefined => {
+    const entry = entries.at(index);
+    // Volumes that lack are not read as zeros.
+    return medium.files?.isAbsent(entry.offset, entry.size) === true ? undefined : medium.range(entry);
+  };
+  const ranges = { length: entries.length, at };
   return startSweep(ranges, { ...options, blake3: true, threads: threadsOf(entries.bytes(), options) });
 }
 

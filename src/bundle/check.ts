@@ -8,6 +8,7 @@ import { openDocument } from './compare.ts';
 import { readSums } from './documents.ts';
 import { digestOfName, type FoundEntry } from './entries.ts';
 import { type HashResult, hashRange } from './hash.ts';
+import { COPY_AGAIN, OTHER_DISK } from './hints.ts';
 import { misplacedInside } from './misplaced.ts';
 import { B3SUMS, DOCUMENTS } from './names.ts';
 import type { OpenContent } from './reader.ts';
@@ -51,9 +52,22 @@ function damaged(
     `${path}: ${entry.name} ${place}: ${kind} expected ${sums.expected}, found ${sums.found}`,
     {
       details: { entry: entry.name, offset: entry.offset, size: entry.size, hash: kind, ...sums },
-      hint: 'copy the bundle again from where it was made; `sealift verify` there tells whether it was whole',
+      hint: COPY_AGAIN,
     },
   );
+}
+
+/** Whether an entry lies in volumes that are not wholly there. */
+function isLost({ medium }: OpenContent, { offset, size }: FoundEntry): boolean {
+  return medium.files?.isAbsent(offset, size) === true;
+}
+
+function lost({ medium }: OpenContent, { name, offset, size }: FoundEntry): Fault {
+  const place = `at byte ${offset} (${size} bytes)${inVolumes(medium.files, offset, size)}`;
+  return fault('BUNDLE_TRUNCATED', `${medium.path}: ${name} ${place}: not all of it is there`, {
+    details: { entry: name, offset, size },
+    hint: COPY_AGAIN,
+  });
 }
 
 /** What one entry's hashes say. When one is wrong, the other tells whether the entry or the list is damaged. */
@@ -64,6 +78,7 @@ async function judgeEntry(
 ): Promise<Fault | undefined> {
   const { bundle, shaOf } = judging;
   const entry = bundle.medium.entries.at(index);
+  if (isLost(bundle, entry)) return lost(bundle, entry);
   const expectedB3 = bundle.b3.at(index);
   // Where a damaged B3SUMS says nothing, the entry is judged by its SHA-256.
   const sha256 = judging.sha256 || expectedB3 === undefined;
@@ -75,6 +90,7 @@ async function judgeEntry(
       `${bundle.medium.path}: ${entry.name}: expected ${entry.size} bytes, found ${hashes.bytes}`,
       {
         details: { entry: entry.name, offset: entry.offset, expected: entry.size, found: hashes.bytes },
+        hint: COPY_AGAIN,
       },
     );
   }
@@ -105,7 +121,7 @@ function wrongLine(
   return fault(
     'BUNDLE_CHECKSUM_MISMATCH',
     `${bundle.medium.path}: ${list} at byte ${offset}: its line for ${entry.name} is wrong (the entry's ${other} is right)`,
-    { details: { entry: list, offset, line: entry.name, ...sums } },
+    { details: { entry: list, offset, line: entry.name, ...sums }, hint: COPY_AGAIN },
   );
 }
 
@@ -124,7 +140,7 @@ async function orUnreadable(
       `${error.message} (at byte ${entry.offset})${place}: it cannot be read`,
       {
         details: { entry: entry.name, offset: entry.offset, size: entry.size },
-        hint: 'the disk itself may be damaged: copy the bundle again, to another disk',
+        hint: OTHER_DISK,
       },
     );
   }
@@ -141,7 +157,7 @@ export async function checkBytes(
 ): Promise<HashReport> {
   const { medium } = bundle;
   const { sha256, context } = options;
-  const bytes = medium.entries.bytes();
+  const bytes = bytesThere(bundle);
   context.emit({ type: 'total', bytes, items: medium.entries.length });
   context.emit({ type: 'start', id: 'verify', label: 'bytes', size: bytes });
   const sweep = options.sweep ?? sweepMedium(medium, { sha256 });
@@ -163,6 +179,15 @@ export async function checkBytes(
   }
 }
 
+/** Bytes of all entries but those of which not all is there. */
+function bytesThere(bundle: OpenContent): number {
+  const { entries, files } = bundle.medium;
+  if (files === undefined || files.parts.length === 0) return entries.bytes();
+  let bytes = 0;
+  for (const entry of entries) if (!isLost(bundle, entry)) bytes += entry.size;
+  return bytes;
+}
+
 /** Why blobs that fill whole volumes are damaged, where that can be told. */
 async function misplacedFaults({ bundle, context }: Judging, faults: readonly Fault[]): Promise<Fault[]> {
   const { entries, files } = bundle.medium;
@@ -170,7 +195,7 @@ async function misplacedFaults({ bundle, context }: Judging, faults: readonly Fa
   for (const { details } of faults) {
     const index = typeof details?.entry === 'string' ? entries.indexOf(details.entry) : -1;
     const blake3 = index < 0 ? undefined : bundle.b3.at(index);
-    if (files === undefined || blake3 === undefined) continue;
+    if (files === undefined || blake3 === undefined || isLost(bundle, entries.at(index))) continue;
     found.push(...(await misplacedInside(files, { ...entries.at(index), blake3 }, context.signal)));
   }
   return found;
@@ -205,8 +230,13 @@ async function documentSums({ implied, medium }: OpenContent): Promise<ReadonlyM
   const sums = new Map<string, string>();
   const entry = medium.entries.find('SHA256SUMS');
   if (entry === undefined || entry.size > LIMITS.bundleDocument) return sums;
-  await readSums(openDocument(medium, entry.name), entry.name, ({ hex, name }) => {
-    if (DOCUMENTS.includes(name)) sums.set(name, hex);
-  });
+  try {
+    await readSums(openDocument(medium, entry.name), entry.name, ({ hex, name }) => {
+      if (DOCUMENTS.includes(name)) sums.set(name, hex);
+    });
+  } catch (error) {
+    // What the disk cannot read says nothing.
+    if (!(error instanceof SealiftError) || error.code !== 'FILE_UNREADABLE') throw error;
+  }
   return sums;
 }

@@ -3,6 +3,7 @@ import { KIB, LIMITS } from '../core/limits.ts';
 import { digestStream } from '../io/verify.ts';
 import { readSums } from './documents.ts';
 import { type EntryList, type FoundEntry, HashList } from './entries.ts';
+import { COPY_AGAIN, NOT_OURS, OTHER_DISK } from './hints.ts';
 import type { Medium } from './medium.ts';
 import { B3SUMS } from './names.ts';
 import { passOn } from './pass-on.ts';
@@ -51,14 +52,23 @@ function surplus(medium: Medium, plan: BundlePlan): Fault[] {
     const details = { entry: name, offset };
     if (medium.entries.indexOf(name) !== index) {
       const message = `${medium.path}: ${name} is there twice, again at byte ${offset}`;
-      faults.push(fault('BUNDLE_NOT_CANONICAL', message, { details }));
+      faults.push(fault('BUNDLE_NOT_CANONICAL', message, { details, hint: NOT_OURS }));
     } else if (plan.entries.indexOf(name) < 0) {
       const message = `${medium.path}: ${name} at byte ${offset} is not in the lock`;
-      faults.push(fault('BUNDLE_ENTRY_EXTRA', message, { details }));
+      faults.push(fault('BUNDLE_ENTRY_EXTRA', message, { details, hint: NOT_OURS }));
     }
     index += 1;
   }
   return faults;
+}
+
+/** A document that the disk cannot read is a fault of it; what is behind it is still judged. @throws any other error */
+function unreadable(error: unknown, at: string, details: Readonly<Record<string, unknown>>): Fault {
+  if (!(error instanceof SealiftError) || error.code !== 'FILE_UNREADABLE') throw error;
+  return fault('BUNDLE_CHECKSUM_MISMATCH', `${at}: it cannot be read: ${error.message}`, {
+    details,
+    hint: OTHER_DISK,
+  });
 }
 
 /** What is wrong with one entry that the lock implies. Blobs are not read. */
@@ -73,6 +83,7 @@ async function compareEntry(
     const at = medium.kind === 'tar' ? ` from byte ${planned.offset}${place}` : '';
     return fault('BUNDLE_ENTRY_MISSING', `${medium.path}: ${name} (${size} bytes${at}) is missing`, {
       details: { entry: name, offset: medium.kind === 'tar' ? planned.offset : 0, expected: size },
+      hint: COPY_AGAIN,
     });
   }
   const details = { entry: name, offset: found.offset };
@@ -80,12 +91,20 @@ async function compareEntry(
     const message = `${medium.path}: ${name}: expected ${size} bytes, found ${found.size}`;
     return fault('BUNDLE_NOT_CANONICAL', message, {
       details: { ...details, expected: size, found: found.size },
+      hint: COPY_AGAIN,
     });
   }
-  if (text === undefined || (await digestStream(openDocument(medium, name))).digest === text.digest)
-    return undefined;
-  const message = `${medium.path}: ${name} at byte ${found.offset} is not what the lock implies`;
-  return fault('BUNDLE_CHECKSUM_MISMATCH', message, { details });
+  if (text === undefined) return undefined;
+  const at = `${medium.path}: ${name} at byte ${found.offset}`;
+  try {
+    if ((await digestStream(openDocument(medium, name))).digest === text.digest) return undefined;
+    return fault('BUNDLE_CHECKSUM_MISMATCH', `${at} is not what the lock implies`, {
+      details,
+      hint: COPY_AGAIN,
+    });
+  } catch (error) {
+    return unreadable(error, at, details);
+  }
 }
 
 /** The first place where two lists of entries have different names; -1 where there is none. */
@@ -108,7 +127,8 @@ export async function compareWithPlan(medium: Medium, plan: BundlePlan): Promise
   if (at < 0 || at >= medium.entries.length) return faults;
   const entry = medium.entries.at(at);
   const message = `${medium.path}: ${entry.name} at byte ${entry.offset} is out of order`;
-  return [fault('BUNDLE_NOT_CANONICAL', message, { details: { entry: entry.name, offset: entry.offset } })];
+  const details = { entry: entry.name, offset: entry.offset };
+  return [fault('BUNDLE_NOT_CANONICAL', message, { details, hint: NOT_OURS })];
 }
 
 /** BLAKE3 of the entries of a medium. B3SUMS must list exactly the entries, in order. */
@@ -127,16 +147,22 @@ export async function readB3Sums(
     if (next < expected.length && expected.at(next).name === B3SUMS) next += 1;
     return next < expected.length ? expected.at(next++).name : undefined;
   };
-  const faults = await readSums(openDocument(medium, B3SUMS), B3SUMS, ({ hex, name }) => {
-    const index = medium.entries.indexOf(name);
-    if (index >= 0) hashes.set(index, hex);
-    if (isInOrder) isInOrder = name === following();
-  });
-  const details = { entry: B3SUMS, offset: entry.offset };
+  const more = { details: { entry: B3SUMS, offset: entry.offset }, hint: COPY_AGAIN };
+  let faults: readonly Fault[];
+  try {
+    faults = await readSums(openDocument(medium, B3SUMS), B3SUMS, ({ hex, name }) => {
+      const index = medium.entries.indexOf(name);
+      if (index >= 0) hashes.set(index, hex);
+      if (isInOrder) isInOrder = name === following();
+    });
+  } catch (error) {
+    const at = `${medium.path}: ${B3SUMS} at byte ${entry.offset}`;
+    return { hashes: new HashList(medium.entries.length), faults: [unreadable(error, at, more.details)] };
+  }
   if (faults.length > 0) {
-    return { hashes, faults: faults.map((f) => fault(f.code, `${medium.path}: ${f.message}`, { details })) };
+    return { hashes, faults: faults.map((f) => fault(f.code, `${medium.path}: ${f.message}`, more)) };
   }
   if (isInOrder && following() === undefined) return { hashes, faults };
   const message = `${medium.path}: B3SUMS does not list exactly the entries, in order`;
-  return { hashes, faults: [fault('BUNDLE_NOT_CANONICAL', message, { details })] };
+  return { hashes, faults: [fault('BUNDLE_NOT_CANONICAL', message, more)] };
 }

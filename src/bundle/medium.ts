@@ -3,15 +3,16 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { KIB, LIMITS } from '../core/limits.ts';
-import { diskError, errnoOf, kindOf, onDisk, readNow, readRange } from '../io/files.ts';
+import { diskError, errnoOf, kindOf, onDisk, readNow, readRange, readThrough } from '../io/files.ts';
 import type { OpenFile } from '../io/open-file.ts';
 import { tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
+import { NOT_OURS } from './hints.ts';
 import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
 import { isBundleName, notCanonical, scanTar } from './scan.ts';
 import type { SweptRange } from './sweep.ts';
 import { type Files, openFileOf, openVolumes } from './volume-files.ts';
-import { type Place, placeAt } from './volumes.ts';
+import { type Place, pathOf, placeAt } from './volumes.ts';
 
 /** Where a bundle's bytes lie: one tar, or a folder of the same shape. Holds open files until `close`. */
 export interface Medium {
@@ -79,7 +80,8 @@ async function checkZeros(
   path: string,
   range: { readonly from: number; readonly length: number; readonly what: string },
 ): Promise<Fault[]> {
-  const bytes = onDisk(() => readNow(files.file, range.from, range.length), path);
+  const where = { position: range.from, length: range.length };
+  const bytes = onDisk(() => readThrough(files.file, where), path);
   const bad = bytes.findIndex((b) => b !== 0);
   if (bad < 0) return [];
   return [notCanonical(path, `${range.what} is not zero`, { offset: range.from + bad, files })];
@@ -150,6 +152,7 @@ async function scanFolder(path: string): Promise<Pick<Medium, 'entries' | 'signa
         faults.push(
           fault('BUNDLE_ENTRY_EXTRA', `${path}: "${name.slice(0, 200)}" ${what}`, {
             details: { entry: name },
+            hint: NOT_OURS,
           }),
         );
       }
@@ -218,8 +221,16 @@ export interface Opening {
  */
 export async function openMedium(given: Place, how: Opening = {}): Promise<Medium> {
   const place = typeof given === 'string' ? await placeAt(given) : given;
-  if (typeof place !== 'string') return tarMedium(place.path, await openVolumes(place), how);
-  const path = place;
+  try {
+    return typeof place === 'string'
+      ? await mediumAt(place, how)
+      : await tarMedium(place.path, await openVolumes(place), how);
+  } catch (error) {
+    throw errnoOf(error) === '' ? error : diskError(error, pathOf(place));
+  }
+}
+
+async function mediumAt(path: string, how: Opening): Promise<Medium> {
   const kind = await kindOf(path);
   if (kind === undefined) {
     throw new SealiftError('BUNDLE_NOT_FOUND', `${path}: no such file or folder`, {
@@ -232,11 +243,7 @@ export async function openMedium(given: Place, how: Opening = {}): Promise<Mediu
       hint: 'copy the bundle to a file first: it is read in place',
     });
   }
-  try {
-    return kind === 'folder' ? await folderMedium(path) : await tarMedium(path, await openFileOf(path), how);
-  } catch (error) {
-    throw errnoOf(error) === '' ? error : diskError(error, path);
-  }
+  return kind === 'folder' ? folderMedium(path) : tarMedium(path, await openFileOf(path), how);
 }
 
 /** Whether a bundle lies in volumes of this length. */

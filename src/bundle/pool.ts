@@ -38,9 +38,10 @@ export async function bundlePool(path: string): Promise<BlobPool | undefined> {
 
 async function filesOf(path: string, { kind }: JournalState): Promise<Files | undefined> {
   if (kind === 'folder') return undefined;
-  if (volumeSizeIn(kind) === undefined) return openFileOf(path);
+  const volumeSize = volumeSizeIn(kind);
+  if (volumeSize === undefined) return openFileOf(path);
   const place = await placeAt(path);
-  return typeof place === 'string' ? undefined : openVolumes(place);
+  return typeof place === 'string' ? undefined : openVolumes(place, { volumeSize });
 }
 
 /** What an interrupted pack of another plan had complete, as a pool. */

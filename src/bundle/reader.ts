@@ -12,6 +12,7 @@ import { compareWithPlan, openDocument, readB3Sums, readDocument } from './compa
 import { type Artifact, Contents } from './contents.ts';
 import { type BundleInfo, parseInfo, readSums } from './documents.ts';
 import { blobName, type FoundEntry, HashList } from './entries.ts';
+import { COPY_AGAIN } from './hints.ts';
 import { type Medium, openMedium } from './medium.ts';
 import { misplacedVolumes } from './misplaced.ts';
 import { DOCUMENTS } from './names.ts';
@@ -126,7 +127,7 @@ function missingBlobs({ name, graph }: Artifact, isKnown: (digest: Digest) => bo
   const missing = [...graph.nodes.keys()].filter((d) => !isKnown(d));
   if (missing.length === 0) return [];
   const message = `${name}: ${missing.length} of its blobs are missing, first ${missing[0]}`;
-  return [fault('BUNDLE_GRAPH_INCOMPLETE', message, { details: { name, missing } })];
+  return [fault('BUNDLE_GRAPH_INCOMPLETE', message, { details: { name, missing }, hint: COPY_AGAIN })];
 }
 
 /** Reads every artifact that it can; a damaged or missing manifest is a fault, the others go on. */
@@ -159,7 +160,8 @@ async function readContents(
       if (isAbort(error)) throw error;
       const { message, details } = faultOf(error);
       const more = details === undefined ? {} : { details };
-      faults.push(fault('BUNDLE_GRAPH_INCOMPLETE', `${job.name}: ${message}`, more));
+      const what = `${job.name}: ${message}`;
+      faults.push(fault('BUNDLE_GRAPH_INCOMPLETE', what, { ...more, hint: COPY_AGAIN }));
     }
   }
   return { contents, faults, incomplete };
@@ -224,6 +226,7 @@ async function readBundle(
     faults.push(
       fault('BUNDLE_TRUNCATED', `${medium.path}: has ${medium.size} of ${info.size} bytes`, {
         details: { expected: info.size, found: medium.size },
+        hint: COPY_AGAIN,
       }),
     );
   }

@@ -1,10 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, fault, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
-import { readNow } from '../io/files.ts';
+import { diskError, readThrough } from '../io/files.ts';
 import { type OpenFile, readSome } from '../io/open-file.ts';
 import { readTarHeader, TAR_BLOCK, TAR_END, tarHeaderLength, tarPadding } from '../io/tar.ts';
 import { type EntryList, type FoundEntry, foundEntries } from './entries.ts';
+import { COPY_AGAIN } from './hints.ts';
 import { B3SUMS, DOCUMENTS, SIGNATURE } from './names.ts';
 import { type Files, inVolumes } from './volume-files.ts';
 
@@ -13,6 +14,8 @@ const BLOB_NAME = /^blobs\/sha256\/[0-9a-f]{64}$/;
 const SEARCH = 1024 * TAR_BLOCK;
 /** How much is read at once where entries are small, in bytes. */
 const NEAR = 128 * TAR_BLOCK;
+/** Pieces that a damaged disk could not read, after which it is not this or that entry but the disk itself. */
+const LOST = 100_000;
 /** Headers that are read before others may speak. */
 const BREATH = 512;
 
@@ -29,7 +32,8 @@ export function notCanonical(
 ): Fault {
   const { offset, files } = at;
   const place = inVolumes(files, offset, 1);
-  return fault('BUNDLE_NOT_CANONICAL', `${path}: ${why} at byte ${offset}${place}`, { details: { offset } });
+  const message = `${path}: ${why} at byte ${offset}${place}`;
+  return fault('BUNDLE_NOT_CANONICAL', message, { details: { offset }, hint: COPY_AGAIN });
 }
 
 /** What the headers of a tar say. Offsets are those of the content, in bytes. */
@@ -47,6 +51,18 @@ interface Reading extends Scan {
   readonly files: Files;
   readonly read: ReadNear;
   readonly path: string;
+  /** Pieces that the disk could not read. */
+  lost: number;
+}
+
+/** Bytes of the file as far as the disk can read them. @throws FILE_UNREADABLE where it hardly can */
+function readAnyway(reading: Pick<Reading, 'files' | 'path' | 'lost'>, at: number, length: number): Buffer {
+  return readThrough(reading.files.file, { position: at, length }, () => {
+    reading.lost += 1;
+    if (reading.lost > LOST) {
+      throw diskError(Object.assign(new Error('most of it cannot be read'), { code: 'EIO' }), reading.path);
+    }
+  });
 }
 
 function isZero(bytes: Buffer): boolean {
@@ -79,10 +95,14 @@ function readNear(file: OpenFile): ReadNear {
 }
 
 /** Looks for the next block that is a canonical header, from a block boundary on; only used to go on after damage. */
-async function nextHeader({ files }: Reading, from: number): Promise<number | undefined> {
-  const { file, size } = files;
+async function nextHeader(reading: Reading, from: number): Promise<number | undefined> {
+  const { files } = reading;
+  const { size } = files;
   for (let at = from; at < size; at += SEARCH) {
-    const bytes = readNow(file, at, Math.min(SEARCH + 2 * TAR_BLOCK, size - at));
+    // Volumes that lack are zeros, gigabytes of them perhaps.
+    at = Math.max(at, Math.floor(files.nextPresent(at) / TAR_BLOCK) * TAR_BLOCK);
+    if (at >= size) break;
+    const bytes = readAnyway(reading, at, Math.min(SEARCH + 2 * TAR_BLOCK, size - at));
     await setImmediate();
     for (let i = 0; i < SEARCH && i + TAR_BLOCK <= bytes.length; i += TAR_BLOCK) {
       if (bytes.toString('latin1', i + 257, i + 262) !== 'ustar') continue;
@@ -93,13 +113,23 @@ async function nextHeader({ files }: Reading, from: number): Promise<number | un
   return undefined;
 }
 
+/** What may be a header, also where the disk cannot read all that is near it. */
+function readHeader(reading: Reading, at: number): Buffer {
+  try {
+    return reading.read(at, 3 * TAR_BLOCK);
+  } catch {
+    return readAnyway(reading, at, 3 * TAR_BLOCK);
+  }
+}
+
 /** What stands at `at`: the next entry, the end of the archive, or why it is neither. */
 async function lookAt(
   reading: Reading,
   at: number,
 ): Promise<{ readonly name: string; readonly size: number } | { readonly why: string } | 'end'> {
   const { size } = reading.files;
-  const bytes = reading.read(at, 3 * TAR_BLOCK);
+  const { lost } = reading;
+  const bytes = readHeader(reading, at);
   if (bytes.length < TAR_BLOCK) return 'end';
   if (isZero(bytes.subarray(0, TAR_BLOCK))) {
     // The size settles it for a whole archive; otherwise zeros may be a lost header with more behind them.
@@ -107,7 +137,9 @@ async function lookAt(
     return more === undefined ? 'end' : { why: 'zeros where a header belongs' };
   }
   const header = readTarHeader(bytes);
-  if (header === undefined) return { why: 'not a canonical header' };
+  if (header === undefined) {
+    return { why: reading.lost > lost ? 'a header that the disk cannot read' : 'not a canonical header' };
+  }
   return isBundleName(header.name) ? header : { why: `unknown entry "${header.name}"` };
 }
 
@@ -122,8 +154,11 @@ function checkRest({ files, path, faults }: Reading, at: number): void {
 }
 
 /** Exactly two zero blocks, and nothing behind them. */
-function checkEnd({ files, path, faults }: Reading, at: number): void {
-  const { file, size } = files;
+function checkEnd(reading: Reading, at: number): void {
+  const { files, path, faults } = reading;
+  const { size } = files;
+  // Of volumes that lack it was said already.
+  if (files.parts.length > 0 && files.isAbsent(at, Math.min(TAR_END, Math.max(1, size - at)))) return;
   const missing = at + TAR_END - size;
   if (missing !== 0) {
     const [code, what] =
@@ -133,10 +168,11 @@ function checkEnd({ files, path, faults }: Reading, at: number): void {
     faults.push(
       fault(code, `${path}: ${Math.abs(missing)} ${what} at the end of the archive, byte ${at}`, {
         details: { offset: at, expected: at + TAR_END, found: size },
+        hint: COPY_AGAIN,
       }),
     );
   }
-  const bad = readNow(file, at, TAR_END).findIndex((b) => b !== 0);
+  const bad = readAnyway(reading, at, TAR_END).findIndex((b) => b !== 0);
   if (bad >= 0)
     faults.push(notCanonical(path, 'the end of the archive is not zero', { offset: at + bad, files }));
 }
@@ -151,7 +187,7 @@ function takeSignature(reading: Reading, found: FoundEntry): void {
     return;
   }
   reading.signature = found;
-  const bad = readNow(files.file, offset + size, tarPadding(size)).findIndex((b) => b !== 0);
+  const bad = readAnyway(reading, offset + size, tarPadding(size)).findIndex((b) => b !== 0);
   if (bad < 0) return;
   const at = { offset: offset + size + bad, files };
   faults.push(notCanonical(path, `padding behind ${SIGNATURE} is not zero`, at));
@@ -177,6 +213,7 @@ export async function scanTar(
     signature: undefined,
     end: 0,
     faults: [],
+    lost: 0,
   };
   const { entries, faults } = reading;
   let at = 0;
@@ -197,7 +234,7 @@ export async function scanTar(
     if (offset + found.size > size) {
       const details = { entry: found.name, offset, expected: found.size, found: Math.max(0, size - offset) };
       const what = `${found.name} needs ${found.size} bytes from byte ${offset}, the file ends at byte ${size}`;
-      faults.push(fault('BUNDLE_TRUNCATED', `${path}: ${what}`, { details }));
+      faults.push(fault('BUNDLE_TRUNCATED', `${path}: ${what}`, { details, hint: COPY_AGAIN }));
       return reading;
     }
     at = offset + found.size + tarPadding(found.size);

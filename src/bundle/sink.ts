@@ -45,6 +45,14 @@ export function writeFrame(file: OpenFile, plan: BundlePlan, path: string): void
   writeAll(file, Buffer.alloc(plan.size - at), { position: at, path });
 }
 
+/**
+ * Cuts what an earlier run wrote behind the end. A file is never made longer before it is written: FAT would fill all of it
+ * with zeros first.
+ */
+export async function cutBehind(handle: FileHandle, size: number): Promise<void> {
+  if ((await handle.stat()).size > size) await handle.truncate(size);
+}
+
 /** How many written bytes may wait before the disk is asked to take them. */
 const SYNC_EVERY = 16 * MIB;
 
@@ -100,7 +108,7 @@ export async function tarSink(paths: Paths, plan: BundlePlan): Promise<Sink> {
     closed = true;
   };
   try {
-    await handle.truncate(plan.size).catch(orDiskError);
+    await cutBehind(handle, plan.size).catch(orDiskError);
   } catch (error) {
     await close();
     throw error;
@@ -144,8 +152,7 @@ async function fileSlot(path: string, entry: PlannedEntry): Promise<Slot> {
     read: (length) => readRange(handle, { position: 0, length }),
     close: async () => {
       try {
-        // Cuts what an earlier, longer try may have left behind.
-        await handle.truncate(Math.min((await handle.stat()).size, entry.size)).catch(orDiskError);
+        await cutBehind(handle, entry.size).catch(orDiskError);
         await handle.sync().catch(orDiskError);
       } finally {
         await handle.close();

@@ -3,7 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import type { Blake3Hasher } from '@napi-rs/blake-hash';
 import { KIB, MIB } from '../core/limits.ts';
 import { createBlake3 } from '../io/blake3.ts';
-import { type OpenFile, readSome } from '../io/open-file.ts';
+import { closeOpened, type OpenFile, readSome } from '../io/open-file.ts';
 
 // What a thread of a sweep runs. It imports little: until the thread has read it, its core hashes nothing.
 
@@ -14,7 +14,7 @@ import { type OpenFile, readSome } from '../io/open-file.ts';
 export interface SharedSweep {
   /** What is open in this process, or the path of each range's own. */
   readonly file: OpenFile | readonly string[];
-  /** Position, length and padding of each range. */
+  /** Position, length (or SKIPPED) and padding of each range. */
   readonly ranges: Float64Array;
   /** First range and number of ranges of each job. */
   readonly jobs: Int32Array;
@@ -31,6 +31,8 @@ export const STOP = 1;
 export const HASHED = 2;
 export const DONE = 1;
 export const DIRTY = 2;
+/** The length of a range that is not read. */
+export const SKIPPED = -1;
 /** Bytes of a hash. */
 export const HASH = 32;
 
@@ -80,6 +82,7 @@ async function hashOne(
 ): Promise<void> {
   const { index, file, end, breathe } = at;
   const [position = 0, length = 0, padding = 0] = shared.ranges.subarray(3 * index, 3 * index + 3);
+  if (length === SKIPPED) return;
   const sha = hand.sha256?.();
   const b3 = hand.blake3;
   b3?.reset();
@@ -145,7 +148,8 @@ export async function sweepJobs(shared: SharedSweep, breathe?: () => Promise<voi
   const hand: Hand = { buffer: Buffer.allocUnsafeSlow(BUFFER), blake3, sha256, from: 0, to: 0, since: 0 };
   for (;;) {
     const job = Atomics.add(shared.state, NEXT, 1);
-    if (2 * job >= shared.jobs.length || Atomics.load(shared.state, STOP) !== 0) return;
+    if (2 * job >= shared.jobs.length || Atomics.load(shared.state, STOP) !== 0) break;
     await runJob(shared, hand, job, breathe);
   }
+  if (!isPaths(shared.file)) closeOpened(shared.file);
 }

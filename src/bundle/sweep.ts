@@ -4,7 +4,17 @@ import type { OpenFile } from '../io/open-file.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 import { takeThreads } from './sweep-crew.ts';
-import { DIRTY, DONE, HASH, HASHED, recordSize, type SharedSweep, STOP, sweepJobs } from './sweep-jobs.ts';
+import {
+  DIRTY,
+  DONE,
+  HASH,
+  HASHED,
+  recordSize,
+  type SharedSweep,
+  SKIPPED,
+  STOP,
+  sweepJobs,
+} from './sweep-jobs.ts';
 
 /** A range that is hashed, and how many bytes behind it must be zero. */
 export interface SweptRange extends FileRange {
@@ -47,7 +57,7 @@ function jobsOf(ranges: Float64Array): Int32Array {
   let open: (typeof jobs)[number] | undefined;
   let all = 0;
   for (let index = 0; 3 * index < ranges.length; index += 1) {
-    const length = ranges[3 * index + 1] ?? 0;
+    const length = Math.max(0, ranges[3 * index + 1] ?? 0);
     all += length;
     if (open === undefined || open.bytes + length > JOB) {
       open = { first: index, count: 0, bytes: 0 };
@@ -64,7 +74,7 @@ function jobsOf(ranges: Float64Array): Int32Array {
   return Int32Array.from(ordered.flatMap(({ first, count }) => [first, count]));
 }
 
-/** Ranges, each made when it is asked for: there may be very many. */
+/** Ranges, each made when it is asked for: there may be very many. Of one that is undefined nothing is read. */
 export interface SweptRanges {
   readonly length: number;
   at(index: number): SweptRange | undefined;
@@ -80,6 +90,7 @@ function shareSweep(
   let file: OpenFile | undefined;
   for (let i = 0; i < ranges.length; i += 1) {
     const range = ranges.at(i);
+    numbers[3 * i + 1] = SKIPPED;
     if (range === undefined) continue;
     numbers.set([range.position, range.length, range.padding], 3 * i);
     if (typeof range.file === 'string') files[i] = range.file;

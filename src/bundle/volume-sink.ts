@@ -9,10 +9,10 @@ import {
   writeAll,
   writeFileAtomic,
 } from '../io/files.ts';
-import type { Joined } from '../io/open-file.ts';
+import { closeOpened, type Joined, joinFiles, KEPT_OPEN } from '../io/open-file.ts';
 import { holdPath, type Paths, pathsOf } from './partial.ts';
 import type { BundlePlan } from './plan.ts';
-import { backgroundSync, folderSink, type Sink, tarSink, writeFrame } from './sink.ts';
+import { backgroundSync, cutBehind, folderSink, type Sink, tarSink, writeFrame } from './sink.ts';
 import { type Form, volumePath, volumeSizeIn, volumesFor, volumesIn } from './volumes.ts';
 
 /** A file in the folder under construction that names the volumes: all are whole and are being moved to their final places. */
@@ -20,22 +20,38 @@ const WHOLE = 'whole';
 /** Bytes that are read at once of what was written. */
 const PIECE = 256 * 1024;
 
-/** Opens every volume with the length that it will have. */
-async function openParts(
-  folder: string,
-  parts: readonly { readonly path: string; readonly size: number }[],
-): Promise<FileHandle[]> {
+/** A volume that is written. Bytes. */
+interface Part {
+  readonly path: string;
+  readonly size: number;
+}
+
+/** Makes every volume, and keeps them open where they are not too many. */
+async function openParts(folder: string, parts: readonly Part[]): Promise<FileHandle[]> {
   const handles: FileHandle[] = [];
   try {
     for (const { path, size } of parts) {
       const handle = await open(path, (await kindOf(path)) === undefined ? 'wx+' : 'r+', 0o644);
       handles.push(handle);
-      await handle.truncate(size);
+      await cutBehind(handle, size);
+      if (parts.length > KEPT_OPEN) await handles.pop()?.close();
     }
     return handles;
   } catch (error) {
     for (const handle of handles) await handle.close();
     throw diskError(error, folder, { side: 'destination' });
+  }
+}
+
+/** Has the disk take all volumes. */
+async function syncParts(parts: readonly Part[], handles: readonly FileHandle[]): Promise<void> {
+  for (const [i, { path }] of parts.entries()) {
+    const handle = handles[i] ?? (await open(path, 'r+'));
+    try {
+      await handle.sync();
+    } finally {
+      if (handles[i] === undefined) await handle.close();
+    }
   }
 }
 
@@ -65,9 +81,13 @@ async function volumeSink(
   await mkdir(partial, { recursive: true }).catch(orDiskError);
   const ends = Array.from({ length: count }, (_, i) => Math.min(plan.size, (i + 1) * volumeSize));
   const stem = join(partial, basename(out));
-  const parts = ends.map((end, i) => ({ path: volumePath(stem, i + 1, width), size: end - i * volumeSize }));
+  const parts: Part[] = ends.map((end, i) => ({
+    path: volumePath(stem, i + 1, width),
+    size: end - i * volumeSize,
+  }));
   const handles = await openParts(partial, parts);
-  const file: Joined = { files: handles.map((h) => h.fd), ends };
+  const files = parts.map(({ path }, i) => handles[i]?.fd ?? path);
+  const file = joinFiles({ files, ends, flags: 'r+' });
   const sync = backgroundSync(handles);
   let closed = false;
   const close = async (): Promise<void> => {
@@ -75,6 +95,7 @@ async function volumeSink(
     await sync.settle().catch(() => rm(paths.journal, { force: true }));
     if (!closed) for (const handle of handles) await handle.close();
     closed = true;
+    closeOpened(file);
   };
   return {
     path: partial,
@@ -90,7 +111,7 @@ async function volumeSink(
     finish: async () => {
       writeFrame(file, plan, partial);
       await sync.settle().catch(orDiskError);
-      for (const handle of handles) await handle.sync().catch(orDiskError);
+      await syncParts(parts, handles).catch(orDiskError);
       await close();
       await writeFileAtomic(join(partial, WHOLE), parts.map(({ path }) => basename(path)).join('\n')).catch(
         orDiskError,

@@ -159,6 +159,17 @@ export async function freeSpace(folder: string): Promise<number> {
   return (await spaceOf(folder)).free;
 }
 
+/** FAT and exFAT, by the numbers of Linux (statfs(2)). */
+const FILLING: readonly number[] = [0x4d44, 0x2011bab0];
+
+/**
+ * Whether the file system of a folder has no holes: what is written far behind the end of a file has all before it filled
+ * with zeros, which are then written twice.
+ */
+export async function fillsHoles(folder: string): Promise<boolean> {
+  return FILLING.includes((await statfs(folder)).type);
+}
+
 /** Reads exactly `length` bytes at `position`; fewer only at the end of the file. */
 export async function readAt(handle: FileHandle, position: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(length);
@@ -250,6 +261,38 @@ export function readNow(file: OpenFile, position: number, length: number): Buffe
     });
     if (got === 0) break;
     filled += got;
+  }
+  return buffer.subarray(0, filled);
+}
+
+/** Pieces in which a damaged disk is read: a sector of a disc. Bytes. */
+const SECTOR = 2048;
+
+/**
+ * The same of a disk that may be damaged: what it cannot read is 0xff, which is no header and no padding.
+ * @param lost hears of each piece that cannot be read
+ */
+export function readThrough(
+  file: OpenFile,
+  range: { readonly position: number; readonly length: number },
+  lost: (position: number) => void = () => {},
+): Buffer {
+  const { position, length } = range;
+  const buffer = Buffer.allocUnsafe(length);
+  let filled = 0;
+  while (filled < length) {
+    const at = position + filled;
+    try {
+      const got = readSome(file, buffer, { position: at, from: filled, length: length - filled });
+      if (got === 0) break;
+      filled += got;
+    } catch (error) {
+      if (errnoOf(error) !== 'EIO') throw error;
+      lost(at);
+      const rest = Math.min(SECTOR - (at % SECTOR), length - filled);
+      buffer.fill(0xff, filled, filled + rest);
+      filled += rest;
+    }
   }
   return buffer.subarray(0, filled);
 }

@@ -1,13 +1,18 @@
-import { readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 
 /**
- * A byte space that lies in several open files, one behind the other. Plain data, so that threads of this process can have
- * it. What a file lacks of its part, and a file that is not there (-1), reads as zeros: then it is the checksums that say so.
+ * A byte space that lies in several files, one behind the other. Plain data, so that threads of this process can have it.
+ * What a file lacks of its part, and a file that is not there, reads as zeros: then it is the checksums that say so.
  */
 export interface Joined {
-  readonly files: readonly number[];
+  /** Each is open in this process, or the path of one that is opened when it is needed; -1 for one that is not there. */
+  readonly files: readonly (number | string)[];
   /** Where the part of each file ends in the byte space; ascending. */
   readonly ends: readonly number[];
+  /** How those are opened that are paths. */
+  readonly flags: 'r' | 'r+';
+  /** No other one of this process has it: under it a thread finds what it has opened. */
+  readonly id: number;
 }
 
 /** A file that is open in this process, or several that make one byte space. */
@@ -19,6 +24,47 @@ export interface At {
   /** Where in the buffer to begin, and how much of it is meant. */
   readonly from: number;
   readonly length: number;
+}
+
+/** More files of one byte space are not kept open: a process may have a thousand, and other spaces want some too. */
+export const KEPT_OPEN = 128;
+/** Files that one thread keeps open of those that it opened by their paths: the ones that it used last. */
+const OPENED = 16;
+
+let ids = 0;
+
+/** Makes one byte space of files. Only the main thread does: the numbers of two threads would be the same. */
+export function joinFiles(parts: Pick<Joined, 'files' | 'ends' | 'flags'>): Joined {
+  ids += 1;
+  return { ...parts, id: ids };
+}
+
+const opened = new Map<string, number>();
+
+function close(key: string): void {
+  const fd = opened.get(key);
+  opened.delete(key);
+  if (fd !== undefined) closeSync(fd);
+}
+
+/** The open file of a part. @throws what the system says when it cannot be opened */
+function fileOf({ files, flags, id }: Joined, index: number): number {
+  const file = files[index] ?? -1;
+  if (typeof file === 'number') return file;
+  const key = `${id} ${index}`;
+  const fd = opened.get(key) ?? openSync(file, flags);
+  // The one that was used last is the last to go.
+  opened.delete(key);
+  opened.set(key, fd);
+  const [oldest] = opened.keys();
+  if (oldest !== undefined && opened.size > OPENED) close(oldest);
+  return fd;
+}
+
+/** Closes what this thread has opened of it by a path. Another thread keeps a few until it opens others, or ends. */
+export function closeOpened(file: OpenFile): void {
+  if (typeof file === 'number') return;
+  for (const key of [...opened.keys()]) if (key.startsWith(`${file.id} `)) close(key);
 }
 
 /** The first file whose part ends behind a position. */
@@ -38,10 +84,10 @@ function locate(
   position: number,
 ): { readonly file: number; readonly position: number; readonly left: number } | undefined {
   const index = partAt(joined, position);
-  const file = joined.files[index];
   const end = joined.ends[index];
-  if (file === undefined || end === undefined) return undefined;
-  return { file, position: position - (joined.ends[index - 1] ?? 0), left: end - position };
+  if (end === undefined) return undefined;
+  const start = joined.ends[index - 1] ?? 0;
+  return { file: fileOf(joined, index), position: position - start, left: end - position };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { Readable } from 'node:stream';
 import type { BundlePlan, PlannedEntry } from '../bundle/plan.ts';
 import { bundlePool } from '../bundle/pool.ts';
@@ -7,6 +8,7 @@ import type { WriterStats } from '../bundle/writer-stats.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { fillsHoles } from '../io/files.ts';
 import { eachBounded } from '../io/pool.ts';
 import { verified } from '../io/verify.ts';
 import { type ChartLock, chartName, type Lock } from '../lock/schema.ts';
@@ -42,7 +44,8 @@ export async function fillBundle(job: {
   try {
     const { bytes, items, indexes } = toFetch(writer, tools.lock);
     context.emit({ type: 'total', bytes, items });
-    indexes.sort(sendingOrder(plan));
+    const isInOrder = kind !== 'folder' && (await fillsHoles(dirname(out)));
+    indexes.sort(isInOrder ? (a, b) => a - b : sendingOrder(plan));
     const faults = await fillAll(writer, { plan, indexes, sources, tools });
     if (faults.length > 0) throw errorOf(faults, `${faults.length} blobs cannot be fetched`);
     for (const chart of tools.lock.charts)

@@ -6,6 +6,8 @@ import type { PassingContent, ReadOptions } from '../oci/content.ts';
 
 /** What of a blob is held at once, for those who are slower and for those who begin again. Bytes. */
 const WINDOW = 16 * MIB;
+/** How far back one may begin again, whoever is ahead. */
+const AGAIN = 8 * MIB;
 
 /** Where a blob comes from: its bytes in order, verified before the last of them is given. */
 export interface PassingSource {
@@ -160,7 +162,7 @@ export class PassingBlob {
 /** What one taker sees of a blob. */
 class View implements PassingContent {
   readonly #blob: PassingBlob;
-  /** The first byte that it may still need: what it was given last may be in use. */
+  /** The first byte that it may still need: where it may begin again. */
   low = 0;
 
   constructor(blob: PassingBlob) {
@@ -187,8 +189,9 @@ class View implements PassingContent {
 
   /** Only who has moved wakes others: two that wait for a third would keep each other awake. */
   #move(at: number): void {
-    if (this.low === at) return;
-    this.low = at;
+    const low = Math.max(0, at - AGAIN);
+    if (this.low === low) return;
+    this.low = low;
     this.#blob.stirred();
   }
 

@@ -29,6 +29,8 @@ export interface Passing {
   readonly sha256: (entry: PlannedEntry) => boolean;
   /** Hears of content whose SHA-256 is wrong, instead of an error that ends everything. */
   readonly tell?: (found: Fault) => void;
+  /** Asked before each blob: whether anybody still wants one; default always. */
+  readonly isWanted?: () => boolean;
 }
 
 /** The content of one entry on its way: every byte is hashed for B3SUMS, and by SHA-256 where that is asked for. */
@@ -114,16 +116,21 @@ export class StreamedBundle {
     throw this.#tar.wrong(fault('BUNDLE_NOT_CANONICAL', message));
   }
 
-  /** Passes every blob that is no manifest to `take`, one after the other; what it leaves is read over. */
-  async passBlobs(take: (body: EntryBody) => Promise<void>, how: Passing): Promise<void> {
+  /**
+   * Passes every blob that is no manifest to `take`, one after the other; what it leaves is read over.
+   * @returns false where nobody wanted the rest
+   */
+  async passBlobs(take: (body: EntryBody) => Promise<void>, how: Passing): Promise<boolean> {
     const { entries, manifestsEnd, blobs } = this.plan;
     for (let index = manifestsEnd; index < DOCUMENTS.length + blobs; index += 1) {
+      if (how.isWanted?.() === false) return false;
       const entry = entries.at(index);
       await this.#tar.expect(entry.name, entry.size);
       const body = new EntryBody(this.#tar, entry, how);
       await take(body);
       this.hashes.set(index, await body.finish());
     }
+    return true;
   }
 
   /** Compares what came with B3SUMS and reads to the last byte. */

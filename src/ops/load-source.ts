@@ -138,6 +138,8 @@ export interface Source extends ContentReader {
   check(): Promise<{ readonly faults: readonly Fault[] }>;
   /** Of a bundle that leaves something out. */
   readonly leftOut: LeftOut | undefined;
+  /** Of one that comes in order: whether all of it has come and is right. */
+  readonly isChecked?: boolean;
   close(): Promise<void>;
 }
 

@@ -32,10 +32,12 @@ interface Racer {
 export interface PassingSource extends Source {
   /**
    * Reads the rest of the stream: each blob goes to all targets that want it, at the same time. Settles when everything
-   * has come, was compared with B3SUMS, and is trusted; nothing that anybody sees is written before.
+   * has come, was compared with B3SUMS, and is trusted; nothing that anybody sees is written before. Where every target
+   * has failed nobody needs the rest.
+   * @returns whether all was read
    * @throws faults of the bundle and of its signature; the targets' own are theirs
    */
-  pass(racers: readonly Racer[], stop: AbortController): Promise<void>;
+  pass(racers: readonly Racer[], stop: AbortController): Promise<boolean>;
 }
 
 /** Of a load whose bundle comes in order. */
@@ -44,6 +46,7 @@ interface StreamOptions extends TrustOptions {
   readonly verify?: boolean | undefined;
   readonly name?: string | undefined;
   readonly others?: readonly string[] | undefined;
+  readonly dryRun?: boolean | undefined;
 }
 
 /** A delta or a repair is judged by what is beside it, and that by a target that is asked for each blob before. */
@@ -83,7 +86,12 @@ export async function streamSource(options: StreamOptions, context: Context): Pr
     const facts = { name, version, lock: lockDigest };
     // An old one need not come as a whole to be refused. Who signed it stands at its end.
     refuseUntrusted(await judgeEnd(undefined, { what: STDIN, facts, policy }), STDIN);
+    if (policy?.isRequired === true && options.dryRun === true) {
+      const message = `${STDIN}: who signed it stands at its end, which --dry-run does not read: nothing is known of that`;
+      context.emit({ type: 'note', message });
+    }
     let signedBy: string | null = null;
+    let isChecked = false;
     const about: LoadedSource = {
       format: 'bundle',
       ...facts,
@@ -103,9 +111,15 @@ export async function streamSource(options: StreamOptions, context: Context): Pr
       },
       pass: async (racers, stop) => {
         const end = await new Passage(bundle, { racers, stop, context }).run();
+        if (end === undefined) return false;
         const trust = await judgeEnd(end, { what: STDIN, facts, policy });
         refuseUntrusted(trust, STDIN);
         signedBy = trust.state === 'trusted' ? trust.keyId : null;
+        isChecked = true;
+        return true;
+      },
+      get isChecked() {
+        return isChecked;
       },
       close: async () => source.close(),
     };
@@ -125,6 +139,12 @@ async function* manifest({ manifests }: StreamedBundle, { digest }: Descriptor):
     });
   }
   yield bytes;
+}
+
+/** Whether nothing more can be written there, because of what failed. */
+function isOut({ run, fault }: Racer): boolean {
+  const entries = run?.entries ?? [];
+  return fault !== undefined || (entries.length > 0 && entries.every(({ state }) => state === 'failed'));
 }
 
 /** Those who take a blob one after the other, because what the first brings is there for the next. */
@@ -157,15 +177,18 @@ class Passage {
     this.#context = of.context;
   }
 
-  async run(): Promise<StreamEnd> {
+  /** @returns undefined where every target has failed before all was read */
+  async run(): Promise<StreamEnd | undefined> {
     try {
       await this.#openLanes();
       await this.#passManifests();
-      await this.#bundle.passBlobs((body) => this.#pass(body), {
+      const isWhole = await this.#bundle.passBlobs((body) => this.#pass(body), {
         sha256: (entry) => this.#lanesFor(entry).length > 0,
+        isWanted: () => !this.#racers.every(isOut),
       });
       while (this.#running.size > 0) await Promise.all(this.#running);
       this.#throwFatal();
+      if (!isWhole) return undefined;
       this.#context.emit({ type: 'phase', name: 'check' });
       const end = await this.#bundle.end();
       if (end.faults.length === 0) return end;

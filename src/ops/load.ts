@@ -287,8 +287,8 @@ async function apply(
   ];
   for (const [stage, name] of stages) {
     run.context.emit({ type: 'phase', name });
-    if (stage === 'writeBlobs' && run.passing !== undefined) await run.passing.pass(racers, run.stop);
-    else await runStage(racers, stage, run.stop);
+    if (stage !== 'writeBlobs' || run.passing === undefined) await runStage(racers, stage, run.stop);
+    else if (!(await run.passing.pass(racers, run.stop))) return;
   }
 }
 
@@ -308,8 +308,7 @@ function resultOf(
     start: new Date(run.start).toISOString(),
     end: new Date(run.end).toISOString(),
     dryRun: run.options.dryRun === true,
-    // What comes through a pipe is checked to its last byte before anything of it can be seen.
-    verified: run.options.verify === true || (run.options.input !== undefined && run.options.dryRun !== true),
+    verified: run.options.verify === true || source.isChecked === true,
     targets,
     failed: failedEntries + targets.filter((t) => t.fault !== null).length,
   };

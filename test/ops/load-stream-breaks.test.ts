@@ -1,4 +1,6 @@
 /** A load from a pipe when targets break or are slow, when the sender is, and when it is stopped. */
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
@@ -137,6 +139,74 @@ describe('a registry that dies in the middle', () => {
   });
 });
 
+describe('a stream that nobody needs any more', () => {
+  /** A whole bundle, and how much of it was taken. */
+  function watched(): { input: Readable; taken: () => number } {
+    let taken = 0;
+    const pieces = function* (): Generator<Buffer> {
+      for (; taken < good.bytes.length; taken += 65_536) yield good.bytes.subarray(taken, taken + 65_536);
+    };
+    return { input: Readable.from(pieces(), { objectMode: false }), taken: () => taken };
+  }
+
+  it('is not read on where no target answers', async () => {
+    const gone = placeOf(target);
+    await target.close();
+    const { input, taken } = watched();
+    const result = await load({ bundle: '-', input, registries: [gone] }, contextOf());
+    expect(result.targets[0]?.fault).toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    expect(result.verified).toBe(false);
+    expect(input.destroyed).toBe(true);
+    expect(taken()).toBeLessThan(LAYER);
+  });
+
+  it('leaves a tree alone whose charts are there, because nothing of it is proved', async () => {
+    const trees = site.path('proved', 'trees');
+    await load({ bundle: good.path, chartTrees: [trees] }, contextOf());
+    await rm(join(trees, 'web-1.2.3'), { recursive: true });
+    await writeFile(join(trees, 'web-1.2.3'), 'in the way');
+    await rm(join(trees, 'versions.lock'));
+    const { input, taken } = watched();
+    const result = await load({ bundle: '-', input, chartTrees: [trees] }, contextOf());
+    expect(result.targets[0]?.entries[0]?.fault?.code).toBe('TARGET_CONFLICT');
+    expect(taken()).toBeLessThan(LAYER);
+    expect(await readdir(trees)).toEqual(['web-1.2.3']);
+  });
+});
+
+describe('a registry while a bundle comes', () => {
+  it('gets blobs only, and manifests when the last byte of the bundle is there', async () => {
+    const early: string[] = [];
+    let [hasEnded, later] = [false, 0];
+    const observed = await startRegistry({
+      storage: 'memory',
+      intercept: ({ method, url = '' }) => {
+        if (method !== 'PUT' || !url.includes('/manifests/')) return false;
+        if (hasEnded) later += 1;
+        else early.push(url);
+        return false;
+      },
+    });
+    const input = Readable.from(
+      (async function* () {
+        for (let at = 0; at < goodLess.bytes.length; at += 65_536) {
+          const isLast = at + 65_536 >= goodLess.bytes.length;
+          // What came before must have had all the time that it wants.
+          if (isLast) for (let i = 0; i < 200; i++) await new Promise((go) => setImmediate(go));
+          if (isLast) hasEnded = true;
+          yield goodLess.bytes.subarray(at, at + 65_536);
+        }
+      })(),
+      { objectMode: false },
+    );
+    const result = await load({ bundle: '-', input, registries: [placeOf(observed)] }, contextOf());
+    expect(result.failed).toBe(0);
+    expect(early).toEqual([]);
+    expect(later).toBeGreaterThan(0);
+    await observed.close();
+  });
+});
+
 describe('a registry that does not mount', () => {
   it('gets a large blob of several repositories from itself, without the stream', async () => {
     const reads: string[] = [];
@@ -204,6 +274,24 @@ describe('a sender that is slow, or stops', () => {
     expect(fake.images.size).toBe(0);
     const again = await load({ bundle: '-', input: pipe(goodLess), ...options }, contextOf());
     expect(again.failed).toBe(0);
+  });
+
+  it('that breaks in a large blob leaves what came under its lease', async () => {
+    const large = goodLess.entries.find((e) => e.size > 4_500_000);
+    const until = (large?.offset ?? 0) + 1_000_000;
+    const input = Readable.from(
+      (async function* () {
+        for (let at = 0; at < until; at += 65_536) yield goodLess.bytes.subarray(at, at + 65_536);
+        throw Object.assign(new Error('read EIO'), { code: 'EIO' });
+      })(),
+    );
+    const containerd = [{ socket: fake.socket, namespaces: ['k8s.io'] }];
+    await expect(load({ bundle: '-', input, containerd }, contextOf())).rejects.toMatchObject({
+      code: 'FILE_UNREADABLE',
+      message: expect.stringContaining('stdin'),
+    });
+    expect(fake.leases.size).toBe(1);
+    expect(fake.images.size).toBe(0);
   });
 
   it('that breaks in the middle is an error of the bundle', async () => {

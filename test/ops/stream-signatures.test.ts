@@ -2,6 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { Readable, Writable } from 'node:stream';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Event } from '../../src/core/events.ts';
 import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { packSigned } from '../../src/ops/pack-signed.ts';
@@ -83,6 +84,16 @@ describe('a signed stream', () => {
     expect(JSON.parse(JSON.stringify(result.bundle)).signedBy).toBe(ours.id);
     expect(fake.images.size).toBeGreaterThan(0);
     expect(await readFile(site.path(`files-${count}`, 'notes.txt'), 'utf8')).toContain('read me first');
+  });
+
+  it('is planned by a dry run, which says that it does not know who signed it', async () => {
+    const events: Event[] = [];
+    const containerd = [{ socket: fake.socket, namespaces: ['k8s.io'] }];
+    const options = { bundle: '-', containerd, keys: [ours.pub], dryRun: true };
+    const result = await load({ ...options, input: Readable.from([signed]) }, contextOf({ events }));
+    expect(result.bundle.signedBy).toBeNull();
+    const notes = events.flatMap((e) => (e.type === 'note' ? [e.message] : []));
+    expect(notes).toContainEqual(expect.stringContaining('which --dry-run does not read'));
   });
 
   it('is loaded unchecked where nobody says what is trusted', async () => {

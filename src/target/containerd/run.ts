@@ -118,14 +118,14 @@ export class ContainerdRun implements TargetRun {
   }
 
   /**
-   * Deletes the lease, which collects what no image holds. After being stopped, and when an image failed on this
-   * target, the lease is left to expire, so that the next run finds what was sent.
+   * Deletes the lease, which collects what no image holds. After being stopped, and when an image is not written, the
+   * lease is left to expire, so that the next run finds what was sent.
    */
   async close(end?: { readonly isBad: boolean }): Promise<void> {
     const { client, context, name } = this.#parts;
     this.#sourceFailed ||= end?.isBad === true;
     try {
-      const unfinished = context.signal.aborted || this.#works.some((work) => work.entry.state === 'failed');
+      const unfinished = context.signal.aborted || this.#works.some(({ entry }) => entry.state !== 'written');
       if (this.#lease !== undefined && (this.#sourceFailed || !unfinished)) {
         await client.deleteLease(this.#lease, new AbortController().signal);
       }
@@ -155,7 +155,7 @@ export class ContainerdRun implements TargetRun {
       await step();
     } catch (error) {
       if (!isTargetError(error)) {
-        this.#sourceFailed ||= !isAbort(error) && !isBreak(error) && !this.#parts.context.signal.aborted;
+        this.#sourceFailed ||= isWrong(error) && !this.#parts.context.signal.aborted;
         throw error;
       }
       // Without a connection every other image would only wait and fail in the same way.
@@ -241,9 +241,10 @@ interface Reading {
   readonly source: ContentReader;
 }
 
-/** A stream that ends early is no wrong content: what came before is worth keeping. */
-function isBreak(error: unknown): boolean {
-  return error instanceof SealiftError && error.code === 'BUNDLE_TRUNCATED';
+/** Wrong content. Of a stream that ends early, or a disk or server that gives no more, what came before is worth keeping. */
+function isWrong(error: unknown): boolean {
+  if (isAbort(error) || !(error instanceof SealiftError)) return !isAbort(error);
+  return /^(BUNDLE|CONTENT)_/.test(error.code) && error.code !== 'BUNDLE_TRUNCATED';
 }
 
 function isNamer({ kind }: Piece): boolean {

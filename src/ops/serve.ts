@@ -6,7 +6,7 @@ import { LIMITS } from '../core/limits.ts';
 import { isHost } from '../core/reference.ts';
 import { readPair } from '../io/certificates.ts';
 import { readFileLimited } from '../io/files.ts';
-import { type Access, accessLine, type LineFile, openLineFile } from '../serve/access-log.ts';
+import { type Access, accessLine, type LineFile, type LinePlace, openLineFile } from '../serve/access-log.ts';
 import { answerFrom } from '../serve/library.ts';
 import { type Doorkeeper, doorkeeperOf, parsePasswordFile } from '../serve/password-file.ts';
 import { type RunningServer, startServer } from '../serve/server.ts';
@@ -23,8 +23,8 @@ export interface ServeOptions extends TrustOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** A htpasswd file of bcrypt hashes: who may read. Default: everybody. */
   readonly authFile?: string;
-  /** Where each request is told: a file that is added to, or somebody who takes each line. */
-  readonly accessLog?: string | ((line: string) => void);
+  /** Where each request is told: a file that is added to, one that is open, or somebody who takes each line (false: he did not). */
+  readonly accessLog?: LinePlace | ((line: string) => unknown);
 }
 
 /** What a server did from its start to its end. */
@@ -121,13 +121,21 @@ function createDamage(context: Context) {
 }
 
 /** Where lines of the access log go, and how it is ended. */
-async function openLog(
-  to: ServeOptions['accessLog'],
-  context: Context,
-): Promise<Pick<LineFile, 'write' | 'close'> & { readonly lost: number }> {
-  if (typeof to !== 'string') return { write: to ?? (() => {}), lost: 0, close: async () => {} };
-  const onFailure = (error: unknown): void => context.emit({ type: 'warning', fault: faultOf(error) });
-  return await openLineFile(resolve(to), { onFailure });
+async function openLog(to: ServeOptions['accessLog'], context: Context): Promise<LineFile> {
+  if (typeof to === 'string' || typeof to === 'object') {
+    const onFailure = (error: unknown): void => context.emit({ type: 'warning', fault: faultOf(error) });
+    return await openLineFile(typeof to === 'string' ? resolve(to) : to, { onFailure });
+  }
+  let lost = 0;
+  return {
+    get lost() {
+      return lost;
+    },
+    write: (line) => {
+      if (to?.(line) === false) lost += 1;
+    },
+    close: async () => {},
+  };
 }
 
 /** What somebody may not have meant. */

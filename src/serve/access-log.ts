@@ -1,4 +1,4 @@
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, type WriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { redact } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -46,21 +46,31 @@ export interface LineFile {
   close(): Promise<void>;
 }
 
+/** Where lines go: a file that is added to, or one that is open already and stays so, as standard error. */
+export type LinePlace = string | { readonly fd: number };
+
+async function openStream(place: LinePlace): Promise<WriteStream> {
+  if (typeof place !== 'string') return createWriteStream('', { fd: place.fd, autoClose: false });
+  const handle = await open(place, 'a', 0o640).catch((error: unknown) => {
+    throw diskError(error, place);
+  });
+  return createWriteStream(place, { fd: handle });
+}
+
 /**
  * Opens a file to which lines are added; one that is cut short by others (logrotate, copytruncate) goes on from its start.
+ * Nobody waits for it: a disk that is slow, or a terminal that somebody paused, costs lines.
  * @param options.onFailure is told once when the file takes no more lines
  * @throws FILE_UNREADABLE, DISK_FULL
  */
 export async function openLineFile(
-  path: string,
+  place: LinePlace,
   options: { readonly onFailure: (error: unknown) => void },
 ): Promise<LineFile> {
-  const handle = await open(path, 'a', 0o640).catch((error: unknown) => {
-    throw diskError(error, path);
-  });
-  const stream = createWriteStream(path, { fd: handle });
+  const stream = await openStream(place);
+  const what = typeof place === 'string' ? place : 'the access log';
   let lost = 0;
-  stream.on('error', (error) => options.onFailure(diskError(error, path)));
+  stream.on('error', (error) => options.onFailure(diskError(error, what)));
   return {
     get lost() {
       return lost;

@@ -1,16 +1,15 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { Agent, get as httpsGet } from 'node:https';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LIMITS } from '../../src/core/limits.ts';
-import { accessLine } from '../../src/serve/access-log.ts';
 import type { Exchange } from '../../src/serve/answer.ts';
 import { doorkeeperOf, parsePasswordFile } from '../../src/serve/password-file.ts';
 import { selfSigned } from '../io/certificate.ts';
 import { makeSite, type Site } from '../support/bundles.ts';
-import { ask, serveBundles } from './bundle-site.ts';
+import { serveBundles } from './bundle-site.ts';
 import { errorCodes } from './client.ts';
 
 let site: Site;
@@ -70,65 +69,6 @@ describe('hostile requests', () => {
     } finally {
       await serving.close();
     }
-  });
-});
-
-describe('the access log', () => {
-  it('has one line of JSON for each request, whatever the client sends, and nothing secret', async () => {
-    const serving = await serveBundles([tar]);
-    const agent = 'evil"\u00e9\u001b]0;x\u0007'.replace(/[\u0000-\u001f]/g, ' ');
-    await ask(serving.url, {
-      path: '/files/%0a%22%e2%80%ae?token=hunter2',
-      headers: { 'user-agent': agent, authorization: 'Basic aHVudGVyMjpodW50ZXIy' },
-    });
-    await ask(serving.url, { path: '/files/small' });
-    await ask(serving.url, { path: '/files/small', method: 'HEAD' });
-    const result = await serving.close();
-    const lines = serving.lines.map((line) => JSON.parse(line));
-    expect(serving.lines.join('')).toMatch(/^[\x20-\x7e]*$/);
-    expect(serving.lines.join('')).not.toContain('hunter2');
-    expect(lines).toMatchObject([
-      { method: 'GET', path: '/files/%0a%22%e2%80%ae', status: 404, userAgent: 'evil"\u00e9 ]0;x' },
-      {
-        time: '2026-11-01T00:00:00.000Z',
-        client: '127.0.0.1',
-        method: 'GET',
-        path: '/files/small',
-        status: 200,
-        bytes: 5,
-        ms: 0,
-      },
-      { method: 'HEAD', status: 200, bytes: 0 },
-    ]);
-    expect(result).toMatchObject({
-      requests: 3,
-      bytes: expect.any(Number),
-      clients: 1,
-      refused: 1,
-      failed: 0,
-      cut: 0,
-    });
-  });
-
-  it('escapes everything that is not printable ASCII', () => {
-    const access = { time: 0, client: '::1', method: 'GET', status: 200, bytes: 1, ms: 2, userAgent: '' };
-    const path = '/\n\r\u2028\u202e\u007f\u{1f600}"\\';
-    const line = accessLine({ ...access, path, error: 'x\ny' });
-    expect(line).toMatch(/^[\x20-\x7e]+$/);
-    expect(JSON.parse(line)).toMatchObject({ path, error: 'x\ny', time: '1970-01-01T00:00:00.000Z' });
-    expect(accessLine({ ...access, path: 'a'.repeat(9_999) }).length).toBeLessThan(2_300);
-  });
-
-  it('goes to a file, behind what is there', async () => {
-    const accessLog = await site.put('access.log', 'before\n');
-    const serving = await serveBundles([tar], { accessLog });
-    await ask(serving.url, { path: '/files/small' });
-    await serving.close();
-    const [before, line = '', ...more] = (await readFile(accessLog, 'utf8')).split('\n');
-    expect([before, JSON.parse(line).path, more]).toEqual(['before', '/files/small', ['']]);
-    await expect(serveBundles([tar], { accessLog: join(site.dir, 'no/such/folder') })).rejects.toMatchObject({
-      code: 'FILE_UNREADABLE',
-    });
   });
 });
 

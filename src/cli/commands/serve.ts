@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { EXIT, SealiftError } from '../../core/errors.ts';
+import { LIMITS } from '../../core/limits.ts';
 import type { ServeOptions, ServeResult, Serving } from '../../ops/serve.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
@@ -14,6 +15,17 @@ interface ServeFlags {
   readonly key?: readonly string[];
   readonly site?: string;
   readonly json?: boolean;
+}
+
+/** Standard error, for which nobody waits: a terminal that is paused (Ctrl-S) would otherwise stop the server. */
+function standardError(): NonNullable<ServeOptions['accessLog']> {
+  const { stderr } = process;
+  if (stderr.isTTY) return { fd: stderr.fd };
+  return (line) => {
+    const isTaken = stderr.writableLength <= LIMITS.logWaiting;
+    if (isTaken) stderr.write(`${line}\n`);
+    return isTaken;
+  };
 }
 
 /** Bundles and options: what stands behind the two files of `--tls` are bundles, too. @throws USAGE */
@@ -35,7 +47,7 @@ function optionsOf(words: readonly string[], flags: ServeFlags): ServeOptions {
     ...(cert === undefined || key === undefined ? {} : { tls: { cert, key } }),
     ...(auth === undefined ? {} : { authFile: auth }),
     ...trustOf(flags),
-    accessLog: accessLog ?? ((line) => void process.stderr.write(`${line}\n`)),
+    accessLog: accessLog ?? standardError(),
   };
 }
 

@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs';
 import { SealiftError } from '../core/errors.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import { onDisk } from '../io/files.ts';
-import { readSome } from '../io/open-file.ts';
+import { readThere } from '../io/open-file.ts';
 import { throwIfAborted } from '../io/pool.ts';
 import type { FileRange } from './hash.ts';
 
@@ -32,7 +32,7 @@ export async function* passOn(
       throwIfAborted(signal);
       const want = Math.min(buffer.length, length - done);
       const got = onDisk(
-        () => readSome(fd, buffer, { position: position + done, from: 0, length: want }),
+        () => readThere(fd, buffer, { position: position + done, from: 0, length: want }),
         what,
       );
       if (got === 0) throw tooShort(range, done);

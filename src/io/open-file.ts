@@ -94,15 +94,21 @@ function locate(
  * Reads some bytes synchronously, at least one unless the end is reached.
  * @returns how many; 0 at the end
  */
-export function readSome(file: OpenFile, buffer: Buffer, { position, from, length }: At): number {
-  if (typeof file === 'number') return readSync(file, buffer, from, length, position);
-  const at = locate(file, position);
-  if (at === undefined) return 0;
-  const want = Math.min(length, at.left);
-  const got = at.file < 0 ? 0 : readSync(at.file, buffer, from, want, at.position);
-  if (got > 0) return got;
+export function readSome(file: OpenFile, buffer: Buffer, at: At): number {
+  const got = readThere(file, buffer, at);
+  if (got > 0 || typeof file === 'number') return got;
+  const { from, position, length } = at;
+  const want = Math.min(length, locate(file, position)?.left ?? 0);
   buffer.fill(0, from, from + want);
   return want;
+}
+
+/** The same, but what a file lacks of its part is an end as well: for bytes that nobody checks afterwards. */
+export function readThere(file: OpenFile, buffer: Buffer, { position, from, length }: At): number {
+  if (typeof file === 'number') return readSync(file, buffer, from, length, position);
+  const at = locate(file, position);
+  if (at === undefined || at.file < 0) return 0;
+  return readSync(at.file, buffer, from, Math.min(length, at.left), at.position);
 }
 
 /**

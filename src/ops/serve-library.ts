@@ -13,10 +13,10 @@ import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../ser
 import { type Origin, ShelvedRegistry } from '../serve/shelved.ts';
 import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
 import { Stock, type StockedBundle } from '../serve/stock.ts';
-import type { TrustPolicy } from '../trust/policy.ts';
+import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { isSuperseded, openGivenBundles } from './serve-order.ts';
 import type { ServedFacts } from './serve-snippets.ts';
-import { requireTrust } from './trust.ts';
+import { judgeGiven, refuseUntrusted } from './trust.ts';
 
 /** Bundles that are open to be served. */
 export interface OpenLibrary {
@@ -142,28 +142,45 @@ function shelveFile(to: Gathering, { name, sha256, size }: FileLock, from: Origi
   to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
 }
 
-function stocked(bundle: Bundle): StockedBundle {
+/** Keeps the last piece until its source has ended well. */
+async function* heldBack(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let last: Uint8Array | undefined;
+  for await (const piece of source) {
+    if (last !== undefined) yield last;
+    last = piece;
+  }
+  if (last !== undefined) yield last;
+}
+
+/**
+ * A bundle as it is served. Of one that nobody signed itself, and for which another one with the same lock vouches, only
+ * SHA-256 is believed: its own list of BLAKE3 may be anybody's.
+ */
+function stocked(bundle: Bundle, isVouchedFor: boolean): StockedBundle {
   const { medium } = bundle;
   return {
     path: medium.path,
-    open: (descriptor, options) => bundle.open(descriptor, options),
+    open: (descriptor, options) => {
+      const { signal, offset = 0 } = options;
+      if (!isVouchedFor || offset > 0) return bundle.open(descriptor, options);
+      return heldBack(bundle.open(descriptor, { signal }));
+    },
     sizeOf: (digest) => (bundle.has(digest) ? medium.entries.findBlob(digest)?.size : undefined),
   };
 }
 
-/** Reads one bundle, if it is trusted here; what its manifests say is gathered as they are read. */
+/** Reads one bundle; what its manifests say is gathered as they are read. */
 async function readOne(
   medium: Medium,
   to: Gathering,
   how: {
     readonly context: Context;
-    readonly policy: TrustPolicy | undefined;
+    readonly trust: Trust;
     readonly from: Origin;
   },
 ): Promise<Bundle> {
-  const { from } = how;
+  const { from, trust } = how;
   const { path } = from;
-  const trust = await requireTrust({ medium, info: undefined, suppliers: [] }, how.policy);
   const placed: Artifact[] = [];
   const tell = (artifact: Artifact): void => {
     if (artifact.kind === 'chart' || artifact.kind === 'file') placed.push(artifact);
@@ -233,7 +250,7 @@ function libraryOf(to: Gathering, bundles: readonly Bundle[]): OpenLibrary {
 /**
  * Opens bundles to serve the union of what they have.
  * @param words as for `openGivenBundles`; a delta counts before what it builds on, where the two have other bytes for a name
- * @param options.policy each bundle is judged by it; its list of BLAKE3 then vouches for every byte that is sent
+ * @param options.policy each bundle is judged by it, a repair without a signature by that of one with the same lock
  * @param options.signal ends all reading of content
  * @param options.onDamage is told of every blob that could not be read, or whose bytes are wrong
  * @throws every fault of a bundle's structure or signature; TARGET_NAME_COLLISION for names that mean different bytes in two
@@ -264,10 +281,14 @@ export async function openLibrary(
     const read: { readonly bundle: Bundle; readonly from: Origin }[] = [];
     for (const one of given) {
       const from = { path: one.medium.path, isSuperseded: isSuperseded(given, one) };
-      read.push({ bundle: await readOne(one.medium, to, { ...options, from }), from });
+      const suppliers = given.filter((other) => other !== one);
+      const { trust, isOwn } = await judgeGiven({ ...one, suppliers }, options.policy);
+      refuseUntrusted(trust, one.medium.path);
+      const bundle = await readOne(one.medium, to, { ...options, trust, from });
+      read.push({ bundle, from });
+      stock.add(stocked(bundle, !isOwn));
     }
     const bundles = read.map(({ bundle }) => bundle);
-    for (const bundle of bundles) stock.add(stocked(bundle));
     // What a delta leaves out is in a bundle that comes behind it.
     for (const { bundle, from } of read) {
       for (const chart of bundle.lock.charts) await shelveChart(to, chart, from);

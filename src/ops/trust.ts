@@ -91,12 +91,17 @@ export function refuseUntrusted(trust: Trust, what: string): void {
   if (trust.faults.length > 0) throw errorOf(trust.faults, `${what}: it is not trusted here`);
 }
 
+/** A bundle, and those that are given beside it. */
+type Beside = Pick<Given, 'medium' | 'info'> & {
+  readonly suppliers: readonly Pick<Given, 'medium' | 'info'>[];
+};
+
 /**
  * Judges bundles that belong together. The main one's signature counts; where it has none that is good, as a repair that
  * nobody signed, one with the same lock may vouch for it: a signature names the lock, and the lock every byte.
  */
 export async function judgeGiven(
-  { medium, info, suppliers }: Given,
+  { medium, info, suppliers }: Beside,
   policy: TrustPolicy | undefined,
 ): Promise<{ readonly trust: Trust; readonly isOwn: boolean }> {
   const trust = await judgeBundle(medium, policy);

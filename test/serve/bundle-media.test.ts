@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createBlake3 } from '../../src/io/blake3.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { sign } from '../../src/ops/sign.ts';
@@ -47,6 +48,20 @@ describe('volumes', () => {
       expect(whole.ended && whole.body.equals(BIG)).toBe(true);
       const rest = await ask(serving.url, { path: '/files/big', headers: { range: 'bytes=399990-' } });
       expect(rest.ended && rest.body.equals(BIG.subarray(399_990))).toBe(true);
+    } finally {
+      await serving.close();
+    }
+  });
+
+  it('of which one is cut short meanwhile give no zeros in its place', async () => {
+    const [odd, even] = await splitInto(await bundleOf('short'), 200_000);
+    const serving = await serveBundles([odd, even]);
+    try {
+      const part = { path: '/files/big', headers: { range: 'bytes=300000-300999' } };
+      expect((await ask(serving.url, part)).body).toEqual(BIG.subarray(300_000, 301_000));
+      await truncate(join(even, 'b.tar.002'), 0);
+      expect((await ask(serving.url, part)).status).toBe(500);
+      expect((await ask(serving.url, { path: '/files/big' })).ended).toBe(false);
     } finally {
       await serving.close();
     }
@@ -132,6 +147,55 @@ describe('a repair', () => {
     } finally {
       await serving.close();
     }
+  });
+});
+
+describe('a repair that nobody signed', () => {
+  it('is taken beside a signed bundle of the same lock, and checked by SHA-256', async () => {
+    const { secret, file } = await keyOf('c');
+    const path = await site.put('c.key', file);
+    const pub = await site.put('c.pub', publicKeyFile(secret.public));
+    const tar = await bundleOf('vouched');
+    await sign({ path: tar, key: { path, password: async () => '' } }, testContext());
+    const bytes = await readFile(tar);
+    bytes[bytes.indexOf(BIG) + 500_000] = (BIG[500_000] ?? 0) ^ 1;
+    const bad = `${tar}.bad`;
+    await writeFile(bad, bytes);
+    const requestPath = join(site.dir, 'vouched.json');
+    await verify({ bundle: bad, requestPath }, testContext());
+    const out = `${tar}.fix`;
+    await pack(
+      { manifestPath: join(site.dir, 'vouched', 'sealift.yaml'), out, repair: requestPath },
+      testContext(),
+    );
+    for (const words of [
+      [bad, out],
+      [out, bad],
+    ]) {
+      const serving = await serveBundles(words, { keys: [pub] });
+      const whole = await ask(serving.url, { path: '/files/big' });
+      const rest = await ask(serving.url, { path: '/files/big', headers: { range: 'bytes=800000-' } });
+      await serving.close();
+      expect(whole.ended && whole.body.equals(BIG)).toBe(true);
+      expect(rest.ended && rest.body.equals(BIG.subarray(800_000))).toBe(true);
+    }
+    await expect(serveBundles([out], { keys: [pub] })).rejects.toMatchObject({ code: 'SIGNATURE_MISSING' });
+    // Somebody changed it, and its own list of BLAKE3 to match: nothing but SHA-256 knows.
+    const forged = await readFile(out);
+    const at = forged.indexOf(BIG);
+    forged[at] = (BIG[0] ?? 0) ^ 1;
+    const wrong = createBlake3()
+      .update(forged.subarray(at, at + BIG.length))
+      .digest('hex');
+    const right = createBlake3().update(BIG).digest('hex');
+    const evil = `${out}.evil`;
+    await writeFile(evil, Buffer.from(forged.toString('latin1').replace(right, wrong), 'latin1'));
+    const serving = await serveBundles([bad, evil], { keys: [pub] });
+    const whole = await ask(serving.url, { path: '/files/big' });
+    const rest = await ask(serving.url, { path: '/files/big', headers: { range: 'bytes=800000-' } });
+    await serving.close();
+    expect([whole.ended, rest.ended && rest.status < 400]).toEqual([false, false]);
+    expect(whole.body.length).toBeLessThan(BIG.length);
   });
 });
 

@@ -45,7 +45,13 @@ async function runVerbs(program, dir) {
   }
 }
 
+/** What this machine trusts or has logins for concerns no sample, and must not decide what is compiled. */
+function forgetSettings() {
+  for (const name of Object.keys(process.env)) if (name.startsWith('SEALIFT_')) delete process.env[name];
+}
+
 async function compile(program) {
+  forgetSettings();
   settleEngine();
   const loaded = [];
   useCompiled(program, (one) => loaded.push(one));

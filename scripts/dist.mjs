@@ -104,7 +104,9 @@ function compile(root) {
   if (!can) return false;
   // The program asks for its libraries from where it lies, and bin/start.js is the same as here.
   const args = ['--random-seed=1', join(ROOT, 'scripts/compile.cjs'), join(root, 'program/dist/program')];
-  const ran = spawnSync(node, args, { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' });
+  // V8 keeps its settings with what it compiles, and takes that only where they are the same.
+  const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env;
+  const ran = spawnSync(node, args, { env, stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' });
   if (ran.status !== 0) throw new Error(`the Node inside cannot compile the program:\n${ran.stderr}`);
   return true;
 }

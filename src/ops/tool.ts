@@ -254,7 +254,9 @@ async function ofProgram(program: string): Promise<readonly FoundTool[]> {
   const names = (await kindOf(folder)) === 'folder' ? await namesIn(folder) : [];
   const tarballs = names.filter((name) => TARBALL.test(name)).sort();
   if (tarballs.length > 0) return Promise.all(tarballs.map((name) => named(join(folder, name))));
-  const own = await unpacked(resolve(program, '../../..'));
+  const root = resolve(program, '../../..');
+  // Above a checkout somebody else's folder may look like a tool.
+  const own = resolve(root, 'program/dist/program') === resolve(program) ? await unpacked(root) : undefined;
   return own === undefined ? [] : [own];
 }
 

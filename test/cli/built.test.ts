@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -193,6 +193,36 @@ describe('the built program', () => {
       expect(isTaken(module)).toBe(false);
     });
   });
+
+  /** What V8 compiles of the program in another folder, by the names of the files. */
+  async function compiledIn(name: string, settings: Readonly<Record<string, string>>) {
+    const dir = await mkdtemp(join(tmpdir(), name));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const at = join(dir, 'dist/program');
+    await cp(PROGRAM, at, { recursive: true, filter: (path) => !path.endsWith('.compiled') });
+    await cp(join(ROOT, 'package.json'), join(dir, 'package.json'));
+    await symlink(join(ROOT, 'node_modules'), join(dir, 'node_modules'));
+    const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env;
+    const ran = spawnSync(process.execPath, ['--random-seed=1', join(ROOT, 'scripts/compile.cjs'), at], {
+      env: { ...env, ...settings },
+      // As the build starts it: what writes to a pipe is other code.
+      stdio: ['ignore', 'ignore', 'pipe'],
+      encoding: 'utf8',
+    });
+    expect(ran.status, ran.stderr).toBe(0);
+    const names = readdirSync(at).filter((file) => file.endsWith('.compiled'));
+    return Object.fromEntries(names.map((file) => [file, readFileSync(join(at, file)).toString('base64')]));
+  }
+
+  it('is compiled to the same bytes anywhere, whatever this machine trusts', async () => {
+    const here = await compiledIn('sealift-compile-', {});
+    const there = await compiledIn('sealift compile elsewhere ', {
+      SEALIFT_TRUST: '/nonexistent.pub',
+      TZ: 'Asia/Seoul',
+    });
+    expect(Object.keys(here).length).toBeGreaterThan(30);
+    for (const [file, text] of Object.entries(here)) expect(there[file] === text, file).toBe(true);
+  }, 60_000);
 
   it('carries the licence of every library that is in it', () => {
     const { dependencies }: { dependencies: Record<string, string> } = JSON.parse(

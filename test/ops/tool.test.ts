@@ -184,7 +184,10 @@ describe('the tool beside a bundle', () => {
   it('is none where none was built', async () => {
     expect(await place({ program: join(dir, 'dist/program') })).toEqual([]);
     await put('tool.json', '{"name": "somebody else\'s"}');
-    expect(await place({ program: join(dir, 'a/b/c') })).toEqual([]);
+    expect(await place({ program: join(dir, 'program/dist/program') })).toEqual([]);
+    // A checkout in a folder where somebody has put what looks like a tool.
+    await unpacked();
+    expect(await place({ program: join(dir, 'unpacked/checkout/dist/program') })).toEqual([]);
     expect(await readdir(dirname(out))).toEqual([]);
   });
 

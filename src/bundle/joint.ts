@@ -1,7 +1,9 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isAbort, SealiftError } from '../core/errors.ts';
+import { digestOf } from '../io/verify.ts';
 import type { ContentReader } from '../oci/content.ts';
+import { readDocument } from './compare.ts';
 import type { BaseBundle } from './contents.ts';
 import type { BundleInfo } from './documents.ts';
 import { type Medium, openMedium } from './medium.ts';
@@ -53,20 +55,37 @@ export function buildsOn(upper: BundleInfo, lower: BundleInfo): boolean {
   return upper.base.of.some(({ lock }) => lock === lower.lock);
 }
 
-/** Whether what a bundle builds on is none of the others, as far as these are known. */
-function lacksBase(one: BundleInfo, known: readonly BundleInfo[]): boolean {
-  return one.base !== null && !known.some((other) => other !== one && buildsOn(one, other));
+/** The SHA-256 of the lock of one that does not say what it is; undefined where that cannot be read either. */
+async function lockOf({ medium }: Peeked): Promise<Digest | undefined> {
+  try {
+    return digestOf(await readDocument(medium, 'versions.lock'));
+  } catch (error) {
+    if (!(error instanceof SealiftError) || isAbort(error)) throw error;
+    return undefined;
+  }
+}
+
+/** Whether one that does not say what it is is what a known one builds on, or has something that this leaves out. */
+async function isBelow(unknown: Peeked, known: readonly BundleInfo[]): Promise<boolean> {
+  const lock = await lockOf(unknown);
+  const { entries } = unknown.medium;
+  return known.some(({ base }) => {
+    if (base === null) return false;
+    if (base.of.some((one) => one.lock === lock)) return true;
+    for (const digest of base.leftOut) if (entries.indexOfBlob(digest) >= 0) return true;
+    return false;
+  });
 }
 
 /**
- * One that does not say what it is may be what another one builds on, and then it may still have blobs. Where none lacks its
- * base it may as well be the very one that is meant, and what is meant must not be guessed.
+ * One that does not say what it is may be what another one builds on, and then it may still have blobs. Otherwise it may be
+ * the very one that is meant, and what is meant must not be guessed.
  * @throws what is wrong with it
  */
-function refuseUnknown(all: readonly Peeked[]): void {
+async function refuseUnknown(all: readonly Peeked[]): Promise<void> {
   const known = all.flatMap(({ info }) => info ?? []);
-  if (known.length === 0 || known.some((info) => lacksBase(info, known))) return;
-  for (const { error } of all) if (error !== undefined) throw error;
+  if (known.length === 0) return;
+  for (const one of all) if (one.error !== undefined && !(await isBelow(one, known))) throw one.error;
 }
 
 /**
@@ -133,7 +152,7 @@ export async function openGiven(places: readonly Place[]): Promise<Given> {
   const all: Peeked[] = [];
   try {
     for (const place of places) all.push(await peek(place));
-    refuseUnknown(all);
+    await refuseUnknown(all);
     const main = meantOf(all);
     const others = all.filter((p) => p !== main);
     const suppliers = others.map(({ medium, info }) => ({ ...contentOf(medium), medium, info }));

@@ -182,6 +182,11 @@ async function* fileBytes(path: string, range: { from: number; length: number })
 
 async function folderMedium(path: string): Promise<Medium> {
   const { entries, signature, faults } = await scanFolder(path);
+  if (entries.length === 0) {
+    throw new SealiftError('BUNDLE_NOT_FOUND', `${path}: no bundle is in this folder`, {
+      hint: 'give the path of a bundle, its first volume, or the folder where its volumes are',
+    });
+  }
   return {
     kind: 'folder',
     path,

@@ -300,8 +300,10 @@ async function readEssentials(
     if (error.code === 'BUNDLE_TOO_NEW' || error.code === 'FILE_UNREADABLE') throw error;
     const own = faultOf(error);
     const as = own.code.startsWith('BUNDLE_') ? own : fault('BUNDLE_NOT_CANONICAL', own.message);
-    const all = [as, ...faults, ...error.faults.slice(0, 20)];
-    throw errorOf(all, `${medium.path}: not a readable bundle: ${own.message}`, as.code);
+    // Where a volume lacks, that is why.
+    const [cause = as] = medium.files?.faults ?? [];
+    const all = [cause, ...[as, ...faults, ...error.faults.slice(0, 20)].filter((f) => f !== cause)];
+    throw errorOf(all, `${medium.path}: not a readable bundle: ${cause.message}`, cause.code);
   }
 }
 

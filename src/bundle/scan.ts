@@ -134,7 +134,10 @@ async function lookAt(
   if (isZero(bytes.subarray(0, TAR_BLOCK))) {
     // The size settles it for a whole archive; otherwise zeros may be a lost header with more behind them.
     const more = size > at + TAR_END ? await nextHeader(reading, at + TAR_BLOCK) : undefined;
-    return more === undefined ? 'end' : { why: 'zeros where a header belongs' };
+    const isAbsent = reading.files.isAbsent(at, TAR_BLOCK);
+    return more === undefined
+      ? 'end'
+      : { why: isAbsent ? 'a header lacks with its volume' : 'zeros where a header belongs' };
   }
   const header = readTarHeader(bytes);
   if (header === undefined) {

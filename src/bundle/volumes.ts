@@ -137,9 +137,15 @@ async function expand(given: string): Promise<string[]> {
   });
 }
 
-function severalIn(folder: string): never {
-  throw new SealiftError('USAGE', `${folder}: several bundles are in this folder`, {
-    hint: 'give the path of the one that is meant, of volumes the first one',
+/** Bundles that are named where a folder has several. */
+const NAMED = 6;
+
+function severalIn(folder: string, paths: readonly string[]): never {
+  const names = paths.map((path) => basename(path));
+  const more = names.length > NAMED ? [`${names.length - NAMED} more`] : [];
+  const shown = [...names.slice(0, NAMED), ...more].join(', ');
+  throw new SealiftError('USAGE', `${folder}: several bundles are in this folder: ${shown}`, {
+    hint: 'give the path of the one that is meant, of volumes the first one; or all that belong together, each by its path',
   });
 }
 
@@ -209,15 +215,38 @@ async function meant(path: string): Promise<string[]> {
     return all.length > 0 ? all : [path];
   }
   if (kind === undefined) {
-    const all = withFirst(await volumesIn(dirname(path), basename(path)).catch(() => []));
-    return all.length > 0 ? all : [path];
+    return onlyOf(dirname(path), {
+      volumes: await volumesIn(dirname(path), basename(path)).catch(() => []),
+      otherwise: path,
+    });
   }
   if (kind !== 'folder' || (await kindOf(join(path, 'oci-layout'))) !== undefined) return [path];
-  const whole = await bundlesIn(path);
-  const all = withFirst(await volumesIn(path));
-  if (all.length === 0 && whole.length > 0) return whole.length === 1 ? whole : severalIn(path);
-  if (new Set(all.map((p) => volumeOf(p)?.stem)).size <= 1) return all.length > 0 ? all : [path];
-  return severalIn(path);
+  return onlyOf(path, { files: await bundlesIn(path), volumes: await volumesIn(path), otherwise: path });
+}
+
+/** The only bundle of a folder among these: a file, or volumes. @throws USAGE for several */
+function onlyOf(
+  folder: string,
+  found: {
+    readonly files?: readonly string[];
+    readonly volumes: readonly string[];
+    /** What it is where there is none. */
+    readonly otherwise: string;
+  },
+): string[] {
+  const bundles = new Map<string, string[]>();
+  for (const path of found.files ?? []) bundles.set(path, [path]);
+  for (const path of withFirst(found.volumes)) {
+    const { stem = '', width = 0 } = volumeOf(path) ?? {};
+    const key = `${stem} ${width}`;
+    bundles.set(key, [...(bundles.get(key) ?? []), path]);
+  }
+  const [only = [found.otherwise], ...others] = bundles.values();
+  if (others.length === 0) return only;
+  return severalIn(
+    folder,
+    [...bundles.values()].flatMap(([first]) => first ?? []),
+  );
 }
 
 interface Gathering {

@@ -27,6 +27,9 @@ export type CheckedBundle = Omit<JointBundle, 'plan' | 'lock' | 'lockDigest'> & 
 /** The same where it is all that there is. */
 type Single = Omit<CheckedBundle, 'suppliers'>;
 
+const OTHER_CHART =
+  'the lock and the archive disagree: lock and pack it again where it was made, and take the bundle from there';
+
 /** Every chart's archive unpacked in memory, its tree hash compared with the lock. */
 async function checkTrees(
   bundle: Single,
@@ -49,12 +52,14 @@ async function checkTrees(
       faults.push(
         fault('BUNDLE_TREE_MISMATCH', `${name}: expected tree ${chart.integrity.tree}, found ${tree}`, {
           details: { name, expected: chart.integrity.tree, found: tree },
+          hint: OTHER_CHART,
         }),
       );
     } catch (error) {
       if (isAbort(error)) throw error;
       const inner = faultOf(error);
-      faults.push(fault('BUNDLE_TREE_MISMATCH', `${name}: its archive cannot be read: ${inner.message}`));
+      const message = `${name}: its archive cannot be read: ${inner.message}`;
+      faults.push(fault('BUNDLE_TREE_MISMATCH', message, { hint: OTHER_CHART }));
     }
   }
   return faults;

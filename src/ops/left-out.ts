@@ -70,7 +70,8 @@ export async function checkLeftOut(
     const entry = supplier.medium.entries.findBlob(digest);
     const message = `${supplier.medium.path}: ${entry?.name ?? digest} at byte ${entry?.offset ?? 0} is damaged, and nothing that was given beside it has it whole`;
     const details = { entry: entry?.name, offset: entry?.offset, size: entry?.size };
-    return [fault('BUNDLE_CHECKSUM_MISMATCH', message, { details })];
+    const hint = `copy it again, or ask for what is bad in it: \`sealift verify ${supplier.medium.path} --write-request repair.json\``;
+    return [fault('BUNDLE_CHECKSUM_MISMATCH', message, { details, hint })];
   });
   const absent = open.filter((digest) => !wrong.has(digest));
   return { blobs: all - open.length, bytes, absent, faults };

@@ -229,6 +229,45 @@ describe('what is given', () => {
     }
   });
 
+  it('is not taken for a link of the chain that lacks, where it may be the newest one', async () => {
+    const second = await delta('v2', [full.v1], 'd2.tar');
+    const third = await delta('v3', [second], 'd3.tar');
+    const damage = async (path: string): Promise<void> => {
+      const bytes = await readFile(path);
+      bytes.write('!', bytes.indexOf('{\n  "formatVersion"'));
+      await writeFile(path, bytes);
+    };
+    const intact = await readFile(third);
+    await damage(third);
+    const target = await startRegistry({ storage: 'memory' });
+    try {
+      const registries = [placeOf(target)];
+      await load({ bundle: full.v1, registries }, contextOf());
+      const before = target.requests.length;
+      const loading = load({ bundle: second, others: [third], registries }, contextOf());
+      await expect(loading).rejects.toMatchObject({ message: /d3\.tar/ });
+      expect(target.requests).toHaveLength(before);
+      // A link below is known by its lock, and what it has is used.
+      await writeFile(third, intact);
+      await damage(second);
+      expect((await load({ bundle: third, others: [second], registries }, contextOf())).failed).toBe(0);
+    } finally {
+      await target.close();
+    }
+  });
+
+  it('gives its blobs where only what it is cannot be read', async () => {
+    const path = await delta('v2', [full.v1]);
+    const base = join(work, 'base.tar');
+    const bytes = await readFile(full.v1);
+    bytes.write('!', bytes.indexOf('{\n  "formatVersion"'));
+    bytes.write('!', bytes.indexOf('# ') + 1);
+    await writeFile(base, bytes);
+    expect((await verify({ bundle: base, others: [path] }, contextOf())).faults).toEqual([]);
+    await merge({ out: join(work, 'merged.tar'), bundles: [base, path] }, contextOf());
+    expect(await readFile(join(work, 'merged.tar'))).toEqual(await readFile(full.v2));
+  });
+
   it('does not belong together where a link of the chain lacks, which is named', async () => {
     const later = await delta('v3', [full.v2]);
     const failed = await verify({ bundle: later, others: [full.v1] }, contextOf()).catch((e) => e);

@@ -9,6 +9,7 @@ import {
   rename,
   rm,
   stat,
+  symlink,
   truncate,
   writeFile,
 } from 'node:fs/promises';
@@ -178,6 +179,22 @@ describe('a bundle in volumes', () => {
     });
   });
 
+  it('is not guessed at where its folder, or its name, also has another bundle', async () => {
+    const several = { code: 'USAGE', message: /several bundles .*: .*b\.tar/ };
+    await copyFile(good.path, join(dir, 'other.tar'));
+    await expect(check('.')).rejects.toMatchObject(several);
+    expect((await check('b.tar')).faults).toEqual([]);
+    await rm(join(dir, 'other.tar'));
+    await copyFile(join(dir, volume(1)), join(dir, 'b.tar.0001'));
+    for (const word of ['.', 'b.tar']) await expect(check(word)).rejects.toMatchObject(several);
+    expect((await check('b.tar.001')).faults).toEqual([]);
+  });
+
+  it('is not in a folder that has none', async () => {
+    await mkdir(join(dir, 'none'));
+    await expect(check('none')).rejects.toMatchObject({ code: 'BUNDLE_NOT_FOUND', message: /no bundle/ });
+  });
+
   it('lists what it holds without reading its blobs', async () => {
     const listed = await ls(join(dir, 'b.tar.001'), contextOf());
     expect(listed.size).toBe(good.bytes.length);
@@ -194,6 +211,29 @@ describe('damage to volumes', () => {
       details: { volume: join(dir, volume(3)) },
     });
     expect(faults[0]?.message).toContain(`volume 3 of ${names.length}, ${SIZE} bytes`);
+  });
+
+  it.each([
+    ['a folder', (path: string) => mkdir(path), 'what has this name is a folder'],
+    ['a link that leads nowhere', (path: string) => symlink('nowhere', path), 'leads to no file'],
+  ])('names %s that stands in its place', async (_, make, said) => {
+    await rm(join(dir, volume(3)));
+    await make(join(dir, volume(3)));
+    const { faults } = await check('b.tar.001');
+    expect(faults[0]).toMatchObject({ code: 'BUNDLE_VOLUME_MISSING' });
+    expect(faults[0]?.message).toContain(said);
+  });
+
+  it('names all that lack before what follows from it, also the first one, and hashes nothing of them', async () => {
+    for (const number of [2, 4, 5]) await rm(join(dir, volume(number)));
+    const { faults, bytes } = await check('b.tar.001');
+    expect(faults.slice(0, 3).map((f) => f.details?.volume)).toEqual(
+      [2, 4, 5].map((n) => join(dir, volume(n))),
+    );
+    for (const { hint, message } of faults) expect(hint, message).toBeDefined();
+    expect(bytes).toBeLessThan(good.bytes.length - 3 * SIZE);
+    await rm(join(dir, volume(1)));
+    await expect(check('b.tar.003')).rejects.toMatchObject({ code: 'BUNDLE_VOLUME_MISSING' });
   });
 
   it('names the last one when it is missing: the size in the first tells that there is one', async () => {

@@ -98,9 +98,10 @@ function launcher(arch, loader) {
 }
 
 /** Has the Node inside compile the program, where this machine can run it. @returns whether it did */
-function compile(root) {
+function compile(root, arch) {
   const node = join(root, 'runtime/node');
-  const can = spawnSync(node, ['--version'], { stdio: 'ignore' }).status === 0;
+  // An emulator, where one is registered, does not count: some build machines have it and others do not.
+  const can = arch === process.arch && spawnSync(node, ['--version'], { stdio: 'ignore' }).status === 0;
   if (!can) return false;
   // The program asks for its libraries from where it lies, and bin/start.js is the same as here.
   const args = ['--random-seed=1', join(ROOT, 'scripts/compile.cjs'), join(root, 'program/dist/program')];
@@ -133,7 +134,7 @@ Needed on the machine
 
 What is inside
 ${parts.map((part) => `  ${part.name} ${part.version} ${part.integrity}`).join('\n')}
-  Compiled beforehand for a quicker start: ${compiled ? 'yes' : 'no, it was built on another kind of processor'}.
+  Compiled beforehand for a quicker start: ${compiled ? 'yes' : 'no, it was built on a machine that cannot run it'}.
 
 Check every file: sha256sum -c --strict SHA256SUMS
 `;
@@ -183,7 +184,7 @@ async function layOut(root, { arch, version, lib }) {
     cpSync(join(ROOT, name), join(root, 'program', name), { recursive: true, filter: keep });
   }
   chmodSync(join(root, 'runtime/node'), 0o755);
-  const compiled = compile(root);
+  const compiled = compile(root, arch);
   const about = { name: `sealift-${version}-linux-${arch}`, version, arch, glibc: dotted(FLOOR), compiled };
   put(root, {
     sealift: launcher(arch, needs.loader),

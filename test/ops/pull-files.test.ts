@@ -1,5 +1,5 @@
 import { readdirSync, readlinkSync } from 'node:fs';
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { SealiftError } from '../../src/core/errors.ts';
@@ -74,6 +74,26 @@ describe('a pull', () => {
     const parts = await Promise.all((volumes ?? []).map((name) => readFile(join(dir, name))));
     expect(Buffer.concat(parts).equals(bytes)).toBe(true);
     expect((await readdir(dir)).sort()).toEqual([...(volumes ?? [])].sort());
+  });
+
+  it('into a folder fetches only the volumes that lack, and overwrites none', async () => {
+    const to = await openPlace();
+    await push({ bundle, to, chunkSize: 100_000 }, testContext());
+    const dir = await folder('some');
+    const out = `${dir}/`;
+    const { volumes } = await pull({ from: to, out }, testContext());
+    // As a kill between two renames leaves it.
+    const [first = '', , third = ''] = volumes ?? [];
+    await rm(join(dir, third));
+    const again = await pull({ from: to, out }, testContext());
+    expect(again).toMatchObject({ outcome: 'pulled', fetched: 100_000, resumed: 0 });
+    expect((await readFile(join(dir, third))).equals(bytes.subarray(200_000, 300_000))).toBe(true);
+    await rm(join(dir, third));
+    await writeFile(join(dir, first), Buffer.alloc(100_000, 'x'));
+    const failed = (await failureOf(pull({ from: to, out }, testContext()))) as SealiftError;
+    expect(failed).toMatchObject({ code: 'TARGET_CONFLICT', message: expect.stringContaining(first) });
+    expect((await readFile(join(dir, first))).equals(Buffer.alloc(100_000, 'x'))).toBe(true);
+    expect(await readdir(dir)).not.toContain(third);
   });
 
   it('does not write over a file that appears while it runs', async () => {

@@ -369,6 +369,17 @@ describe('a hostile artifact', () => {
     expect((await stat(join(dir, 'b.tar.pull'))).size).toBeLessThanOrEqual(2);
   });
 
+  it('that is not the digest that was asked for is refused before anything is written', async () => {
+    const { from, asked } = await lying(manifestOf({}, [layer('a-1.tar')]));
+    const { tag: _, ...place } = from;
+    const dir = await folder('swapped');
+    const other = { ...place, digest: digestOf(Buffer.from('what was meant')) };
+    const failed = await errorOf(pull({ from: other, out: join(dir, 'b.tar') }, testContext()));
+    expect(asked()).toBeGreaterThan(0);
+    expect(failed.code).toBe('CONTENT_DIGEST_MISMATCH');
+    expect(await readdir(dir)).toEqual(['.keep']);
+  });
+
   it('larger than the disk is refused before its first byte', async () => {
     const huge = layer('a-1.tar', { size: 2 ** 52 });
     const { from } = await lying(manifestOf({}, [huge]));

@@ -35,7 +35,7 @@ export function addPush(program: Command, run: RunVerb): void {
     .description(
       'Sends the bundle as an OCI artifact whose layers are its bytes in chunks, the tag last; prints its place by digest. Running it again goes on. `oras pull` makes the same files of it.',
     )
-    .argument('<bundle>', 'a bundle in one file, or its first volume')
+    .argument('<bundle>', 'a bundle in one file, its first volume, or a folder or "pattern*" of its volumes')
     .argument('<place>', 'oci://HOST[:PORT]/REPOSITORY:TAG (http:// for plain HTTP)')
     .addHelpText(
       'before',

@@ -1,3 +1,4 @@
+import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { PackOptions, PackResult } from '../ops/pack.ts';
 import type { SignResult } from '../ops/sign.ts';
@@ -20,12 +21,21 @@ export interface Packed {
   readonly tools: readonly PlacedTool[] | null;
 }
 
+/** Somebody who brings a password wants a signature. @throws USAGE */
+function refuseLonelyPassword({ passwordStdin }: SignatureFlags): void {
+  if (passwordStdin !== true) return;
+  throw new SealiftError('USAGE', '--password-stdin means nothing without --sign', {
+    hint: 'name the key that signs with --sign KEY, or leave it out',
+  });
+}
+
 /** What packs, puts the tool beside the bundle, and with --sign signs both. */
 export async function packerOf(
   flags: SignatureFlags,
   context: Context,
 ): Promise<(options: PackOptions, tools: readonly FoundTool[] | null) => Promise<Packed>> {
   if (flags.sign === undefined) {
+    refuseLonelyPassword(flags);
     const { pack } = await import('../ops/pack.ts');
     const { placeTools } = await import('../ops/tool.ts');
     return async (options, found) => {

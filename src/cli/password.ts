@@ -53,7 +53,7 @@ export function askLine(
     },
   });
   return new Promise((resolve, reject) => {
-    if (hidden) output.write(question);
+    // The terminal stops to echo here: who types at once after the question is not seen either.
     const lines = createInterface({ input, output: echo, terminal: true, historySize: 0 });
     const end = (settle: () => void): void => {
       signal.removeEventListener('abort', onAbort);
@@ -68,6 +68,7 @@ export function askLine(
     lines.once('SIGINT', onAbort);
     lines.once('close', onClose);
     signal.addEventListener('abort', onAbort, { once: true });
+    if (hidden) output.write(question);
     lines.question(hidden ? '' : question, (answer) => end(() => resolve(answer)));
   });
 }

@@ -8,6 +8,9 @@ import { type Env, recordOf } from './auth-files.ts';
 /** A helper that wants a person to type something will not get an answer. */
 const HELPER_MS = 30_000;
 
+/** The password of the key that signs is nothing that a helper should know. */
+const NOT_FOR_HELPERS = 'SEALIFT_KEY_PASSWORD';
+
 /** What a helper prints, beside a non-zero code, for a server that it does not know (docker-credential-helpers). */
 const NOT_FOUND = 'credentials not found in native keychain';
 
@@ -33,7 +36,7 @@ async function runHelper(
       input: options.input,
       timeoutMs: HELPER_MS,
       limit: LIMITS.token,
-      env: options.env,
+      env: { ...options.env, [NOT_FOR_HELPERS]: undefined },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
   } catch (cause) {

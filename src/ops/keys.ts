@@ -61,9 +61,14 @@ async function refuseThere(paths: readonly string[]): Promise<void> {
 
 /**
  * Makes a key pair in minisign's formats: NAME.key, readable by its owner only, and NAME.pub.
- * @throws TARGET_CONFLICT where one of the files is there, MEMORY_LACKING, DISK_FULL
+ * @throws USAGE, TARGET_CONFLICT where one of the files is there, MEMORY_LACKING, DISK_FULL
  */
 export async function keygen(options: KeygenOptions, context: Context): Promise<KeygenResult> {
+  if (options.out === '' || options.out.endsWith('/')) {
+    throw new SealiftError('USAGE', `-o ${JSON.stringify(options.out)}: a name of the two files is missing`, {
+      hint: 'name them without suffix: `-o keys/release` makes keys/release.key and keys/release.pub',
+    });
+  }
   const out = resolve(options.out);
   const [secretPath, publicPath] = [`${out}.key`, `${out}.pub`];
   await refuseThere([secretPath, publicPath]);

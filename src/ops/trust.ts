@@ -43,6 +43,15 @@ async function siteOf({ sitePath }: TrustOptions): Promise<{ trust: SiteTrust; f
   return { trust: await readSite(path), folder: dirname(path) };
 }
 
+/** The keys of the variable. One that is set asks for a signature, so it must not come to nothing by a slip. */
+function wordsOf(variable: string): string[] {
+  const words = variable.split(':').filter((word) => word !== '');
+  if (words.length > 0 || variable === '') return words;
+  throw new SealiftError('USAGE', `${TRUST_VARIABLE}="${variable}" names no key`, {
+    hint: `write ${TRUST_VARIABLE}=release.pub, or unset it`,
+  });
+}
+
 /**
  * What is trusted here. Keys: from the options, or else from SEALIFT_TRUST, or else from the site's file; what else the
  * site's file says holds in any case.
@@ -51,7 +60,7 @@ async function siteOf({ sitePath }: TrustOptions): Promise<{ trust: SiteTrust; f
  */
 export async function policyOf(options: TrustOptions, context: Context): Promise<TrustPolicy | undefined> {
   const site = await siteOf(options);
-  const variable = (context.env[TRUST_VARIABLE] ?? '').split(':').filter((word) => word !== '');
+  const variable = wordsOf(context.env[TRUST_VARIABLE] ?? '');
   const own = options.keys ?? [];
   const words = own.length > 0 ? own : variable;
   const isFromSite = words.length === 0;

@@ -29,6 +29,17 @@ describe('a password at a terminal', () => {
     expect(text).not.toContain('hunter2');
   });
 
+  it('is not echoed to who types as soon as the question stands there', async () => {
+    const { input, output } = terminal(true);
+    const done: string[] = [];
+    Object.assign(input, { setRawMode: (on: boolean) => void done.push(on ? 'echo off' : 'echo on') });
+    output.on('data', (chunk: Buffer) => void done.push(String(chunk)));
+    const asked = askLine('? ', { input, output, hidden: true, signal });
+    input.write('hunter2\r');
+    expect(await asked).toBe('hunter2');
+    expect(done).toEqual(['echo off', '? ', 'echo on', '\n']);
+  });
+
   it('that ends without one, or with Ctrl-C, is a fault', async () => {
     const typed = [
       ['\x04', 'USAGE'],

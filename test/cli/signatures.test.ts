@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { cp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeKey } from '../../src/trust/secret-key.ts';
@@ -30,6 +30,18 @@ describe('signatures on the command line', () => {
     expect(again.code).toBe(1);
     expect(again.stderr).toContain('error[TARGET_CONFLICT]: ');
     expect(await readFile(site.path('release.key'))).toEqual(before);
+  });
+
+  it('begin with the name of a key and one word about its password', async () => {
+    for (const more of [
+      ['-o', ''],
+      ['-o', 'keys/'],
+      ['-o', 'none', '--password-stdin'],
+    ]) {
+      expect((await sealift(['keygen', '--no-password', ...more])).code, more.join(' ')).toBe(2);
+    }
+    expect((await sealift(['pack', '-o', 'none.tar', '--password-stdin'])).code).toBe(2);
+    expect((await readdir(site.dir)).filter((name) => /^(?:none|keys)/.test(name))).toEqual([]);
   });
 
   it('are made while packing, and looked at by verify and load', async () => {

@@ -149,6 +149,14 @@ describe('credential helpers', () => {
     expect(await user('docker.io')).toBe('u');
   });
 
+  it('comes from a program that does not learn the password of the key that signs', async () => {
+    env = { ...env, SEALIFT_KEY_PASSWORD: 'hunter2', OTHER: 'seen' };
+    await writeFiles(home, { '.docker/config.json': { credsStore: 'all' } });
+    const said = '{"Username":"%s%s","Secret":"x"}';
+    await writeHelper(home, 'all', `cat >/dev/null; printf '${said}' "$SEALIFT_KEY_PASSWORD" "$OTHER"`);
+    expect(await user('x.example')).toBe('seen');
+  });
+
   it('[1.1-helpers-absent] that know nothing are silent; other failures are told, without what they say', async () => {
     await writeFiles(home, { '.docker/config.json': { credsStore: 'all' } });
     const notes: string[] = [];

@@ -314,6 +314,8 @@ describe('the policy of a site', () => {
     await expect(run()).rejects.toMatchObject({ code: 'SIGNATURE_MISSING' });
     await signed();
     expect((await run()).bundle.signedBy).toBe(keys.a.id);
+    context.env.SEALIFT_TRUST = ':';
+    await expect(run()).rejects.toMatchObject({ code: 'USAGE' });
   });
 
   it('is refused itself where a key cannot be read', async () => {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { SealiftError } from '../../core/errors.ts';
 import type { KeygenResult } from '../../ops/keys.ts';
 import { examples } from '../examples.ts';
 import { keyPassword } from '../key-password.ts';
@@ -48,6 +49,9 @@ export function addKeygen(program: Command, run: RunVerb): void {
     .option('--json', 'one JSON document on stdout')
     .action((flags: KeygenFlags) => {
       return run(flags, async (context) => {
+        if (!flags.password && flags.passwordStdin === true) {
+          throw new SealiftError('USAGE', '--no-password and --password-stdin cannot be used together');
+        }
         const { keygen } = await import('../../ops/keys.ts');
         const asking = {
           passwordStdin: flags.passwordStdin === true,

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ErrorCode, SealiftError } from '../core/errors.ts';
 import { type OpenFile, readSome, writeSome } from './open-file.ts';
@@ -12,6 +12,19 @@ export function errnoOf(error: unknown): string {
 /** A name beside `path` that nothing else uses: `.<name>.<random>.tmp`. */
 export function besidePath(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/**
+ * Removes what stopped runs left beside paths of one folder, under names of `besidePath`. Whoever calls it holds the folder,
+ * so that nobody writes there.
+ */
+export async function clearBeside(folder: string, names: ReadonlySet<string>): Promise<void> {
+  const found = await readdir(folder).catch(() => []);
+  for (const each of found) {
+    const [, name] = /^\.(.+)\.[0-9a-f]{12}\.tmp$/.exec(each) ?? [];
+    if (name === undefined || !names.has(name)) continue;
+    await rm(join(folder, each), { recursive: true, force: true }).catch(() => {});
+  }
 }
 
 /** Makes a rename in `folder` survive a power cut. File systems that refuse to sync a folder are let be. */

@@ -235,6 +235,7 @@ async function loadHeld(
     const absent = leftOut === undefined ? {} : { isAbsent: leftOut.isAbsent };
     await planAll(racers, items, { source, context: linked, passing: passing !== undefined, ...absent });
     await refuseLeftOut(racers, source);
+    if (options.dryRun !== true) for (const { run } of racers) await run?.clear?.();
     for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
     if (options.dryRun !== true) await apply(racers, { stop, context, passing });
   } catch (error) {

@@ -1,5 +1,5 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { fault, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -7,6 +7,7 @@ import { readChartArchive } from '../helm/archive.ts';
 import { diffTree, hashTree, unpackChart } from '../helm/tree.ts';
 import {
   besidePath,
+  clearBeside,
   diskError,
   kindOf,
   readFileIfExists,
@@ -188,6 +189,10 @@ class TreeRun implements TargetRun {
       bytes += onDisk(1) * folders.size;
     }
     return bytes;
+  }
+
+  async clear(): Promise<void> {
+    await clearBeside(this.#options.dir, new Set(this.entries.map(({ path }) => basename(path))));
   }
 
   /** Entries whose archive is wanted. */

@@ -1,8 +1,8 @@
 import { chmod, lstat, mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, sep } from 'node:path';
+import { basename, dirname, join, sep } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { fault, SealiftError } from '../core/errors.ts';
-import { besidePath, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
+import { besidePath, clearBeside, diskError, errnoOf, kindOf, readRange, syncFolder } from '../io/files.ts';
 import { digestStream } from '../io/verify.ts';
 import type { BlobIntake, ContentReader } from '../oci/content.ts';
 import { onDisk, type SpaceNeed } from './space.ts';
@@ -133,6 +133,21 @@ class FilesRun implements TargetRun {
     const written = this.entries.filter((e) => e.state === 'write' && !e.modeOnly);
     const bytes = written.reduce((sum, e) => sum + onDisk(e.item.content.size), 0);
     return { folder: this.#options.dir, atMost: bytes, exact: async () => bytes };
+  }
+
+  async clear(): Promise<void> {
+    const folders = new Map<string, Set<string>>();
+    for (const { path } of this.entries) {
+      const names = folders.get(dirname(path)) ?? new Set();
+      folders.set(dirname(path), names.add(basename(path)));
+    }
+    for (const [folder, names] of folders) {
+      const isInside = await refuseLinkOut(this.#options.dir, join(folder, 'x')).then(
+        () => true,
+        () => false,
+      );
+      if (isInside) await clearBeside(folder, names);
+    }
   }
 
   /** Entries whose bytes are wanted. */

@@ -95,6 +95,8 @@ export interface TargetRun {
   readonly tally: Tally;
   /** What will be written on a disk of this machine; absent where a target is no folder. */
   space?(): SpaceNeed;
+  /** Removes what stopped loads left of these entries, where that would take up room. The target is held, and will be written to. */
+  clear?(): Promise<void>;
   /**
    * The blobs among those that are not at hand which this run would have to read: what a delta leaves out and the target
    * lacks. May ask the target; writes nothing.

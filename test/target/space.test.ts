@@ -60,6 +60,38 @@ function loadInto(options: Partial<LoadOptions>, emit: (e: Event) => void = () =
 const faultsOf = (result: LoadResult) => result.targets.map((t) => t.fault);
 
 describe('the space that a load needs', () => {
+  it.skipIf(!canMount)(
+    '(needs root for a small tmpfs) is that of what stopped loads left there',
+    async () => {
+      const small = await disk('left', 420);
+      await mkdir(join(small, 'bin'));
+      const left = join(small, '.tool.0123456789ab.tmp');
+      await writeFile(left, Buffer.alloc(200 * KIB));
+      const others = ['.tool.0123456789a.tmp', '.other.0123456789ab.tmp', 'tool.0123456789ab.tmp'];
+      for (const name of others) await writeFile(join(small, name), 'mine');
+      const plan = await loadInto({ files: [small], dryRun: true });
+      expect(faultsOf(plan)).toMatchObject([{ code: 'DISK_FULL' }]);
+      expect(await readdir(small)).toContain('.tool.0123456789ab.tmp');
+      expect(faultsOf(await loadInto({ files: [small] }))).toEqual([null]);
+      expect((await readdir(small)).sort()).toEqual([...others, 'bin', 'tool'].sort());
+    },
+  );
+
+  it('is given free where a chart was being unpacked, and nowhere behind a link', async () => {
+    const [trees, files, away] = ['trees', 'files', 'away'].map((name) => join(site.dir, name));
+    if (trees === undefined || files === undefined || away === undefined) throw new Error('three folders');
+    for (const folder of [trees, files, away]) await mkdir(folder);
+    await mkdir(join(trees, '.big-1.0.0.0123456789ab.tmp', 'templates'), { recursive: true });
+    await writeFile(join(away, '.tool.0123456789ab.tmp'), 'of somebody else');
+    await symlink(away, join(files, 'in'));
+    const charts = `charts: [{name: big, version: 1.0.0, repo: "${site.source.url}/charts"}]\n`;
+    const inside = await site.bundle('linked', `${charts}files: [{path: ../tools/tool, name: in/tool}]\n`);
+    const result = await loadInto({ bundle: inside, chartTrees: [trees], files: [files] });
+    expect(result.targets[1]?.entries[0]?.fault?.code).toBe('TARGET_CONFLICT');
+    expect(await readdir(trees)).not.toContain('.big-1.0.0.0123456789ab.tmp');
+    expect(await readdir(away)).toEqual(['.tool.0123456789ab.tmp']);
+  });
+
   it.skipIf(!canMount)('(needs root for a small tmpfs) is looked at before anything is written', async () => {
     const small = await disk('small', 400);
     const result = await loadInto({ chartTrees: [small] });

@@ -7,6 +7,7 @@ import {
   parseBundleManifest,
   splitBytes,
 } from '../bundle/chunks.ts';
+import type { BaseBundle } from '../bundle/contents.ts';
 import { type FileRange, type Hashing, startHashing } from '../bundle/hash.ts';
 import { passOn } from '../bundle/pass-on.ts';
 import { type Bundle, openBundle } from '../bundle/reader.ts';
@@ -53,6 +54,8 @@ export interface PushResult extends BundleLabel {
   /** Bytes of the bundle. */
   readonly size: number;
   readonly chunkSize: number;
+  /** What a delta or a repair builds on; null for a complete bundle. */
+  readonly base: readonly BaseBundle[] | null;
   readonly sent: ChunkCount;
   /** What the registry had already. */
   readonly present: ChunkCount;
@@ -155,7 +158,8 @@ async function pushSpans(
       await putManifest(work, { manifest, tag });
     });
   }
-  const about = { ...label, place: formatBundlePlace(to), digest, size, chunkSize };
+  const base = bundle.info.base?.of ?? null;
+  const about = { ...label, place: formatBundlePlace(to), digest, size, chunkSize, base };
   return { ...about, sent, present, outcome: isThere ? 'present' : 'pushed' };
 }
 

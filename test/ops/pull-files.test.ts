@@ -5,7 +5,9 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import type { SealiftError } from '../../src/core/errors.ts';
 import type { Event } from '../../src/core/events.ts';
 import { type BundlePlace, parseBundlePlace } from '../../src/ops/bundle-place.ts';
+import { lock } from '../../src/ops/lock.ts';
 import { merge } from '../../src/ops/merge.ts';
+import { pack } from '../../src/ops/pack.ts';
 import { pull } from '../../src/ops/pull.ts';
 import { push } from '../../src/ops/push.ts';
 import { startRegistry } from '../../src/serve/registry.ts';
@@ -128,6 +130,21 @@ describe('a pull', () => {
 });
 
 describe('a push', () => {
+  it('of a delta says what it builds on', async () => {
+    const to = await openPlace();
+    expect(await push({ bundle, to }, testContext())).toMatchObject({ base: null });
+    const folderOf = join(bundle, '..');
+    const manifestPath = join(folderOf, 'sealift.yaml');
+    const out = join(await folder('delta'), 'delta.tar');
+    const text = await readFile(manifestPath, 'utf8');
+    await writeFile(manifestPath, text.replace('version: "1"', 'version: "2"'));
+    await lock({ manifestPath }, testContext());
+    await pack({ manifestPath, out, since: [bundle] }, testContext());
+    const pushed = await push({ bundle: out, to: { ...to, tag: 'v2' } }, testContext());
+    expect(pushed).toMatchObject({ version: '2', base: [{ name: 'astrago', version: '1' }] });
+    expect(pushed.size).toBeLessThan(bytes.length / 10);
+  });
+
   it('says that a signature beside the bundle stays behind', async () => {
     const to = await openPlace();
     const at = await site.put('signed.tar', bytes);

@@ -4,7 +4,7 @@ import { parseBytes } from '../byte-size.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { addRegistryFlags, hostConfigOf, type RegistryFlags } from '../registry-flags.ts';
-import { count, exactBytes, harmless, shellWord } from '../words.ts';
+import { baseText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface PushFlags extends RegistryFlags {
   readonly chunkSize?: string;
@@ -12,17 +12,19 @@ interface PushFlags extends RegistryFlags {
 }
 
 function pushOutcome(result: PushResult): Outcome {
-  const { place, digest, name, version, size, sent, present, outcome } = result;
+  const { place, digest, name, version, size, sent, present, outcome, base } = result;
   const title = harmless(`${name} ${version}`);
   const chunks = (of: PushResult['sent']): string => `${count(of.chunks, 'chunk')}, ${exactBytes(of.bytes)}`;
   const exact = `${place.slice(0, place.lastIndexOf(':'))}@${digest}`;
   return {
     document: { command: 'push', ...result },
     data: [exact],
-    summary:
+    summary: [
       outcome === 'present'
-        ? [`${harmless(place)} is ${title} already: ${exactBytes(size)}; nothing was written`]
-        : [`pushed ${title} to ${harmless(place)}: sent ${chunks(sent)}; there already: ${chunks(present)}`],
+        ? `${harmless(place)} is ${title} already: ${exactBytes(size)}; nothing was written`
+        : `pushed ${title} to ${harmless(place)}: sent ${chunks(sent)}; there already: ${chunks(present)}`,
+      ...(base === null ? [] : [`  it lacks what is in ${base.map(baseText).join(' and ')}`]),
+    ],
     next: `sealift pull ${shellWord(exact)} -o ${shellWord(`${name}-${version}.tar`)}`,
   };
 }

@@ -39,9 +39,13 @@ export type Hashing = Threads<HashJob, HashResult>;
 const BUFFER = 256 * KIB;
 /** How long a thread works before it looks whether it was stopped, and how often it tells how far it is. */
 const BREATH = 16 * MIB;
+/** What a job costs besides its bytes, as bytes: very many small ones would otherwise never let anything else run. */
+const JOB_COST = 64 * KIB;
 
 /** The own buffer of this thread: reading is synchronous, so one is enough. */
 let shared: Buffer | undefined;
+/** What was done since this thread last let others run: Ctrl-C, and what gives back the memory of hashes that are done. */
+let worked = 0;
 
 /**
  * Hashes a range, and copies it where that is asked for. Reads and writes are synchronous: from the page cache they take
@@ -57,7 +61,8 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
   const { copyTo } = job;
   let done = 0;
   try {
-    for (let breath = BREATH; done < job.length; ) {
+    worked += JOB_COST;
+    while (done < job.length) {
       const buffer = shared;
       const want = Math.min(BUFFER, job.length - done);
       const position = job.position + done;
@@ -70,8 +75,9 @@ export async function hashRange(job: HashJob, { signal, note }: JobTools): Promi
         writeAll(copyTo.file, chunk, { position: copyTo.position + done, path: copyTo.path });
       }
       done += got;
-      if (done < breath) continue;
-      breath = done + BREATH;
+      worked += got;
+      if (worked < BREATH) continue;
+      worked = 0;
       note(done);
       await setImmediate();
       throwIfAborted(signal);

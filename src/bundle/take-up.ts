@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { MIB } from '../core/limits.ts';
-import { mapBounded, throwIfAborted } from '../io/pool.ts';
+import { eachBounded, throwIfAborted } from '../io/pool.ts';
 import { type FileRange, type Hashing, startHashing } from './hash.ts';
 import type { JournalState } from './journal.ts';
 import type { BundlePlan, PlannedEntry } from './plan.ts';
@@ -43,37 +43,44 @@ export async function takeUp(job: TakeUp, found: Found): Promise<void> {
   if (state !== undefined) {
     const maybe = blobsOf(plan, (e) => isMaybeWhole(e, state));
     context.emit({ type: 'phase', name: 'take up', detail: 'what an interrupted pack left' });
-    await forAll(maybe, context, (entry, hashing) => ownBlob(entry, { job, hashing, found: note }));
+    await forAll(maybe, job, (entry, hashing) => ownBlob(entry, { job, hashing, found: note }));
   }
   if (pools.length > 0) {
     const isOffered = (e: PlannedEntry): boolean => pools.some((p) => rangeOf(p, e) !== undefined);
     const offered = blobsOf(plan, (e) => !whole.has(e.index) && isOffered(e));
     context.emit({ type: 'phase', name: 'reuse', detail: pools.map((p) => p.what).join(', ') });
-    await forAll(offered, context, (entry, hashing) => fromPools(entry, { job, hashing, found: note }));
+    await forAll(offered, job, (entry, hashing) => fromPools(entry, { job, hashing, found: note }));
   }
 }
 
-function blobsOf(plan: BundlePlan, is: (entry: PlannedEntry) => boolean): PlannedEntry[] {
-  const found: PlannedEntry[] = [];
-  for (const entry of plan.entries) if (entry.digest !== undefined && is(entry)) found.push(entry);
+/** Where an entry stands in the plan, and its bytes: there may be very many, so they themselves are made when they are looked at. */
+type Spot = Pick<PlannedEntry, 'index' | 'size'>;
+
+function blobsOf(plan: BundlePlan, is: (entry: PlannedEntry) => boolean): Spot[] {
+  const found: Spot[] = [];
+  for (const entry of plan.entries) {
+    const { digest, index, size } = entry;
+    if (digest !== undefined && is(entry)) found.push({ index, size });
+  }
   return found;
 }
 
 type Work = { readonly job: TakeUp; readonly hashing: Hashing; readonly found: Found };
 
 async function forAll(
-  entries: readonly PlannedEntry[],
-  context: Context,
+  spots: readonly Spot[],
+  { plan, context }: TakeUp,
   work: (entry: PlannedEntry, hashing: Hashing) => Promise<void>,
 ): Promise<void> {
   throwIfAborted(context.signal);
-  const bytes = entries.reduce((sum, e) => sum + e.size, 0);
-  context.emit({ type: 'total', bytes, items: entries.length });
+  const bytes = spots.reduce((sum, e) => sum + e.size, 0);
+  context.emit({ type: 'total', bytes, items: spots.length });
   const hashing = startHashing(bytes);
   try {
-    const largestFirst = entries.toSorted((a, b) => b.size - a.size);
+    const largestFirst = spots.toSorted((a, b) => b.size - a.size);
     const limits = { limit: 2 * availableParallelism(), signal: context.signal };
-    await mapBounded(largestFirst, limits, async (entry) => {
+    await eachBounded(largestFirst, limits, async ({ index }) => {
+      const entry = plan.entries.at(index);
       context.emit({ type: 'start', id: entry.name, label: entry.name, size: entry.size });
       await work(entry, hashing);
       context.emit({ type: 'end', id: entry.name, outcome: 'present' });

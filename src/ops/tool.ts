@@ -277,6 +277,9 @@ async function unpacked(root: string): Promise<FoundTool | undefined> {
   if ((await kindOf(path)) !== 'file') return undefined;
   const name = nameIn(await readFileLimited(path, { limit: LIMITS.toolSums, missing: 'FILE_NOT_FOUND' }));
   if (name === undefined) return undefined;
+  // Nobody shall wait for a whole pack to hear that a file of the tool was changed.
+  const parts = toolTar(root, { name });
+  while ((await parts.next()).done !== true);
   return {
     name: `${name}.tar.gz`,
     sha256: undefined,

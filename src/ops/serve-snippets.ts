@@ -27,23 +27,57 @@ function quoted(text: string): string {
   return JSON.stringify(text);
 }
 
-function containerd({ url }: ServedFacts): Snippet {
-  const ca = url.startsWith('https:')
-    ? '\n  # ca = "/path/of/ca.crt"  where the system does not trust it'
-    : '';
+function containerd({ url, isPrivate }: ServedFacts): Snippet {
+  const host = `host.${quoted(url)}`;
+  const lines = [
+    '# read where config_path of the registry in config.toml is /etc/containerd/certs.d',
+    `[${host}]`,
+    '  capabilities = ["pull", "resolve"]',
+    ...(url.startsWith('https:') ? ['  # ca = "/path/of/ca.crt"  where the system does not trust it'] : []),
+    ...(isPrivate
+      ? [`[${host}.header]`, '  authorization = "Basic BASE64"  # printf USER:PASSWORD | base64']
+      : []),
+  ];
   return {
     client: 'containerd',
     file: '/etc/containerd/certs.d/_default/hosts.toml',
-    text: `[host.${quoted(url)}]\n  capabilities = ["pull", "resolve"]${ca}`,
+    text: lines.join('\n'),
   };
 }
 
-function docker({ url }: ServedFacts): Snippet {
+/** Their file for containerd, in which every host stands by itself. */
+function rancher({ url, isPrivate, hosts }: ServedFacts): Snippet {
+  const { host, protocol } = new URL(url);
+  const shown = hosts.slice(0, HOSTS_SHOWN);
+  const mirrors = shown.map((from) => `  ${quoted(from)}: {endpoint: [${quoted(url)}]}`);
+  const more = moreHosts(hosts);
+  const auth = isPrivate ? ['auth: {username: USER, password: PASSWORD}'] : [];
+  const tls = protocol === 'https:' ? ['tls: {ca_file: /path/of/ca.crt}'] : [];
+  const own = [...auth, ...tls].map((line) => `    ${line}`);
+  const configs = own.length === 0 ? [] : ['configs:', `  ${quoted(host)}:`, ...own];
   return {
-    client: 'docker (images of docker.io)',
-    file: '/etc/docker/daemon.json',
-    text: JSON.stringify({ 'registry-mirrors': [url] }),
+    client: 'k3s, rke2',
+    file: '/etc/rancher/k3s/registries.yaml or /etc/rancher/rke2/registries.yaml',
+    text: ['mirrors:', ...mirrors, ...more, ...configs].join('\n'),
   };
+}
+
+/** Where images of more hosts are than are written out. */
+function moreHosts(hosts: readonly string[]): string[] {
+  const more = hosts.length - HOSTS_SHOWN;
+  return more > 0 ? [`# and ${more} more in the same way`] : [];
+}
+
+/** Docker sends no login to a mirror, and has mirrors for its own host alone. */
+function docker({ url, isPrivate }: ServedFacts): Snippet {
+  const { host, hostname, protocol } = new URL(url);
+  const isLocal = hostname === 'localhost' || hostname.startsWith('127.');
+  const insecure = protocol === 'http:' && !isLocal ? { 'insecure-registries': [host] } : {};
+  const mirrors = isPrivate ? {} : { 'registry-mirrors': [url] };
+  const settings = { ...mirrors, ...insecure };
+  const client = isPrivate ? `docker (docker pull ${host}/docker.io/NAME)` : 'docker (images of docker.io)';
+  if (Object.keys(settings).length === 0) return { client, text: `docker login ${host}` };
+  return { client, file: '/etc/docker/daemon.json', text: JSON.stringify(settings) };
 }
 
 /** registries.conf(5): a mirror for each host, under its name, so that equal paths are not mixed up. */
@@ -54,12 +88,10 @@ function containers({ url, hosts }: ServedFacts): Snippet {
     const at = `${host}/${from.toLowerCase().replaceAll(':', '_')}`;
     return `[[registry]]\nlocation = ${quoted(from)}\n[[registry.mirror]]\nlocation = ${quoted(at)}${insecure}`;
   });
-  const more = hosts.length - HOSTS_SHOWN;
-  if (more > 0) mirrors.push(`# and ${more} more in the same way`);
   return {
     client: 'skopeo, podman, CRI-O',
     file: '/etc/containers/registries.conf.d/sealift.conf',
-    text: mirrors.join('\n'),
+    text: [...mirrors, ...moreHosts(hosts)].join('\n'),
   };
 }
 
@@ -91,7 +123,8 @@ function curl({ url, file }: ServedFacts): Snippet[] {
 
 /** How each client is told to ask here. */
 export function snippetsOf(facts: ServedFacts): Snippet[] {
-  const images = facts.hosts.length === 0 ? [] : [containerd(facts), docker(facts), containers(facts)];
+  const images =
+    facts.hosts.length === 0 ? [] : [containerd, rancher, docker, containers].map((of) => of(facts));
   return [...images, ...helm(facts), ...pip(facts), ...curl(facts)];
 }
 

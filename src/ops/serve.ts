@@ -1,15 +1,14 @@
-import { hostname } from 'node:os';
 import { resolve } from 'node:path';
-import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { type Fault, faultOf, isAbort } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { isHost } from '../core/reference.ts';
 import { readPair } from '../io/certificates.ts';
 import { readFileLimited } from '../io/files.ts';
 import { type Access, accessLine, type LineFile, type LinePlace, openLineFile } from '../serve/access-log.ts';
 import { answerFrom } from '../serve/library.ts';
 import { type Doorkeeper, doorkeeperOf, parsePasswordFile } from '../serve/password-file.ts';
-import { type RunningServer, startServer } from '../serve/server.ts';
+import { startServer } from '../serve/server.ts';
+import { addressOf, doubtsAbout, parseListen } from './serve-address.ts';
 import { type OpenLibrary, openLibrary } from './serve-library.ts';
 import { type ServedFacts, type Snippet, snippetsOf, snippetText } from './serve-snippets.ts';
 import { policyOf, type TrustOptions } from './trust.ts';
@@ -67,22 +66,6 @@ export interface Serving {
 /** Remembered addresses of clients, for their number. */
 const CLIENTS = 100_000;
 
-/** @throws USAGE */
-function parseListen(text: string): { readonly host: string; readonly port: number } {
-  const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
-  const port = Number(digits);
-  if (digits !== '' && port <= 65_535 && (host === '' || isHost(host))) {
-    return { host: host.replace(/^\[|\]$/g, ''), port };
-  }
-  throw new SealiftError('USAGE', `--listen: "${text.slice(0, 100)}" is not an address`, {
-    hint: 'write HOST:PORT, for example 127.0.0.1:5000, or :5000 for all networks',
-  });
-}
-
-function isLoopback(host: string): boolean {
-  return host === '::1' || host === 'localhost' || /^127\./.test(host);
-}
-
 async function readDoorkeeper(path: string | undefined): Promise<Doorkeeper | undefined> {
   if (path === undefined) return undefined;
   const bytes = await readFileLimited(path, { limit: LIMITS.passwordFile, missing: 'FILE_NOT_FOUND' });
@@ -138,28 +121,6 @@ async function openLog(to: ServeOptions['accessLog'], context: Context): Promise
   };
 }
 
-/** What somebody may not have meant. */
-function warn(context: Context, about: { readonly options: ServeOptions; readonly host: string }): void {
-  const { options, host } = about;
-  if (isLoopback(host)) return;
-  const { authFile, tls } = options;
-  const who =
-    authFile === undefined ? 'everybody who reaches this machine can read the bundle (--auth)' : undefined;
-  const how =
-    authFile !== undefined && tls === undefined ? 'passwords travel in the open (--tls)' : undefined;
-  for (const message of [who, how]) if (message !== undefined) context.emit({ type: 'note', message });
-}
-
-/** Where clients can reach the server: its own name where it listens on every address. */
-function urlOf(
-  server: RunningServer,
-  options: { readonly host: string; readonly isSecure: boolean },
-): string {
-  const isAny = ['', '::', '0.0.0.0'].includes(options.host);
-  const host = isAny ? `${hostname()}:${server.port}` : server.host;
-  return `${options.isSecure ? 'https' : 'http'}://${host}`;
-}
-
 /**
  * Serves bundles read only, straight from where they lie: an OCI registry, a chart repository at `/charts/`, a Python index at
  * `/simple/` and the files at `/files/`. Nothing is written but the access log.
@@ -194,8 +155,10 @@ export async function serve(options: ServeOptions, context: Context): Promise<Se
       },
     });
     for (const fault of library.warnings) context.emit({ type: 'warning', fault });
-    warn(context, { options, host: listen.host });
-    const url = urlOf(server, { host: listen.host, isSecure: tls !== undefined });
+    const { authFile } = options;
+    const url = addressOf(server, { host: listen.host, tls });
+    const about = { listen, url, tls, isPrivate: authFile !== undefined, now: context.now() };
+    for (const message of doubtsAbout(about)) context.emit({ type: 'note', message });
     facts = { url, isPrivate: doorkeeper !== undefined, ...library.examples };
     const finish = async (): Promise<ServeResult> => {
       const cut = await server.close({ graceMs: LIMITS.serveEndMs, onCut: () => stop.abort() });

@@ -113,6 +113,7 @@ describe('the start page', () => {
     const { host } = new URL(serving.url);
     expect(serving.snippets.map((s) => s.client)).toEqual([
       'containerd',
+      'k3s, rke2',
       'docker (images of docker.io)',
       'skopeo, podman, CRI-O',
       'helm',

@@ -96,6 +96,9 @@ export async function* interruptible(
   }
 }
 
+const DAMAGED =
+  'the bundle is damaged: run `sealift verify` on it to see everything that is, and copy it again';
+
 /** A wrong byte that comes out of a bundle, or one that the disk cannot read, is a fault of the bundle, whoever reads it. */
 export async function* asBundleFault(
   source: AsyncIterable<Uint8Array>,
@@ -110,7 +113,8 @@ export async function* asBundleFault(
       side: 'source',
       cause: error,
       details: { ...error.details, entry: entry.name, offset: entry.offset },
-      hint: 'the bundle is damaged: run `sealift verify` on it to see everything that is, and copy it again',
+      // A medium that was taken away is no damage.
+      hint: (error.code === 'FILE_UNREADABLE' ? error.hint : undefined) ?? DAMAGED,
     });
   }
 }

@@ -33,7 +33,7 @@ function containerd({ url, isPrivate }: ServedFacts): Snippet {
     '# read where config_path of the registry in config.toml is /etc/containerd/certs.d',
     `[${host}]`,
     '  capabilities = ["pull", "resolve"]',
-    ...(url.startsWith('https:') ? ['  # ca = "/path/of/ca.crt"  where the system does not trust it'] : []),
+    ...(url.startsWith('https:') ? ['  # ca = "/path/of/ca.crt"  # where the system does not trust it'] : []),
     ...(isPrivate
       ? [`[${host}.header]`, '  authorization = "Basic BASE64"  # printf USER:PASSWORD | base64']
       : []),

@@ -40,7 +40,11 @@ function lineFault(rest: string, where: string): Fault | undefined {
 export function parsePasswordFile(text: string, path: string): PasswordFile {
   const users = new Map<string, string>();
   const faults: Fault[] = [];
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
+  // Some editors begin a file with a mark (U+FEFF), which is no part of the first name.
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
     const where = `${path}:${index + 1}`;
     const colon = line.indexOf(':');

@@ -180,7 +180,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const time = options.now();
     const exchange = readExchange(request);
     running.add(response);
-    const client = request.socket.remoteAddress ?? '';
+    // An address of IPv4 as a server on every address sees it.
+    const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:(?=[\d.]+$)/, '');
     const refused = refusedFor(request, { running: running.size, closing, bounds });
     closeWithConnection(request, response);
     const work = serveOne(request, response, { answer: options.answer, refused, exchange, stallMs });

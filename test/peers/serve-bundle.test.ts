@@ -205,7 +205,7 @@ describe('curl', () => {
 });
 
 describe('logins and TLS', () => {
-  it('are understood by skopeo, helm, pip and curl', async () => {
+  it('are understood by skopeo, helm, pip, curl and containerd', async () => {
     const { cert, key } = selfSigned('localhost');
     const files = { crt: join(dir, 'ca/ca.crt'), key: join(dir, 's.key'), users: join(dir, 'users') };
     await mkdir(join(dir, 'ca'));
@@ -260,6 +260,21 @@ describe('logins and TLS', () => {
       expect((await readFile(join(dir, 'tool'))).equals(site.files.get('bin/tool') ?? Buffer.alloc(0))).toBe(
         true,
       );
+      // What is printed for containerd, filled in.
+      const printed = own.snippets.find((s) => s.client === 'containerd')?.text ?? '';
+      const toml = printed
+        .replace(/# (ca = )".*"/, (_, start: string) => `${start}${JSON.stringify(files.crt)}`)
+        .replace('BASE64', Buffer.from('ann:secret').toString('base64'));
+      await mkdir(join(dir, 'private/_default'), { recursive: true });
+      await writeFile(join(dir, 'private/_default/hosts.toml'), toml);
+      const containerd = await startContainerd('2.2');
+      try {
+        const name = `docker.io/${image?.name}:${image?.tag}`;
+        const how = ['--platform', 'linux/amd64', '--skip-metadata', '--hosts-dir', join(dir, 'private')];
+        await containerd.ctr('images', 'pull', ...how, name);
+      } finally {
+        await containerd.stop();
+      }
       expect(own.lines.join('')).not.toContain('secret');
     } finally {
       await own.close();

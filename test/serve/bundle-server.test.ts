@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Agent, get as httpsGet } from 'node:https';
 import { connect, createServer, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -79,7 +80,7 @@ describe('logins', () => {
   });
 
   it('are asked for everywhere, and checked against the file', async () => {
-    const authFile = await site.put('users', `# users\n\nann:${hash}\nben:${hashSync('other', 4)}\n`);
+    const authFile = await site.put('users', `\uFEFFann:${hash}\r\n# users\n\nben:${hashSync('other', 4)}\n`);
     const serving = await serveBundles([tar], { authFile });
     try {
       expect(serving.text).toContain('A login is needed');
@@ -220,6 +221,12 @@ describe('the address', () => {
       expect(notes).toEqual([expect.stringContaining('--auth')]);
       const { port: open } = new URL(all.url);
       expect(await (await fetch(`http://127.0.0.1:${open}/files/small`)).text()).toBe('small');
+      // By IPv6, too, where this machine has it.
+      const six = Object.values(networkInterfaces()).some((each) => each?.some((a) => a.address === '::1'));
+      if (six) expect(await (await fetch(`http://[::1]:${open}/files/small`)).text()).toBe('small');
+      await all.close();
+      const clients = all.lines.map((line) => JSON.parse(line).client);
+      expect(clients).toEqual(six ? ['127.0.0.1', '::1'] : ['127.0.0.1']);
     } finally {
       await all.close();
     }

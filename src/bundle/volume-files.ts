@@ -78,6 +78,29 @@ async function insteadOf(path: string): Promise<string> {
 
 const ELSEWHERE = 'give all volumes, also from other folders: `sealift verify A/NAME.tar.001 B/NAME.tar.004`';
 
+/** So many volumes that lack one behind the other are told in one line. */
+const RUN = 10;
+
+/** How many volumes lack from one number on. */
+function missingRun(volumes: Volumes, { from, count }: { from: number; count: number }): number {
+  let to = from;
+  while (to <= count && !volumes.has(to)) to += 1;
+  return to - from;
+}
+
+function runFault(set: VolumeSet, shape: Shape, run: { first: number; last: number }): Fault {
+  const { first, last } = run;
+  const { count, size, volumeSize } = shape;
+  const from = (first - 1) * volumeSize;
+  const bytes = (last === count ? size : last * volumeSize) - from;
+  const [path, end] = [first, last].map((number) => volumePath(set.path, number, set.width));
+  const message = `${path} to ${basename(end ?? '')} are missing: volumes ${first} to ${last} of ${count}, ${bytes} bytes`;
+  return fault('BUNDLE_VOLUME_MISSING', message, {
+    details: { volume: path, last: end, offset: from, expected: bytes, found: 0 },
+    hint: ELSEWHERE,
+  });
+}
+
 async function faultsOf(set: VolumeSet, volumes: Volumes, shape: Shape): Promise<Fault[]> {
   const faults: Fault[] = [];
   const { count, size, volumeSize } = shape;
@@ -86,7 +109,11 @@ async function faultsOf(set: VolumeSet, volumes: Volumes, shape: Shape): Promise
     const volume = volumes.get(number);
     const path = volume?.path ?? volumePath(set.path, number, set.width);
     const details = { volume: path, offset: from, expected: to - from, found: volume?.size ?? 0 };
-    if (volume === undefined) {
+    const run = missingRun(volumes, { from: number, count });
+    if (run >= RUN) {
+      faults.push(runFault(set, shape, { first: number, last: number + run - 1 }));
+      number += run - 1;
+    } else if (volume === undefined) {
       const message = `${path} is missing: volume ${number} of ${count}, ${to - from} bytes${await insteadOf(path)}`;
       faults.push(fault('BUNDLE_VOLUME_MISSING', message, { details, hint: ELSEWHERE }));
     } else if (volume.size < to - from) {

@@ -8,6 +8,7 @@ import type { Context } from '../core/events.ts';
 import { threadsFor } from '../io/cores.ts';
 import type { Target, TargetRun } from '../target/target.ts';
 import type { Source } from './load-source.ts';
+import { countOf } from './session.ts';
 import type { VerifyResult } from './verify.ts';
 
 /** What became of the blobs that a bundle leaves out, as far as others that were given beside it have them. */
@@ -105,19 +106,42 @@ export function missingBase(
   missing: readonly Digest[],
   where = 'what was given beside it',
 ): Fault {
-  const { medium } = bundle;
+  const { medium, suppliers } = bundle;
   const { of = [] } = (repairedDelta(bundle) ?? bundle.info).base ?? {};
   const names = of.map(baseName).join(' or ');
-  const shown = missing.slice(0, 3).join(', ');
+  // Where the base is among what is given, it is that which is damaged.
+  const isGiven = suppliers.some(({ info }) => of.some(({ lock }) => lock === info?.lock));
+  const message = `${medium.path} leaves out ${countOf(missing.length, 'blob')} that ${where} does not have: ${shownOf(missing)}`;
+  return fault('BUNDLE_BASE_MISSING', message, {
+    hint: isGiven
+      ? askForRepair([medium, ...suppliers.map((s) => s.medium)])
+      : `they are in ${names}: load that first, or give it beside this one`,
+    details: { missing, base: of },
+  });
+}
+
+/** That a bundle which leaves nothing out lacks blobs, with why that is so where it is known. */
+export function lackingBlobs(
+  { medium, faults }: Pick<JointBundle, 'medium' | 'faults'>,
+  missing: readonly Digest[],
+): Fault[] {
+  const message = `${medium.path} lacks ${countOf(missing.length, 'blob')}: ${shownOf(missing)}`;
+  const hint = askForRepair([medium]);
+  return [
+    ...(medium.files?.faults ?? faults),
+    fault('BUNDLE_ENTRY_MISSING', message, { details: { missing }, hint }),
+  ];
+}
+
+function shownOf(missing: readonly Digest[]): string {
   const more = missing.length > 3 ? ` and ${missing.length - 3} more` : '';
-  return fault(
-    'BUNDLE_BASE_MISSING',
-    `${medium.path} leaves out ${missing.length} blobs that ${where} does not have: ${shown}${more}`,
-    {
-      hint: `they are in ${names}: load that first, or give it beside this one`,
-      details: { missing, base: of },
-    },
-  );
+  return `${missing.slice(0, 3).join(', ')}${more}`;
+}
+
+/** How one asks for what several bundles together lack. */
+export function askForRepair(media: readonly Pick<Medium, 'path'>[]): string {
+  const paths = media.map(({ path }) => path).join(' ');
+  return `ask for a repair: \`sealift verify ${paths} --write-request repair.json\``;
 }
 
 /** What a delta leaves out, in numbers. */

@@ -25,7 +25,8 @@ import { kindOf } from '../io/files.ts';
 import type { Lock } from '../lock/schema.ts';
 import { checkOpened } from './check-bundle.ts';
 import { refuseInput } from './inputs.ts';
-import { missingBase } from './left-out.ts';
+import { askForRepair, lackingBlobs, missingBase } from './left-out.ts';
+import { countOf } from './session.ts';
 
 export interface MergeOptions {
   /** Path of the complete bundle; a folder when it ends in `/`. */
@@ -66,7 +67,11 @@ async function openWhole(
     const missing: Digest[] = [];
     for (const { digest } of plan.entries)
       if (digest !== undefined && !joint.has(digest)) missing.push(digest);
-    if (missing.length > 0) throw errorOf([missingBase(joint, missing)], 'nothing was written');
+    if (missing.length > 0) {
+      const isWhole = joint.info.base === null;
+      const faults = isWhole ? lackingBlobs(joint, missing) : [missingBase(joint, missing)];
+      throw errorOf(faults, `${joint.medium.path}: nothing was written`);
+    }
     return { joint, plan };
   } catch (error) {
     await joint.close();
@@ -113,10 +118,9 @@ function damagedError(lacking: readonly Digest[], joint: JointBundle): SealiftEr
       details: { missing: [digest] },
     }),
   );
-  const paths = [joint, ...joint.suppliers].map(({ medium }) => medium.path).join(' ');
-  return new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${lacking.length} blobs are damaged`, {
+  return new SealiftError('BUNDLE_CHECKSUM_MISMATCH', `${countOf(lacking.length, 'blob')} damaged`, {
     faults,
-    hint: `ask for a repair: \`sealift verify ${paths} --write-request repair.json\``,
+    hint: askForRepair([joint, ...joint.suppliers].map(({ medium }) => medium)),
   });
 }
 

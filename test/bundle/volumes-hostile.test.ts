@@ -51,7 +51,7 @@ describe('volumes', () => {
 
   it('of which only one with a large number is there end soon', async () => {
     const said = await saidOf(good.bytes, (n) => (n === 1 ? volume(9_999) : undefined));
-    expect(said).toContain('b.tar.0001 is missing: volume 1 of 9999');
+    expect(said).toContain('b.tar.0001 to b.tar.9998 are missing: volumes 1 to 9998 of 9999');
   });
 
   it('with a number above the limit are refused with its name', async () => {

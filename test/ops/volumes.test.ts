@@ -21,6 +21,7 @@ import { placesOf } from '../../src/bundle/volumes.ts';
 import type { SealiftError } from '../../src/core/errors.ts';
 import { load } from '../../src/ops/load.ts';
 import { ls } from '../../src/ops/ls.ts';
+import { merge } from '../../src/ops/merge.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { type VerifyResult, verify } from '../../src/ops/verify.ts';
 import { startRegistry } from '../../src/serve/registry.ts';
@@ -310,6 +311,18 @@ describe('damage to volumes', () => {
       code: 'BUNDLE_ENTRY_EXTRA',
       details: { volume: join(dir, volume(names.length + 3)) },
     });
+  });
+
+  it('is told by a merge too, which then writes nothing and says how to ask for the rest', async () => {
+    await rm(join(dir, volume(3)));
+    const out = join(dir, 'whole.tar');
+    const failed = await merge({ out, bundles: [join(dir, 'b.tar.001')] }, contextOf()).catch((e) => e);
+    expect(failed).toMatchObject({ code: 'BUNDLE_VOLUME_MISSING' });
+    expect(failed.faults.at(-1)).toMatchObject({
+      code: 'BUNDLE_ENTRY_MISSING',
+      hint: expect.stringContaining('--write-request'),
+    });
+    expect((await readdir(dir)).filter((name) => name.startsWith('whole'))).toEqual([]);
   });
 
   it('is never loaded', async () => {

@@ -1,4 +1,4 @@
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Given } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
@@ -60,6 +60,10 @@ function wordsOf(variable: string): string[] {
  */
 export async function policyOf(options: TrustOptions, context: Context): Promise<TrustPolicy | undefined> {
   const site = await siteOf(options);
+  if (site !== undefined && options.sitePath === undefined) {
+    // It may have come on the same stick as the bundle: whoever works there sees who decides.
+    context.emit({ type: 'note', message: `what is trusted here says ${join(site.folder, 'site.yaml')}` });
+  }
   const variable = wordsOf(context.env[TRUST_VARIABLE] ?? '');
   const own = options.keys ?? [];
   const words = own.length > 0 ? own : variable;

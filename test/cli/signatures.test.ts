@@ -74,7 +74,9 @@ describe('signatures on the command line', () => {
     const text = 'apiVersion: sealift-site/v1\ntrust: {keys: [release.pub], require: signature}\n';
     await writeFile(site.path('site.yaml'), text);
     expect((await sealift(['load', 'unsigned.tar', '--files', 'other'])).code).toBe(5);
-    expect((await sealift(['load', 'a.tar', '--files', 'files'])).code).toBe(0);
+    const trusted = await sealift(['load', 'a.tar', '--files', 'files']);
+    expect(trusted.code).toBe(0);
+    expect(trusted.stderr).toContain(`note: what is trusted here says ${site.path('site.yaml')}\n`);
     await writeFile(site.path('bad.yaml'), text.replace('require', 'requires'));
     const bad = await sealift(['verify', 'a.tar', '--site', 'bad.yaml']);
     expect(bad.code).toBe(2);

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { errorOf } from '../core/errors.ts';
+import { errorOf, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { kindOf, readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
@@ -21,17 +21,28 @@ function textOf(value: unknown, key: string): string | undefined {
   return typeof found === 'string' ? found : undefined;
 }
 
-/** What a receipt says; nothing where there is none, or another file that the receipt will replace. */
+function parsed(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * What a receipt says; nothing where there is none, or an empty file (`mktemp`).
+ * @throws TARGET_CONFLICT for anything else: a damaged receipt would say nothing, and another file would be replaced
+ */
 async function heldByReceipt(path: string): Promise<Held[]> {
   if ((await kindOf(path)) !== 'file') return [];
-  const bytes = await readFileLimited(path, { limit: LIMITS.lockText, missing: 'FILE_NOT_FOUND' });
-  let body: unknown;
-  try {
-    body = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return [];
+  const bytes = await readFileLimited(path, { limit: LIMITS.bundleDocument, missing: 'FILE_NOT_FOUND' });
+  if (bytes.length === 0) return [];
+  const body = parsed(bytes);
+  if (textOf(body, 'kind') !== 'receipt') {
+    throw new SealiftError('TARGET_CONFLICT', `--receipt: ${path} is there and is no receipt`, {
+      hint: 'name another file; if it was one, what was loaded here before is not known: remove it, or add --allow-downgrade',
+    });
   }
-  if (textOf(body, 'kind') !== 'receipt') return [];
   const bundle: unknown = Reflect.get(Object(body), 'bundle');
   const [name, version, lock] = ['name', 'version', 'lock'].map((key) => textOf(bundle, key));
   // Of what another tool made, a receipt states no version.
@@ -59,7 +70,7 @@ async function heldByTree(dir: string, bundle: string): Promise<Held[]> {
 /**
  * Refuses a bundle that is older than what the receipt or the chart trees say is there, or the same version of another
  * content. Nothing was written yet; the places are held, so that no other load writes there meanwhile.
- * @throws POLICY_DOWNGRADE with every place that says so
+ * @throws POLICY_DOWNGRADE with every place that says so, TARGET_CONFLICT for a receipt that cannot be read
  */
 export async function refuseDowngrade(about: LoadedSource, options: DowngradeOptions): Promise<void> {
   const { name, version, lock } = about;

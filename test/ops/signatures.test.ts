@@ -343,6 +343,13 @@ describe('going back to an older bundle', () => {
     const text = await readFile(lock, 'utf8');
     await writeFile(lock, text.replace('2026.11', '2026.12'));
     expect(await codeOfLoad()).toBe('POLICY_DOWNGRADE');
+    // What cannot be read does not say that there was nothing.
+    await writeFile(receiptPath, receipt.slice(0, -20));
+    expect(await codeOfLoad(elsewhere)).toBe('TARGET_CONFLICT');
+    expect(await readFile(receiptPath, 'utf8')).toBe(receipt.slice(0, -20));
+    expect(await codeOfLoad({ ...elsewhere, allowDowngrade: true })).toBeUndefined();
+    await writeFile(receiptPath, '');
+    expect(await codeOfLoad(elsewhere)).toBeUndefined();
     // The same version of another content.
     await writeFile(lock, `${text.trimEnd()} \n`.replace(/ \n$/, '\n'));
     await writeFile(receiptPath, receipt.replace(/"lock": "sha256:\w{8}/, '"lock": "sha256:00000000'));

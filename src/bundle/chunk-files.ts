@@ -13,6 +13,7 @@ import { isWrongContent } from '../io/verify.ts';
 import type { BundleArtifact, Chunk } from './chunks.ts';
 import { startHashing } from './hash.ts';
 import { type Journal, type JournalState, openJournal, readJournal } from './journal.ts';
+import { refuseTooLittle } from './partial.ts';
 import { PART_EVERY } from './take-up.ts';
 
 /** Chunks received at once. */
@@ -140,13 +141,7 @@ async function checkSpace(files: readonly Made[]): Promise<void> {
     const blocks = (await kindOf(partial)) === undefined ? 0 : (await stat(partial)).blocks;
     need += Math.max(0, size - blocks * 512);
   }
-  const free = await freeSpace(folder);
-  if (need <= free) return;
-  throw new SealiftError(
-    'DISK_FULL',
-    `${folder}: ${need} bytes are needed, ${free} are free: ${need - free} too few`,
-    { hint: 'free some space or write the bundle to another disk with -o', details: { need, free } },
-  );
+  refuseTooLittle(folder, { need, free: await freeSpace(folder) });
 }
 
 async function receiveFiles(

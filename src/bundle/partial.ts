@@ -109,6 +109,14 @@ export async function checkSpace(
   const free = await freeSpace(folder);
   const all = spaceFor(options.plan, options.kind);
   const need = all - Math.min(all, await bytesOnDisk(paths.partial)) + options.beside;
+  refuseTooLittle(folder, { need, free });
+}
+
+/** What a pack or a pull says before its first byte. @throws DISK_FULL where more bytes are needed than are free */
+export function refuseTooLittle(
+  folder: string,
+  { need, free }: { readonly need: number; readonly free: number },
+): void {
   if (need <= free) return;
   throw new SealiftError(
     'DISK_FULL',

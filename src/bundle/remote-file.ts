@@ -18,7 +18,7 @@ export interface RemoteFile {
    * @throws NETWORK_FAILED, NETWORK_TIMEOUT, REGISTRY_ANSWER_INVALID, AUTH_…, CONTENT_NOT_FOUND
    */
   bytes(from: number, to?: number): AsyncIterable<Buffer>;
-  /** The file of the same address with something added to its path; undefined where there is none. At most `limit` bytes. */
+  /** The file of the same address with something added to its path; undefined where there is none. @throws CONTENT_TOO_LARGE above `limit` bytes, and as `bytes` */
   beside(suffix: string, limit: number): Promise<Buffer | undefined>;
 }
 
@@ -53,9 +53,16 @@ async function getPart(url: URL, range: string, tools: Tools): Promise<HttpRespo
   const answer = await get(url, range, tools);
   if ([200, 206, 416].includes(answer.status)) return answer;
   await answer.body.dump();
-  const { env, now } = tools.context;
-  const from = envLogin(env, url.host) === undefined ? undefined : 'the environment';
-  throw webAnswerError(withoutQuery(url.href), { answer, url, from, now: now() });
+  throw refusal(withoutQuery(url.href), answer, { url, context: tools.context });
+}
+
+function refusal(
+  shown: string,
+  answer: HttpResponse,
+  { url, context }: { readonly url: URL; readonly context: Context },
+): SealiftError {
+  const from = envLogin(context.env, url.host) === undefined ? undefined : 'the environment';
+  return webAnswerError(shown, { answer, url, from, now: context.now() });
 }
 
 /** Where the bytes of an answer lie: behind `end` is not among them. */
@@ -65,15 +72,32 @@ interface Part {
   readonly size: number;
 }
 
-/** What an answer holds. @throws USAGE where the server gives no parts */
-function partOf({ status, headers }: HttpResponse, what: string): Part {
+/** What an answer holds: a part, or all of it where it is known how long that is; undefined where it does not say. */
+function partOf({ status, headers }: HttpResponse): Part | undefined {
   const range = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(headers['content-range'] ?? '');
   if (status === 206 && range !== null) {
     return { from: Number(range[1]), end: Number(range[2]) + 1, size: Number(range[3]) };
   }
-  throw new SealiftError('NETWORK_FAILED', `${what}: the server does not give parts of it (HTTP ${status})`, {
-    hint: `a bundle is read in place only where a server answers to Range; else send it through a pipe: curl -f ADDRESS | sealift load - …`,
-  });
+  const length = /^\d{1,15}$/.exec(headers['content-length'] ?? '')?.[0];
+  if (status !== 200 || length === undefined) return undefined;
+  return { from: 0, end: Number(length), size: Number(length) };
+}
+
+/** Why the first answer is of no use. */
+function noParts(what: string, { status, headers }: HttpResponse): SealiftError {
+  if (headers['content-range'] === 'bytes */0' || (status === 200 && headers['content-length'] === '0')) {
+    return new SealiftError('BUNDLE_TRUNCATED', `${what}: is empty`, {
+      hint: 'put the bundle there once more, from where it was made',
+      side: 'source',
+    });
+  }
+  return new SealiftError(
+    'NETWORK_FAILED',
+    `${what}: the server does not give parts of it (HTTP ${status})`,
+    {
+      hint: 'a bundle is read in place only where a server answers to Range; else send it through a pipe: curl -f ADDRESS | sealift load - …',
+    },
+  );
 }
 
 /** Asks for exactly these bytes. */
@@ -84,19 +108,32 @@ async function getExactly(
 ): Promise<HttpResponse> {
   const { url, what, size } = file;
   const answer = await getPart(url, `bytes=${from}-${end - 1}`, tools);
-  const part = answer.status === 206 ? partOf(answer, what) : undefined;
+  const part = partOf(answer);
   if (part?.from === from && part.end === end && part.size === size) return answer;
   answer.body.destroy();
   const got =
     part === undefined ? `HTTP ${answer.status}` : `bytes ${part.from} to ${part.end} of ${part.size}`;
-  throw new SealiftError(
-    'REGISTRY_ANSWER_INVALID',
-    `${what}: asked for bytes ${from} to ${end} of ${size}, got ${got}`,
-    {
-      hint: 'it was changed while it was read, or the server or a proxy in between is wrong: run the same command again',
-      side: 'source',
-    },
-  );
+  throw notAsked(`${what}: asked for bytes ${from} to ${end} of ${size}, got ${got}`);
+}
+
+function notAsked(message: string): SealiftError {
+  return new SealiftError('REGISTRY_ANSWER_INVALID', message, {
+    hint: 'it was changed while it was read, or the server or a proxy in between is wrong: run the same command again',
+    side: 'source',
+  });
+}
+
+/** Ends an answer that goes on behind what was asked for. */
+async function* atMost(
+  length: number,
+  { bytes, what }: { readonly bytes: AsyncIterable<Buffer>; readonly what: string },
+): AsyncGenerator<Buffer> {
+  let left = length;
+  for await (const chunk of bytes) {
+    left -= chunk.length;
+    if (left < 0) throw notAsked(`${what}: asked for ${length} bytes, got more`);
+    yield chunk;
+  }
 }
 
 async function* none(): AsyncGenerator<Buffer> {}
@@ -111,7 +148,9 @@ export async function openRemoteFile(address: string, tools: Tools): Promise<Rem
   const first = await getPart(url, 'bytes=0-0', tools);
   if (first.status === 206) await first.body.dump();
   else first.body.destroy();
-  const { size } = partOf(first, what);
+  const part = first.status === 206 ? partOf(first) : undefined;
+  if (part === undefined) throw noParts(what, first);
+  const { size } = part;
   const { context } = tools;
   return {
     what,
@@ -124,7 +163,8 @@ export async function openRemoteFile(address: string, tools: Tools): Promise<Rem
         const range = `bytes ${at}-${length - 1}/${length}`;
         return { ...answer, headers: { ...answer.headers, 'content-range': range } };
       };
-      return length <= 0 ? none() : resumableBytes({ what, start: 0, size: length, context, open });
+      if (length <= 0) return none();
+      return atMost(length, { bytes: resumableBytes({ what, start: 0, size: length, context, open }), what });
     },
     async beside(suffix, limit) {
       // An address with a signature in its query is that of one file.
@@ -133,8 +173,11 @@ export async function openRemoteFile(address: string, tools: Tools): Promise<Rem
       other.pathname += suffix;
       const ask = (): Promise<HttpResponse> => get(other, undefined, tools);
       const { response, bytes } = await wholeAnswer(ask, { what: `${what}${suffix}`, limit, context });
-      if (bytes === undefined) await response.body.dump();
-      return bytes;
+      if (bytes !== undefined) return bytes;
+      await response.body.dump();
+      // An object store tells nobody who may not list it whether something is there.
+      if ([403, 404, 410].includes(response.status)) return undefined;
+      throw refusal(`${what}${suffix}`, response, { url: other, context });
     },
   };
 }

@@ -5,6 +5,7 @@ import { ByteSource } from '../io/byte-source.ts';
 import { tarHeaderLength } from '../io/tar.ts';
 import { verified } from '../io/verify.ts';
 import type { ContentReader } from '../oci/content.ts';
+import type { BundleInfo } from './documents.ts';
 import { blobName, type FoundEntry } from './entries.ts';
 import { B3SUMS } from './names.ts';
 import { asBundleFault, interruptible, type TellArtifact } from './reader.ts';
@@ -108,6 +109,16 @@ function blobOf(head: StreamedBundle, digest: Digest): FoundEntry {
   throw new SealiftError('BUNDLE_ENTRY_MISSING', `${head.what}: no ${blobName(digest)}`, { side: 'source' });
 }
 
+/** What cannot hold a bundle of this length is told before it is read. @throws BUNDLE_TRUNCATED */
+export function refuseShort({ what, size }: RemoteFile, info: Pick<BundleInfo, 'size'>): void {
+  if (size >= info.size) return;
+  throw new SealiftError('BUNDLE_TRUNCATED', `${what}: has ${size} of ${info.size} bytes`, {
+    hint: /\.\d{3,6}$/.test(what) ? VOLUME : AGAIN,
+    details: { expected: info.size, found: size },
+    side: 'source',
+  });
+}
+
 /**
  * Opens a bundle on a server and reads what is not the content of its blobs, which is checked as in a stream; where each
  * blob lies follows from that, and its bytes are verified by its digest when they are read.
@@ -120,13 +131,7 @@ export async function openRemote(
   const head = await readHead(file, options);
   const { info, plan, manifests } = head;
   const { what } = file;
-  if (file.size < info.size) {
-    throw new SealiftError('BUNDLE_TRUNCATED', `${what}: has ${file.size} of ${info.size} bytes`, {
-      hint: /\.\d{3,6}$/.test(what) ? VOLUME : AGAIN,
-      details: { expected: info.size, found: file.size },
-      side: 'source',
-    });
-  }
+  refuseShort(file, info);
   const end = await readTail(file, head, options);
   return {
     what,

@@ -115,7 +115,8 @@ function lockOf(bytes: Buffer, what: string): Lock {
 }
 
 function notABundle(source: ByteSource, cause: SealiftError): SealiftError {
-  if (isAbort(cause) || cause.code === 'FILE_UNREADABLE') return cause;
+  // What keeps the bytes from coming says nothing about them.
+  if (!cause.code.startsWith('BUNDLE_') && cause.code !== 'CONTENT_TOO_LARGE') return cause;
   const { what, position } = source;
   if (position === 0 && cause.code === 'BUNDLE_TRUNCATED') {
     return new SealiftError('BUNDLE_TRUNCATED', `${what}: ended before anything came`, {
@@ -126,7 +127,7 @@ function notABundle(source: ByteSource, cause: SealiftError): SealiftError {
   }
   return new SealiftError('BUNDLE_NOT_CANONICAL', `${what}: does not begin as a bundle of sealift`, {
     cause,
-    hint: 'only a bundle in one file can come through a pipe; archives of other tools are loaded from files',
+    hint: 'only a bundle in one file can be read like this: volumes are joined with `cat`, archives of other tools are loaded from files',
     side: 'source',
   });
 }

@@ -22,7 +22,7 @@ export function streamSigner(secret: SecretKey, vouched: Vouched): NonNullable<S
  * Judges the trust of a bundle that came in order: all of it has passed and was compared with its B3SUMS, so a good
  * signature of that list vouches for every byte.
  * @param about.facts what its documents say, which were compared with each other
- * @param about.beside a signature that lies beside it, where none is inside
+ * @param about.beside a signature that lies beside it
  */
 export async function judgeStream(
   end: StreamEnd,
@@ -39,6 +39,6 @@ export async function judgeStream(
   const outside = { what: `${what}${SIGNATURE_SUFFIX}`, isInside: false };
   const candidates: Candidate[] = [];
   if (signature !== undefined) candidates.push(await candidateOf(inside, async () => signature));
-  else if (beside !== undefined) candidates.push(await candidateOf(outside, async () => beside));
+  if (beside !== undefined) candidates.push(await candidateOf(outside, async () => beside));
   return judgeTrust(candidates, policy, { what, hash: async () => b3sums, facts: () => facts });
 }

@@ -23,6 +23,9 @@ function loginHint({ url, answer, from, repository }: Refusal): string {
   if (answered.origin !== url.origin) {
     return `it was redirected to ${answered.host}, where no login is sent: ask the publisher for an address that needs none`;
   }
+  if (from === undefined && repository === undefined && url.search !== '') {
+    return 'what its query permits may have ended, or be for something else: ask for a new address';
+  }
   if (from !== undefined) return `check user name and password, which are from ${from}, and what they permit`;
   const prefix = envPrefix(url.host);
   const variables = prefix === undefined ? '' : `set ${prefix}_USERNAME and ${prefix}_PASSWORD`;

@@ -1,9 +1,10 @@
 import { openRemote, type RemoteBundle, wholeOf } from '../bundle/remote.ts';
 import { openRemoteFile, type RemoteFile } from '../bundle/remote-file.ts';
 import { openStream } from '../bundle/stream-reader.ts';
-import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
+import { errorOf, type Fault, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import type { HttpClient } from '../io/http.ts';
+import { HttpClient } from '../io/http.ts';
+import type { ContentReader } from '../oci/content.ts';
 import { missingBase } from './left-out.ts';
 import { graphKeeper, type Source } from './load-source.ts';
 import { judgeEnd } from './stream-trust.ts';
@@ -26,11 +27,46 @@ async function checkWhole(
   }
 }
 
+/** What is wrong with one blob is wrong with the bundle: all other reads end with the same fault, also those that wait. */
+function endingAll({ open }: ContentReader, stop: AbortController): ContentReader['open'] {
+  let wrong: unknown;
+  return async function* (descriptor, options) {
+    try {
+      yield* open(descriptor, options);
+    } catch (error) {
+      if (!isAbort(error)) {
+        wrong ??= error;
+        stop.abort();
+      }
+      throw wrong ?? error;
+    }
+  };
+}
+
 /**
- * Opens a bundle on a server to be loaded in place: each target fetches the blobs that it lacks, and only those.
+ * Opens a bundle on a server to be loaded in place: each target fetches the blobs that it lacks, and only those. Its requests
+ * are counted apart from those to the targets: where both are one host, an upload would hold the place that the bytes wait
+ * for which it sends.
  * @throws as `openRemoteFile` and `openRemote`, and what is judged of its signature
  */
 export async function remoteSource(
+  address: string,
+  options: TrustOptions,
+  context: Context,
+): Promise<Source> {
+  const wrong = new AbortController();
+  const linked: Context = { ...context, signal: AbortSignal.any([context.signal, wrong.signal]) };
+  const http = new HttpClient(linked);
+  try {
+    const source = await openTrusted(address, options, { http, context: linked });
+    return { ...source, open: endingAll(source, wrong) };
+  } catch (error) {
+    await http.close();
+    throw error;
+  }
+}
+
+async function openTrusted(
   address: string,
   options: TrustOptions,
   { http, context }: { readonly http: HttpClient; readonly context: Context },
@@ -61,6 +97,6 @@ export async function remoteSource(
             missing: (digests) =>
               missingBase({ info, medium: { path: what }, suppliers: [] }, digests, 'the target'),
           },
-    close: async () => {},
+    close: () => http.close(),
   };
 }

@@ -10,7 +10,6 @@ import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { parseReference, type Reference } from '../core/reference.ts';
-import type { HttpClient } from '../io/http.ts';
 import { digestOf } from '../io/verify.ts';
 import { chartName, type ImageLock, type Lock } from '../lock/schema.ts';
 import type { ContentReader } from '../oci/content.ts';
@@ -264,16 +263,13 @@ async function archivesSource(
  * Opens what is loaded.
  * @throws BUNDLE_NOT_FOUND and every fault of a bundle's structure, USAGE, and what `itemsOfArchives` throws
  */
-export async function openSource(
-  options: Opened,
-  { http, context }: { readonly http: HttpClient; readonly context: Context },
-): Promise<Source> {
+export async function openSource(options: Opened, context: Context): Promise<Source> {
   const words = [options.bundle, ...(options.others ?? [])];
   const address = addressIn(words);
   if (address !== undefined) {
     refuseName(options);
     const { remoteSource } = await import('./load-remote.ts');
-    return remoteSource(address, options, { http, context });
+    return remoteSource(address, options, context);
   }
   const given = words.map((p) => resolve(p));
   const policy = await policyOf(options, context);

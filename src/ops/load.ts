@@ -209,7 +209,7 @@ async function loadHeld(
   const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
   setMaxListeners(0, linked.signal); // Every running request of every target listens.
   const passing = await openPassing(options, linked);
-  const source = passing ?? (await openSource(options, { http, context }));
+  const source = passing ?? (await openSource(options, linked));
   let isBad = false;
   let racers: Racer[] = [];
   let items: readonly Item[] = [];

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Artifact } from '../bundle/contents.ts';
 import { openRemote } from '../bundle/remote.ts';
-import { openRemoteFile } from '../bundle/remote-file.ts';
+import { openRemoteFile, type RemoteFile } from '../bundle/remote-file.ts';
 import type { StreamEnd } from '../bundle/stream-end.ts';
 import { openStream, type StreamedBundle } from '../bundle/stream-reader.ts';
 import { errorOf } from '../core/errors.ts';
@@ -38,14 +38,19 @@ export function lsRemote(address: string, context: Context): Promise<LsResult> {
     const file = await openRemoteFile(address, { http, context });
     const { head, end } = await openRemote(file, { signal: context.signal, tell });
     if (end.faults.length > 0) throw errorOf(end.faults, `${file.what}: the bundle is damaged`);
-    const signedBy = await signerOf(end, head);
+    const signedBy = await signerOf(end, head, file);
     return lsBundle({ bundle: head, artifacts, path: file.what, size: file.size, signedBy });
   });
 }
 
-/** The key id that the signature at the end names; nothing is checked. */
-async function signerOf(end: StreamEnd, { what, lock, lockDigest }: StreamedBundle): Promise<string | null> {
+/** The key id that its signature names; nothing is checked. @param file where one may lie beside it */
+async function signerOf(
+  end: StreamEnd,
+  { what, lock, lockDigest }: StreamedBundle,
+  file?: RemoteFile,
+): Promise<string | null> {
   const { name, version } = lock;
   const facts = { name, version, lock: lockDigest };
-  return (await judgeEnd(end, { what, facts, policy: undefined })).keyId;
+  const beside = file === undefined ? {} : { file };
+  return (await judgeEnd(end, { what, facts, policy: undefined, ...beside })).keyId;
 }

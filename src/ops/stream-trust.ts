@@ -1,6 +1,8 @@
 import type { StreamEnd } from '../bundle/stream-end.ts';
+import { isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { Vouched } from '../trust/comment.ts';
+import { UNTRUSTED } from '../trust/lines.ts';
 import { SIGNATURE_SUFFIX } from '../trust/places.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 
@@ -27,7 +29,28 @@ export async function judgeEnd(end: StreamEnd | undefined, about: Judged): Promi
     const atFirst = { b3sums: Buffer.alloc(0), signature: undefined, faults: [] };
     return judgeStream(atFirst, { ...about, policy: { ...policy, isRequired: false } });
   }
-  const isAsked = policy.keys.length > 0 && end.signature === undefined;
-  const beside = isAsked ? await about.file?.beside(SIGNATURE_SUFFIX, LIMITS.signatureText) : undefined;
-  return judgeStream(end, { ...about, policy, beside });
+  const trust = await judgeStream(end, { ...about, policy });
+  const { file } = about;
+  const isSettled = trust.state === 'trusted' || (policy.keys.length === 0 && trust.state !== 'none');
+  if (isSettled || file === undefined) return trust;
+  const beside = await besideOf(file, policy);
+  return beside === undefined ? trust : judgeStream(end, { ...about, policy, beside });
+}
+
+/**
+ * The signature that lies beside a file on a server. A page that says in its own words that nothing is there is none; where
+ * nobody gave a key, neither is one that cannot be had.
+ */
+async function besideOf(
+  file: NonNullable<Judged['file']>,
+  { keys }: TrustPolicy,
+): Promise<Buffer | undefined> {
+  try {
+    const bytes = await file.beside(SIGNATURE_SUFFIX, LIMITS.signatureText);
+    return bytes?.toString('latin1').startsWith(UNTRUSTED) === true ? bytes : undefined;
+  } catch (error) {
+    if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+    if (keys.length === 0 || error.code === 'CONTENT_TOO_LARGE') return undefined;
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import { wholeOf } from '../bundle/remote.ts';
+import { refuseShort, wholeOf } from '../bundle/remote.ts';
 import { openRemoteFile, type RemoteFile } from '../bundle/remote-file.ts';
 import type { StreamEnd } from '../bundle/stream-end.ts';
 import { type EntryBody, openStream, type StreamedBundle } from '../bundle/stream-reader.ts';
@@ -116,6 +116,7 @@ export async function verifyStream(
     const { given, own } = await readGivenLock(options.lockPath, policy);
     const bundle = await openStream(source);
     const { info, lock, lockDigest, plan } = bundle;
+    if (file !== undefined) refuseShort(file, info);
     const deep = isDeep(options);
     const { end, faults } = await readAll(bundle, { deep, context });
     const { name, version } = lock;

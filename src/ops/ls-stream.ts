@@ -1,12 +1,11 @@
 import type { Readable } from 'node:stream';
-import type { Artifact } from '../bundle/contents.ts';
 import { openRemote } from '../bundle/remote.ts';
 import { openRemoteFile, type RemoteFile } from '../bundle/remote-file.ts';
 import type { StreamEnd } from '../bundle/stream-end.ts';
 import { openStream, type StreamedBundle } from '../bundle/stream-reader.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
-import { type LsResult, lsBundle } from './ls.ts';
+import { artifactKeeper, type LsResult, lsBundle } from './ls.ts';
 import { withHttp } from './session.ts';
 import { pipeSource } from './stdin.ts';
 import { judgeEnd } from './stream-trust.ts';
@@ -17,9 +16,9 @@ export async function lsPipe(
   { others, context }: { readonly others: readonly string[]; readonly context: Context },
 ): Promise<LsResult> {
   const source = pipeSource(input, { others, context });
-  const artifacts: Artifact[] = [];
+  const { artifacts, tell } = artifactKeeper();
   try {
-    const bundle = await openStream(source, { tell: (artifact) => artifacts.push(artifact) });
+    const bundle = await openStream(source, { tell });
     await bundle.passBlobs(async () => {}, { sha256: () => false });
     const end = await bundle.end();
     if (end.faults.length > 0) throw errorOf(end.faults, `${source.what}: the bundle is damaged`);
@@ -33,8 +32,7 @@ export async function lsPipe(
 /** Lists a bundle on a server; nothing is fetched but its beginning and its end. */
 export function lsRemote(address: string, context: Context): Promise<LsResult> {
   return withHttp(context, async (http) => {
-    const artifacts: Artifact[] = [];
-    const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
+    const { artifacts, tell } = artifactKeeper();
     const file = await openRemoteFile(address, { http, context });
     const { head, end } = await openRemote(file, { signal: context.signal, tell });
     if (end.faults.length > 0) throw errorOf(end.faults, `${file.what}: the bundle is damaged`);

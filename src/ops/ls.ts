@@ -3,13 +3,16 @@ import type { Readable } from 'node:stream';
 import type { Artifact, BaseBundle } from '../bundle/contents.ts';
 import { openGiven, openJoint } from '../bundle/joint.ts';
 import { B3SUMS } from '../bundle/names.ts';
-import { type Bundle, openBundle } from '../bundle/reader.ts';
+import { type Bundle, openBundle, type TellArtifact } from '../bundle/reader.ts';
 import { placesOf } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';
+import { DigestTable } from '../core/digest-table.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { NumberList } from '../core/number-list.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
+import { GraphStore } from '../oci/graph-store.ts';
 import { addressIn } from './address.ts';
 import type { Format } from './archive-items.ts';
 import { type ImageArchives, openImageArchives, shownName } from './image-archives.ts';
@@ -94,14 +97,18 @@ interface Content {
 
 /** Artifacts with the facts that their graphs tell. */
 function contentOf(artifacts: readonly (Facts & { readonly graph: Graph })[]): Content {
-  const users = new Map<Digest, number>();
-  const sizes = new Map<Digest, number>();
+  const digests = new DigestTable();
+  /** By the number of the digest: how many have it, and its bytes. */
+  const users = new NumberList('int32');
+  const sizes = new NumberList('float64');
   for (const { graph } of artifacts) {
     for (const [digest, { descriptor }] of graph.nodes) {
-      users.set(digest, (users.get(digest) ?? 0) + 1);
-      sizes.set(digest, descriptor.size);
+      const id = digests.add(digest);
+      users.set(id, users.at(id) + 1);
+      sizes.set(id, descriptor.size);
     }
   }
+  const isShared = (digest: Digest): boolean => users.at(digests.indexOf(digest)) > 1;
   const listed = artifacts.map(({ graph, ...facts }): Listed => {
     const nodes = [...graph.nodes.values()];
     const sum = (of: typeof nodes): number => of.reduce((total, n) => total + n.descriptor.size, 0);
@@ -109,13 +116,14 @@ function contentOf(artifacts: readonly (Facts & { readonly graph: Graph })[]): C
       ...facts,
       digest: graph.root.digest,
       size: sum(nodes),
-      shared: sum(nodes.filter((n) => (users.get(n.descriptor.digest) ?? 0) > 1)),
+      shared: sum(nodes.filter((n) => isShared(n.descriptor.digest))),
       sparse: isSparse(graph),
     };
   });
-  const blobBytes = [...sizes.values()].reduce((total, size) => total + size, 0);
+  let blobBytes = 0;
+  for (let id = 0; id < digests.size; id += 1) blobBytes += sizes.at(id);
   const sharedBytes = listed.reduce((total, a) => total + a.size, 0) - blobBytes;
-  return { artifacts: listed, blobs: sizes.size, blobBytes, sharedBytes };
+  return { artifacts: listed, blobs: digests.size, blobBytes, sharedBytes };
 }
 
 async function lsArchives(archives: ImageArchives): Promise<LsResult> {
@@ -153,6 +161,17 @@ export interface Listing extends Pick<LsResult, 'path' | 'size' | 'signedBy'> {
   readonly artifacts: readonly Artifact[];
 }
 
+/** Keeps artifacts as they are told; there may be very many. */
+export function artifactKeeper(): { readonly artifacts: readonly Artifact[]; readonly tell: TellArtifact } {
+  const artifacts: Artifact[] = [];
+  let graphs: GraphStore | undefined;
+  const tell: TellArtifact = (artifact, digests) => {
+    graphs ??= new GraphStore(digests);
+    artifacts.push({ ...artifact, graph: graphs.keep(artifact.graph) });
+  };
+  return { artifacts, tell };
+}
+
 /** Lists an opened bundle. */
 export function lsBundle({ bundle, artifacts, ...facts }: Listing): LsResult {
   const { lock, lockDigest } = bundle;
@@ -187,8 +206,7 @@ export async function ls(
   const isPlain = places.length === 1 && typeof only === 'string';
   const archives = isPlain ? await openImageArchives(only, context) : undefined;
   if (archives !== undefined) return lsArchives(archives);
-  const artifacts: Artifact[] = [];
-  const tell = (artifact: Artifact): unknown => artifacts.push(artifact);
+  const { artifacts, tell } = artifactKeeper();
   const bundle = await openJoint(await openGiven(places), { signal: context.signal, tell });
   try {
     const { path, size } = bundle.medium;

@@ -129,15 +129,25 @@ export function foundEntries(entries: Iterable<FoundEntry> = []): EntryList {
 
 /** One hash of 32 bytes for each entry of a list, by index: 64 hex digits outside, compact inside. */
 export class HashList {
-  readonly #bytes: Buffer;
-  readonly #known: Uint8Array;
+  #bytes: Buffer;
+  #known: Uint8Array;
 
+  /** @param length for how many there is room at first */
   constructor(length: number) {
     this.#bytes = Buffer.allocUnsafeSlow(32 * length);
     this.#known = new Uint8Array(length);
   }
 
+  #grow(length: number): void {
+    const [bytes, known] = [this.#bytes, this.#known];
+    this.#bytes = Buffer.allocUnsafeSlow(32 * length);
+    this.#known = new Uint8Array(length);
+    bytes.copy(this.#bytes);
+    this.#known.set(known);
+  }
+
   set(index: number, hex: string): void {
+    if (index >= this.#known.length) this.#grow(2 * index + 1);
     this.#bytes.write(hex, 32 * index, 'hex');
     this.#known[index] = 1;
   }

@@ -51,8 +51,14 @@ export class ManifestShelf {
     this.#filled += packed.length;
   }
 
-  has(digest: Digest): boolean {
-    return this.#digests.indexOf(digest) >= 0;
+  /** How many there are. */
+  get length(): number {
+    return this.#digests.size;
+  }
+
+  /** The digest of the one that was put as so many, from 0. */
+  at(index: number): Digest {
+    return this.#digests.at(index);
   }
 
   /** The bytes of a manifest; undefined where it was never put. */

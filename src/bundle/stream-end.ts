@@ -96,8 +96,7 @@ async function readSignature(tar: StreamTar): Promise<Buffer | undefined> {
   if (entry.name !== SIGNATURE || entry.size > LIMITS.signatureText) {
     throw tar.notCanonical(entry.offset, `${entry.name} behind ${B3SUMS}`);
   }
-  const pieces: Buffer[] = [];
-  for (let p = await tar.piece(); p !== undefined; p = await tar.piece()) pieces.push(p);
+  const bytes = await tar.whole();
   if ((await tar.next()) !== undefined) throw tar.notCanonical(entry.offset, `an entry behind ${SIGNATURE}`);
-  return Buffer.concat(pieces);
+  return bytes;
 }

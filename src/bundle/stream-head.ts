@@ -4,6 +4,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
+import { NumberList } from '../core/number-list.ts';
 import { createBlake3 } from '../io/blake3.ts';
 import type { ByteSource } from '../io/byte-source.ts';
 import { digestOf } from '../io/verify.ts';
@@ -12,7 +13,7 @@ import type { Lock } from '../lock/schema.ts';
 import { ArtifactJobs } from './artifacts.ts';
 import { Contents } from './contents.ts';
 import { type BundleInfo, parseInfo } from './documents.ts';
-import { blobName, digestOfName, type FoundEntry } from './entries.ts';
+import { blobName, digestOfName, type FoundEntry, HashList } from './entries.ts';
 import { ManifestShelf } from './manifest-shelf.ts';
 import { DOCUMENTS } from './names.ts';
 import type { BundlePlan } from './plan.ts';
@@ -41,7 +42,7 @@ export interface StreamHead {
 function limitOf(name: string): number {
   return name === 'versions.lock' ? LIMITS.lockText : LIMITS.bundleDocument;
 }
-const KEPT: ReadonlySet<string> = new Set(['oci-layout', 'versions.lock', 'sealift.json']);
+const KEPT: ReadonlySet<string> = new Set(['versions.lock', 'sealift.json']);
 
 /** Reads one document; bytes only of those that are kept. */
 async function readStreamedDocument(
@@ -59,14 +60,15 @@ async function readStreamedDocument(
   }
   const sha: Hash = createHash('sha256');
   const blake: Blake3Hasher = createBlake3();
-  const pieces: Buffer[] = [];
+  const bytes = KEPT.has(name) ? await tar.whole() : Buffer.alloc(0);
+  sha.update(bytes);
+  blake.update(bytes);
   for (let piece = await tar.piece(); piece !== undefined; piece = await tar.piece()) {
     sha.update(piece);
     blake.update(piece);
-    if (KEPT.has(name)) pieces.push(piece);
   }
   const digest: Digest = `sha256:${sha.digest('hex')}`;
-  return { document: { ...entry, digest, blake3: blake.digest('hex') }, bytes: Buffer.concat(pieces) };
+  return { document: { ...entry, digest, blake3: blake.digest('hex') }, bytes };
 }
 
 /** What is no bundle of ours is told by its first entry. */
@@ -135,11 +137,21 @@ function notABundle(source: ByteSource, cause: SealiftError): SealiftError {
 /** Manifests as they come: in the order of their digests, each kept when it is what its name says. */
 export class ManifestFlow {
   readonly #head: StreamHead;
-  /** What came, in order: its name, its bytes and its BLAKE3. */
-  readonly came: { readonly digest: Digest; readonly size: number; readonly blake3: string }[] = [];
+  /** The BLAKE3 of every entry that came, by its place in the archive. */
+  readonly hashes = new HashList(DOCUMENTS.length);
+  /** Bytes of each manifest that came, in order. */
+  readonly #sizes = new NumberList('float64');
 
   constructor(head: StreamHead) {
     this.#head = head;
+    for (const [index, { blake3 }] of head.documents.entries()) this.hashes.set(index, blake3);
+  }
+
+  /** The manifest that came as so many, from 0; undefined where it did not yet. */
+  at(index: number): { readonly digest: Digest; readonly size: number } | undefined {
+    const { manifests } = this.#head;
+    if (index < 0 || index >= manifests.length) return undefined;
+    return { digest: manifests.at(index), size: this.#sizes.at(index) };
   }
 
   /** Reads on until this one came. @throws BUNDLE_ENTRY_MISSING when it cannot come any more */
@@ -148,7 +160,7 @@ export class ManifestFlow {
     for (;;) {
       const bytes = manifests.read(wanted);
       if (bytes !== undefined) return bytes;
-      const last = this.came.at(-1)?.digest ?? '';
+      const last = this.at(manifests.length - 1)?.digest ?? '';
       const entry = last > wanted ? undefined : await tar.next();
       const digest = entry === undefined ? undefined : digestOfName(entry.name);
       if (entry === undefined || digest === undefined || digest > wanted || digest <= last) {
@@ -170,20 +182,15 @@ export class ManifestFlow {
       const message = `${tar.what}: ${entry.name}: more than ${LIMITS.manifest} bytes`;
       throw new SealiftError('CONTENT_TOO_LARGE', message, { side: 'source' });
     }
-    const blake = createBlake3();
-    const pieces: Buffer[] = [];
-    for (let piece = await tar.piece(); piece !== undefined; piece = await tar.piece()) {
-      blake.update(piece);
-      pieces.push(piece);
-    }
-    const bytes = Buffer.concat(pieces);
+    const bytes = await tar.whole();
     const found = digestOf(bytes);
     if (found !== digest) {
       const sums = { hash: 'SHA-256', expected: hexOf(digest), found: hexOf(found) } as const;
       throw tar.wrong(wrongEntry(tar, entry, sums));
     }
+    this.hashes.set(DOCUMENTS.length + manifests.length, createBlake3().update(bytes).digest('hex'));
+    this.#sizes.push(entry.size);
     manifests.add(digest, bytes);
-    this.came.push({ digest, size: entry.size, blake3: blake.digest('hex') });
   }
 }
 
@@ -230,7 +237,7 @@ export async function finishManifests(head: StreamHead, flow: ManifestFlow, plan
   const { tar } = head;
   for (let index = DOCUMENTS.length; index < plan.manifestsEnd; index += 1) {
     const planned = plan.entries.at(index);
-    const came = flow.came[index - DOCUMENTS.length];
+    const came = flow.at(index - DOCUMENTS.length);
     if (came === undefined) {
       const entry = await tar.expect(planned.name, planned.size);
       if (planned.digest !== undefined) await flow.keep(entry, planned.digest);

@@ -7,7 +7,7 @@ import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
 import { lockPieces } from '../lock/write.ts';
 import type { BundleInfo } from './documents.ts';
-import { HashList } from './entries.ts';
+import type { HashList } from './entries.ts';
 import type { ManifestShelf } from './manifest-shelf.ts';
 import { DOCUMENTS } from './names.ts';
 import { type BundlePlan, type PlannedEntry, planBundle } from './plan.ts';
@@ -151,7 +151,7 @@ export async function openStream(
   const head = await readHead(source);
   const flow = new ManifestFlow(head);
   const contents = await readStreamedContents(head, flow, options.tell);
-  const { info, lock, lockDigest, lockSize, documents } = head;
+  const { info, lock, lockDigest, lockSize } = head;
   const { base } = info;
   const leftOut =
     base === null
@@ -162,8 +162,5 @@ export async function openStream(
   if (faults.length > 0)
     throw errorOf(faults, `${source.what}: the bundle is damaged (${faults.length} faults)`);
   await finishManifests(head, flow, plan);
-  const hashes = new HashList(plan.entries.length);
-  for (const [index, { blake3 }] of documents.entries()) hashes.set(index, blake3);
-  for (const [at, { blake3 }] of flow.came.entries()) hashes.set(DOCUMENTS.length + at, blake3);
-  return new StreamedBundle(head, plan, hashes);
+  return new StreamedBundle(head, plan, flow.hashes);
 }

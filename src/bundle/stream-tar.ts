@@ -79,6 +79,13 @@ export class StreamTar {
     return bytes;
   }
 
+  /** What is left of the content, in one buffer: who asks has limited its size. Bytes are not verified. */
+  async whole(): Promise<Buffer> {
+    const bytes = await this.#exactly(this.#left, 'the content of an entry');
+    this.#left = 0;
+    return bytes;
+  }
+
   #begin(entry: { readonly name: string; readonly size: number }): FoundEntry {
     this.#left = entry.size;
     this.#padding = tarPadding(entry.size);

@@ -35,8 +35,8 @@ async function hasBlob(registry: Registry, repository: string, digest: Digest): 
 
 /**
  * Looks for blobs in the repositories of a registry that do not need them: an image that was renamed or moved between two
- * deliveries is where the older one put it. Repositories with the same last part of the name come first, and at most
- * LIMITS.blobsElsewhere questions are asked.
+ * deliveries is where the older one put it. Repositories with the same last part of the name come first, and only so
+ * many questions are asked.
  * @param about.own repositories that something is loaded into
  * @param about.usersOf the repositories that need a blob
  * @returns one repository for each blob that is found
@@ -48,19 +48,35 @@ export async function findElsewhere(
     readonly signal: AbortSignal;
     readonly own: readonly string[];
     readonly usersOf: (digest: Digest) => readonly string[];
+    /** Questions in all; default LIMITS.blobsElsewhere. */
+    readonly most?: number;
   },
 ): Promise<Map<Digest, string>> {
   const { registry, signal, own, usersOf } = about;
   const all = [...new Set([...own, ...(await repositoriesOf(registry))])];
+  const byPart = new Map<string, string[]>();
+  for (const name of all) {
+    const same = byPart.get(lastPart(name));
+    if (same === undefined) byPart.set(lastPart(name), [name]);
+    else same.push(name);
+  }
   const found = new Map<Digest, string>();
   let recent: readonly string[] = [];
-  let left: number = LIMITS.blobsElsewhere;
+  let left: number = about.most ?? LIMITS.blobsElsewhere;
+  /** Where a blob may be: each repository once. There may be very many of both, so it is no list. */
+  function* placesFor(users: readonly string[]): Generator<string> {
+    const told = new Set(users);
+    const alike = [...new Set(users.map(lastPart))].flatMap((part) => byPart.get(part) ?? []);
+    for (const list of [recent, alike, all]) {
+      for (const name of list) {
+        if (told.has(name)) continue;
+        told.add(name);
+        yield name;
+      }
+    }
+  }
   await mapBounded(digests, { limit: ASK_PARALLEL, signal }, async (digest) => {
-    const users = new Set(usersOf(digest));
-    const parts = new Set([...users].map(lastPart));
-    const alike = all.filter((name) => parts.has(lastPart(name)));
-    for (const repository of new Set([...recent, ...alike, ...all])) {
-      if (users.has(repository)) continue;
+    for (const repository of placesFor(usersOf(digest))) {
       if (left === 0) return;
       left -= 1;
       if (!(await hasBlob(registry, repository, digest))) continue;

@@ -2,11 +2,16 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { LIMITS } from '../../src/core/limits.ts';
+import { digestOf } from '../../src/io/verify.ts';
+import { Registry } from '../../src/oci/registry.ts';
 import { load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { type RegistryOptions, type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
+import { findElsewhere } from '../../src/target/registry-elsewhere.ts';
 import { contextOf, openSite, placeOf, type Site } from '../bundle/site.ts';
+import { startServer, testClient, testContext } from '../io/server.ts';
 import { makeFleet, pushImage } from '../support/fleet.ts';
 
 let site: Site;
@@ -119,6 +124,27 @@ describe('a delta whose images have other names than in its base', () => {
       await registry.close();
     }
   });
+});
+
+it('asks a registry of many repositories only so often', async () => {
+  const names = Array.from({ length: LIMITS.repositories }, (_, i) => `team/app-${i}`);
+  let asked = 0;
+  const server = await startServer((request, response) => {
+    if (request.url?.startsWith('/v2/_catalog')) return response.end(JSON.stringify({ repositories: names }));
+    asked += 1;
+    return response.writeHead(404).end();
+  });
+  const context = testContext();
+  const registry = new Registry(server.host, { http: testClient(context), context });
+  const digests = [digestOf(Buffer.from('a')), digestOf(Buffer.from('b'))];
+  const usersOf = (): string[] => ['new/app-7'];
+  const { signal } = context;
+  const most = 50;
+  const found = await findElsewhere(digests, { registry, signal, own: ['new/app-7'], usersOf, most });
+  expect(found.size).toBe(0);
+  expect(asked).toBe(most);
+  // What has the same last part of its name is asked first.
+  expect(server.asked.filter(({ url }) => url.includes('/blobs/'))[0]?.url).toContain('/team/app-7/');
 });
 
 describe('a receipt', () => {

@@ -1,4 +1,5 @@
 import type { TrustOptions } from '../ops/trust.ts';
+import { shellWord } from './words.ts';
 
 /** The flags of every verb that judges a signature. */
 interface TrustFlags {
@@ -21,4 +22,10 @@ export function trustOf({ key, site }: TrustFlags): TrustOptions {
     ...(key === undefined ? {} : { keys: key }),
     ...(site === undefined ? {} : { sitePath: site }),
   };
+}
+
+/** The same flags as words of a command that is proposed; '' where there are none. */
+export function trustWords({ key = [], site }: TrustFlags): string {
+  const flags = [...key.map((one) => ['--key', one]), ...(site === undefined ? [] : [['--site', site]])];
+  return flags.map(([flag, value = '']) => ` ${flag} ${shellWord(value)}`).join('');
 }

@@ -1,10 +1,11 @@
+import { lstat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Given } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { kindOf, readFileLimited } from '../io/files.ts';
+import { diskError, errnoOf, kindOf, readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
 import { signaturePaths } from '../trust/places.ts';
@@ -35,10 +36,21 @@ async function readKey(text: string, folder: string): Promise<PublicKey> {
   return parsePublicKey(bytes, path);
 }
 
+/** Whether anything has this name, also a link to nothing: a policy that cannot be read is no policy that lacks. */
+async function isNamed(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error))) return false;
+    throw diskError(error, path);
+  }
+}
+
 async function siteOf({ sitePath }: TrustOptions): Promise<{ trust: SiteTrust; folder: string } | undefined> {
   // As in trust/site.ts, which brings a YAML parser along.
   const path = resolve(sitePath ?? 'site.yaml');
-  if (sitePath === undefined && (await kindOf(path)) !== 'file') return undefined;
+  if (sitePath === undefined && !(await isNamed(path))) return undefined;
   const { readSite } = await import('../trust/site.ts');
   return { trust: await readSite(path), folder: dirname(path) };
 }

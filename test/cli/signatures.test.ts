@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeKey } from '../../src/trust/secret-key.ts';
@@ -50,6 +50,8 @@ describe('signatures on the command line', () => {
     expect(packed.stderr).toMatch(/\n {2}signed with the key [0-9A-F]{16}\n/);
     const ran = await sealift(['verify', 'a.tar', '--key', 'release.pub', '--json']);
     expect(documentOf(ran)).toMatchObject({ ok: true, chain: 'signature', signature: { state: 'trusted' } });
+    const said = await sealift(['verify', 'a.tar', '--key', 'release.pub']);
+    expect(said.stderr).toContain('\nnext: sealift load a.tar --key release.pub --registry HOST:PORT\n');
     const unchecked = await sealift(['verify', 'a.tar']);
     expect(unchecked.stderr).toContain('is present, not checked');
     const loaded = await sealift(['load', 'a.tar', '--key', 'release.pub', '--files', 'files', '--json']);
@@ -81,6 +83,11 @@ describe('signatures on the command line', () => {
     const bad = await sealift(['verify', 'a.tar', '--site', 'bad.yaml']);
     expect(bad.code).toBe(2);
     expect(bad.stderr).toMatch(/bad\.yaml:2:\d+ {2}trust: unknown key "requires"/);
+    // A policy that cannot be read is not passed over.
+    await rm(site.path('site.yaml'));
+    await symlink('elsewhere.yaml', site.path('site.yaml'));
+    const lost = await sealift(['load', 'unsigned.tar', '--files', 'other']);
+    expect([lost.code, lost.stderr]).toEqual([2, expect.stringContaining('site.yaml: no such file')]);
     await rm(site.path('site.yaml'));
   });
 

@@ -3,7 +3,7 @@ import { SealiftError } from '../../core/errors.ts';
 import type { Chain, VerifyResult } from '../../ops/verify.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
-import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
+import { gather, KEY_HELP, SITE_HELP, trustOf, trustWords } from '../trust-flags.ts';
 import { baseText, bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
 
 interface VerifyFlags {
@@ -76,7 +76,7 @@ function requestLines({ request }: VerifyResult): string[] {
   ];
 }
 
-async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outcome> {
+async function verifyOutcome(result: VerifyResult, bundle: string, flags: VerifyFlags): Promise<Outcome> {
   const failure = await failureOf(result);
   const { faults: _, ...facts } = result;
   const read = `${count(result.entries, 'entry')}, ${exactBytes(result.bytes)}`;
@@ -87,7 +87,8 @@ async function verifyOutcome(result: VerifyResult, bundle: string): Promise<Outc
   return {
     document,
     summary: [`${title} is whole: ${contentText(result)}; ${read}`, ...chain],
-    next: `sealift load ${bundle} --registry HOST:PORT`,
+    // Who must have signed it counts there too.
+    next: `sealift load ${bundle}${trustWords(flags)} --registry HOST:PORT`,
   };
 }
 
@@ -135,7 +136,7 @@ export function addVerify(program: Command, run: RunVerb): void {
           { bundle, others, ...input, ...lock, ...request, deep: flags.deep === true, ...trustOf(flags) },
           context,
         );
-        return await verifyOutcome(result, given.map(shellWord).join(' '));
+        return await verifyOutcome(result, given.map(shellWord).join(' '), flags);
       });
     });
 }

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 
 /**
  * A byte space that lies in several files, one behind the other. Plain data, so that threads of this process can have it.
@@ -120,4 +120,11 @@ export function writeSome(file: OpenFile, bytes: Uint8Array, { position, from, l
   const at = locate(file, position);
   if (at === undefined) throw new RangeError(`byte ${position} is behind the last file`);
   return writeSync(at.file, bytes, from, Math.min(length, at.left), at.position);
+}
+
+/** Changes when somebody writes to one of the files, or puts another one in the place of a path. */
+export function stampOf(file: OpenFile | string): string {
+  if (typeof file === 'object') return file.files.map((each) => (each === -1 ? '' : stampOf(each))).join(' ');
+  const { ino, size, mtimeMs, ctimeMs } = typeof file === 'string' ? statSync(file) : fstatSync(file);
+  return `${ino}-${size}-${mtimeMs}-${ctimeMs}`;
 }

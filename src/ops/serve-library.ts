@@ -7,6 +7,8 @@ import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { chartPlace, filePlace } from '../core/naming.ts';
 import { parseReference } from '../core/reference.ts';
+import { onDisk } from '../io/files.ts';
+import { stampOf } from '../io/open-file.ts';
 import { type ChartLock, chartName, type FileLock } from '../lock/schema.ts';
 import { parseDistribution } from '../python/distribution.ts';
 import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../serve/charts.ts';
@@ -166,6 +168,10 @@ function stocked(bundle: Bundle, isVouchedFor: boolean): StockedBundle {
       return heldBack(bundle.open(descriptor, { signal }));
     },
     sizeOf: (digest) => (bundle.has(digest) ? medium.entries.findBlob(digest)?.size : undefined),
+    stampOf: (digest) => {
+      const entry = medium.entries.findBlob(digest);
+      return entry === undefined ? '' : onDisk(() => stampOf(medium.range(entry).file), medium.path);
+    },
   };
 }
 

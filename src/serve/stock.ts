@@ -11,6 +11,14 @@ export interface StockedBundle extends ContentReader {
   readonly path: string;
   /** Bytes of a blob; undefined where this bundle does not carry it. */
   sizeOf(digest: Digest): number | undefined;
+  /** Changes when the files that hold a blob do. */
+  stampOf(digest: Digest): string;
+}
+
+/** A blob that was read whole, and the stamp of its files before that. */
+interface Proof {
+  readonly stamp: string;
+  readonly done: Promise<void>;
 }
 
 /** Bytes of all pieces that are read at once, and the largest and the smallest of one. */
@@ -31,7 +39,7 @@ export class Stock {
   readonly #signal: AbortSignal;
   readonly #onDamage: (error: unknown) => void;
   /** Blobs that were read whole because a part was asked for. */
-  readonly #proofs = new Map<Digest, Promise<void>>();
+  readonly #proofs = new Map<Digest, Proof>();
   #active = 0;
 
   /** @param options.onDamage is told of every blob that could not be read, or whose bytes are wrong */
@@ -102,13 +110,19 @@ export class Stock {
 
   /** Reads a whole blob unless that was done before: who resumes a download has no proof of his own of what it joins. */
   #prove(bundle: StockedBundle, blob: { readonly digest: Digest; readonly size: number }): Promise<void> {
-    const known = this.#proofs.get(blob.digest);
-    if (known !== undefined) return known;
-    const proof = this.#readThrough(bundle, blob);
-    this.#proofs.set(blob.digest, proof);
+    const { digest } = blob;
+    const stamp = bundle.stampOf(digest);
+    const known = this.#proofs.get(digest);
+    // A file that somebody writes over while it is served is another one.
+    if (known?.stamp === stamp) return known.done;
+    const done = this.#readThrough(bundle, blob);
+    const proof = { stamp, done };
+    this.#proofs.set(digest, proof);
     // A disk that failed once may be read the next time.
-    proof.catch(() => this.#proofs.delete(blob.digest));
-    return proof;
+    done.catch(() => {
+      if (this.#proofs.get(digest) === proof) this.#proofs.delete(digest);
+    });
+    return done;
   }
 
   async #readThrough(

@@ -183,6 +183,23 @@ describe('a damaged blob', () => {
     }
   });
 
+  it('that was right once is read again when somebody has written to its file', async () => {
+    const tar = await bundleOf('over', { files: { big: BIG } });
+    const serving = await serveBundles([tar]);
+    const rest = { path: '/files/big', headers: { range: 'bytes=1499990-' } };
+    try {
+      const before = await ask(serving.url, rest);
+      expect([before.status, before.body]).toEqual([206, BIG.subarray(1_499_990)]);
+      const handle = await open(tar, 'r+');
+      await handle.write(Buffer.from([1, 2, 3]), 0, 3, (await readFile(tar)).indexOf(BIG) + 1_499_995);
+      await handle.utimes(1, 1);
+      await handle.close();
+      expect((await ask(serving.url, rest)).status).toBe(500);
+    } finally {
+      await serving.close();
+    }
+  });
+
   it('of the structure is refused at the start', async () => {
     const tar = await bundleOf('cut', { files: { big: BIG } });
     const short = `${tar}.short`;

@@ -152,6 +152,8 @@ export const LIMITS = {
   passwordFile: 1 * MIB,
   passwordCost: 14,
   passwordsWaiting: 16,
+  /** Between a wrong password and the check of the next. */
+  wrongPasswordMs: 250,
   /** Log lines that a slow file has not taken yet; then lines are left out. */
   logWaiting: 1 * MIB,
 } as const;

@@ -1,4 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { compare, getRounds } from 'bcryptjs';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -70,9 +71,14 @@ export type Doorkeeper = (exchange: Exchange) => Promise<Answer | undefined>;
 
 /**
  * A doorkeeper who knows the users of a file. A password that was right is known again, because bcrypt is slow on purpose and
- * a client shows its password with every request; wrong ones are checked one after the other, and not many may wait.
+ * a client shows its password with every request; wrong ones are checked one after the other, and not many may wait. After a
+ * wrong one there is a pause, in which downloads have the processor.
+ * @param options.pauseMs default LIMITS.wrongPasswordMs
  */
-export function doorkeeperOf(users: PasswordFile): Doorkeeper {
+export function doorkeeperOf(
+  users: PasswordFile,
+  { pauseMs = LIMITS.wrongPasswordMs }: { readonly pauseMs?: number } = {},
+): Doorkeeper {
   const key = randomBytes(32);
   const known = new Set<string>();
   let waiting = 0;
@@ -97,7 +103,9 @@ export function doorkeeperOf(users: PasswordFile): Doorkeeper {
     waiting += 1;
     try {
       const check = turn.then(() => known.has(seen) || isRight(said.name, said.password));
-      turn = check.catch(() => {});
+      turn = check
+        .catch(() => false)
+        .then((isUser) => (isUser ? undefined : pause(pauseMs, undefined, { ref: false })));
       if (!(await check)) return basicRefusal();
       known.add(seen);
       return undefined;

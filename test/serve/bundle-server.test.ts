@@ -123,7 +123,7 @@ describe('logins', () => {
   });
 
   it('that are wrong wait for each other, and not many may', async () => {
-    const keeper = doorkeeperOf(parsePasswordFile(`ann:${hash}`, 'users'));
+    const keeper = doorkeeperOf(parsePasswordFile(`ann:${hash}`, 'users'), { pauseMs: 1 });
     const asked = (text: string) => keeper({ request: { headers: basic(text) } } as unknown as Exchange);
     const wrong = Array.from({ length: LIMITS.passwordsWaiting }, (_, i) => asked(`ann:${i}`));
     expect((await asked('ann:secret'))?.status).toBe(429);

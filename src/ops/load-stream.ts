@@ -165,6 +165,8 @@ class Passage {
   readonly #lanes: { readonly racer: Racer; readonly intake: BlobIntake }[][] = [];
   readonly #running = new Set<Promise<void>>();
   #held = 0;
+  /** Wakes the reader where it waits for room. */
+  #wake: () => void = () => {};
   #fatal: { readonly error: unknown } | undefined;
 
   constructor(
@@ -294,7 +296,9 @@ class Passage {
   async #takeWhole(body: EntryBody, lanes: readonly Lane[]): Promise<void> {
     const { size } = body.entry;
     while (this.#running.size >= AHEAD_BLOBS || this.#held + size > AHEAD_BYTES) {
-      await Promise.race(this.#running);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
       this.#throwFatal();
     }
     const bytes = Buffer.allocUnsafeSlow(size);
@@ -307,6 +311,7 @@ class Passage {
     const taken: Promise<void> = Promise.all(lanes.map((lane) => lane(blob))).then(() => {
       this.#running.delete(taken);
       this.#held -= size;
+      this.#wake();
     });
     this.#running.add(taken);
   }

@@ -1,4 +1,6 @@
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -18,6 +20,10 @@ vi.mock('node:fs/promises', async (original) =>
 
 let room: Room;
 let origins: Origin[];
+let server: Server;
+/** What the server has. */
+let served = Buffer.alloc(0) as Buffer;
+let address = '';
 
 beforeAll(async () => {
   origins = [];
@@ -28,8 +34,27 @@ beforeAll(async () => {
     await site.close();
   }
   room = openRoom();
+  server = createServer(answer);
+  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
+  address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hostile.tar`;
 });
-afterAll(() => room.close());
+afterAll(() => {
+  server.closeAllConnections();
+  server.close();
+  room.close();
+});
+
+/** Answers with the part that is asked for. */
+function answer(request: IncomingMessage, response: ServerResponse): void {
+  const [, from = '0', to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
+  const part = served.subarray(Number(from), Number(to) + 1);
+  if (request.url?.endsWith('.tar') !== true || to === undefined) response.writeHead(404).end();
+  else if (part.length === 0) response.writeHead(416, { 'content-range': `bytes */${served.length}` }).end();
+  else {
+    const range = `bytes ${from}-${Number(from) + part.length - 1}/${served.length}`;
+    response.writeHead(206, { 'content-range': range, 'content-length': part.length }).end(part);
+  }
+}
 
 /** A pipe that gives bytes in pieces of any size, and may break. */
 function pipeOf(bytes: Buffer, chance: Chance): Readable {
@@ -55,7 +80,7 @@ function manifestsSent({ requests }: RunningRegistry): number {
   return requests.filter(({ method, path }) => method === 'PUT' && path.includes('/manifests/')).length;
 }
 
-describe('the reader of pipes', () => {
+describe('the reader of pipes, and that of files on servers', () => {
   it(
     'takes exactly what the reader of files takes, and shows nothing of the rest',
     { timeout: HOUR },
@@ -78,6 +103,11 @@ describe('the reader of pipes', () => {
         });
         const isRegistry = chance.once(4);
         const folders = { chartTrees: [join(out, 'charts')], files: [join(out, 'files')] };
+        if (chance.once(4)) {
+          served = bytes;
+          sent = 0;
+          return async () => (await verify({ bundle: address, deep: true }, contextOf())).faults;
+        }
         return async () => {
           const registry = isRegistry ? await startRegistry({ storage: 'memory' }) : undefined;
           try {

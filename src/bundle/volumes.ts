@@ -126,8 +126,16 @@ function tooMany(where: string): SealiftError {
   return new SealiftError('CONTENT_TOO_LARGE', `${where}: more than ${LIMITS.volumes} volumes`);
 }
 
+/** An address that was taken for a path. */
+const ADDRESS = /(?:^|\/)https?:\//i;
+
 /** The files that a glob names; a path with such characters that is there is itself meant. */
 async function expand(given: string): Promise<string[]> {
+  if (ADDRESS.test(given) && (await kindOf(given)) === undefined) {
+    throw new SealiftError('USAGE', 'an address is given where a path must be', {
+      hint: 'only ls, verify and load read a bundle on a server, one alone: copy it here first',
+    });
+  }
   if (!GLOB.test(given) || (await kindOf(given)) !== undefined) return [given];
   const { glob } = await import('tinyglobby');
   const found = await glob(given, { absolute: true, onlyFiles: true, dot: true, expandDirectories: false });

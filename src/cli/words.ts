@@ -1,4 +1,6 @@
 /** Words and numbers as a person reads them, and text from outside made fit for a terminal. */
+import { isAddress } from '../bundle/names.ts';
+import { withoutQuery } from '../io/redirect.ts';
 
 const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB'] as const;
 
@@ -97,6 +99,13 @@ export function jsonText(value: unknown, indent?: number): string {
 /** One word of a command line for a POSIX shell, quoted only where it must be. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** A word that was given, as it may be shown: of an address without its query, which may hold a signature. */
+export function shownWord(text: string): string {
+  if (!isAddress(text)) return shellWord(text);
+  const shown = withoutQuery(text);
+  return shellWord(text.includes('?') ? `${shown}?…` : shown);
 }
 
 const ZERO_WIDTH = /^[\p{Mn}\p{Me}\p{Cf}\u1160-\u11ff\ud7b0-\ud7ff]$/u;

@@ -158,3 +158,30 @@ describe('load -', () => {
     expect(code).toBe(130);
   });
 });
+
+describe('a bundle at an address', () => {
+  it('is shown without what stands in its query, also in the command that comes next', async () => {
+    site.source.addFile('good.tar', good);
+    const address = `${site.source.url}/files/good.tar`;
+    const target = ['--registry', site.source.host, '--dry-run'];
+    const runs: readonly (readonly [string, readonly string[]])[] = [
+      ['ls', []],
+      ['verify', []],
+      ['load', target],
+      ['load', [...target, '--json']],
+      ['verify', ['--json']],
+    ];
+    for (const [verb, more] of runs) {
+      const ran = await runProgram([verb, `${address}?job_token=hunter2`, ...more], { cwd: site.dir });
+      expect([verb, ran.code]).toEqual([verb, 0]);
+      expect(ran.stdout + ran.stderr, verb).not.toContain('hunter2');
+      if (!more.includes('--json')) expect(ran.stderr, verb).toContain(`'${address}?…'`);
+    }
+  });
+
+  it.each([['serve'], ['diff'], ['merge']])('is no path for %s', async (verb) => {
+    const address = `${site.source.url}/files/good.tar`;
+    const ran = await runProgram([verb, 'good.tar', address], { cwd: site.dir });
+    expect([ran.code, ran.stderr]).toEqual([2, expect.stringContaining('only ls, verify and load')]);
+  });
+});

@@ -7,7 +7,7 @@ import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { dryRunLines, loadedLines, loadFailure } from '../render-load.ts';
 import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
-import { harmless, shellWord } from '../words.ts';
+import { harmless, shownWord } from '../words.ts';
 
 const DEFAULT_NAMESPACE = 'k8s.io';
 /** As in target/registry.ts, which is not loaded for a help text. */
@@ -112,7 +112,7 @@ function sameCommand(words: readonly string[], dryRun: boolean): string {
     if (word === '--dry-run') return false;
     return !dryRun || !(word.startsWith('--receipt') || words[i - 1] === '--receipt');
   });
-  return ['sealift', ...rest.map(shellWord), ...(dryRun ? ['--dry-run'] : [])].join(' ');
+  return ['sealift', ...rest.map(shownWord), ...(dryRun ? ['--dry-run'] : [])].join(' ');
 }
 
 function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly string[]): Outcome {

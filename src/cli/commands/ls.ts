@@ -10,7 +10,7 @@ import {
   exactBytes,
   firstLines,
   harmless,
-  shellWord,
+  shownWord,
   table,
 } from '../words.ts';
 
@@ -106,7 +106,7 @@ export function addLs(program: Command, run: RunVerb): void {
       return run(flags, async (context) => {
         const { ls } = await import('../../ops/ls.ts');
         const input = given.includes('-') ? process.stdin : undefined;
-        return lsOutcome(await ls(given, context, input), given.map(shellWord).join(' '));
+        return lsOutcome(await ls(given, context, input), given.map(shownWord).join(' '));
       });
     });
 }

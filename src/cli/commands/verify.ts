@@ -4,7 +4,16 @@ import type { Chain, VerifyResult } from '../../ops/verify.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { gather, KEY_HELP, SITE_HELP, trustOf, trustWords } from '../trust-flags.ts';
-import { baseText, bytesText, contentText, count, exactBytes, harmless, shellWord } from '../words.ts';
+import {
+  baseText,
+  bytesText,
+  contentText,
+  count,
+  exactBytes,
+  harmless,
+  shellWord,
+  shownWord,
+} from '../words.ts';
 
 interface VerifyFlags {
   readonly lock?: string;
@@ -136,7 +145,7 @@ export function addVerify(program: Command, run: RunVerb): void {
           { bundle, others, ...input, ...lock, ...request, deep: flags.deep === true, ...trustOf(flags) },
           context,
         );
-        return await verifyOutcome(result, given.map(shellWord).join(' '), flags);
+        return await verifyOutcome(result, given.map(shownWord).join(' '), flags);
       });
     });
 }

@@ -1,6 +1,7 @@
 import type { BundleInfo } from '../bundle/documents.ts';
 import { baseName, isRepair, type JointBundle, type Supplier } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
+import { isAddress } from '../bundle/names.ts';
 import { startSweep } from '../bundle/sweep.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
@@ -109,13 +110,14 @@ export function missingBase(
   const { medium, suppliers } = bundle;
   const { of = [] } = (repairedDelta(bundle) ?? bundle.info).base ?? {};
   const names = of.map(baseName).join(' or ');
+  const beside = isAddress(medium.path) ? 'copy both here and load them as files' : 'give it beside this one';
   // Where the base is among what is given, it is that which is damaged.
   const isGiven = suppliers.some(({ info }) => of.some(({ lock }) => lock === info?.lock));
   const message = `${medium.path} leaves out ${countOf(missing.length, 'blob')} that ${where} does not have: ${shownOf(missing)}`;
   return fault('BUNDLE_BASE_MISSING', message, {
     hint: isGiven
       ? askForRepair([medium, ...suppliers.map((s) => s.medium)])
-      : `they are in ${names}: load that first, or give it beside this one`,
+      : `they are in ${names}: load that first, or ${beside}`,
     details: { missing, base: of },
   });
 }

@@ -239,7 +239,10 @@ describe('a delta on a server', () => {
     site.source.addFile('delta.tar', { path: out });
     const options = targets.options(address('delta.tar'));
     const before = await targets.seen();
-    await expect(load(options, contextOf())).rejects.toMatchObject({ code: 'BUNDLE_BASE_MISSING' });
+    await expect(load(options, contextOf())).rejects.toMatchObject({
+      code: 'BUNDLE_BASE_MISSING',
+      hint: expect.stringContaining('copy both here'),
+    });
     expect(await targets.seen()).toEqual(before);
     await load(targets.options(good.path), contextOf());
     expect((await load(options, contextOf())).failed).toBe(0);

@@ -59,7 +59,9 @@ async function survive(args: readonly string[], out: string, size: number): Prom
   let kills = 0;
   for (let run = 0; run < KILLS; run += 1) {
     const held = await underConstruction(out);
-    if ((await killAt(args, out, held + Math.floor(random() * size * 0.4))) === null) kills += 1;
+    // On a busy machine all may be done before it is looked at again: the first kill comes with the first byte.
+    const more = run === 0 ? 1 : Math.floor(random() * size * 0.4);
+    if ((await killAt(args, out, held + more)) === null) kills += 1;
   }
   expect(await killAt(args, out, Number.POSITIVE_INFINITY)).toBe(0);
   return kills;

@@ -16,6 +16,8 @@ import { pipeSource, STDIN } from './stdin.ts';
 import { judgeEnd } from './stream-trust.ts';
 import { policyOf, refuseUntrusted, type TrustOptions } from './trust.ts';
 
+const AGAIN = 'send the bundle once more: what is on the targets already is not sent there again';
+
 /** Blobs up to this are taken whole into memory; so many bytes and blobs of them may be on their way to the targets at once. */
 const SMALL = 4 * MIB;
 const AHEAD_BYTES = 16 * MIB;
@@ -76,7 +78,7 @@ function refuseIdle({ verify, name }: StreamOptions): void {
 export async function streamSource(options: StreamOptions, context: Context): Promise<PassingSource> {
   refuseIdle(options);
   const policy = await policyOf(options, context);
-  const source = pipeSource(options.input, { others: options.others, context });
+  const source = pipeSource(options.input, { others: options.others, again: AGAIN, context });
   try {
     const graphs = graphKeeper();
     const bundle = await openStream(source, { tell: graphs.tell });

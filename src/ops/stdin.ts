@@ -8,13 +8,19 @@ export const STDIN = 'stdin';
 
 /**
  * A bundle that comes through a pipe.
- * @param others what is given beside it
+ * @param about.others what is given beside it
+ * @param about.again what to do where it does not bring what it must, as a hint
  * @throws USAGE for an input that is a terminal, and for others: a pipe brings one bundle
  */
 export function pipeSource(
   input: Readable,
-  { others = [], context }: { readonly others?: readonly string[] | undefined; readonly context: Context },
+  about: {
+    readonly others?: readonly string[] | undefined;
+    readonly again?: string;
+    readonly context: Context;
+  },
 ): ByteSource {
+  const { others = [], again = 'send the bundle once more', context } = about;
   if ('isTTY' in input && input.isTTY === true) {
     throw new SealiftError('USAGE', 'stdin is a terminal: nobody sends a bundle', {
       hint: 'send one, for example `ssh site sealift load - … < bundle.tar`, or name its file',
@@ -28,7 +34,7 @@ export function pipeSource(
   return new ByteSource(input, {
     what: STDIN,
     signal: context.signal,
-    again: 'send the bundle once more: what is on the targets already is not sent there again',
+    again,
     close: () => input.destroy(),
   });
 }

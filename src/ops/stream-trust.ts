@@ -5,6 +5,7 @@ import type { Vouched } from '../trust/comment.ts';
 import { UNTRUSTED } from '../trust/lines.ts';
 import { SIGNATURE_SUFFIX } from '../trust/places.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
+import { NO_POLICY } from './trust.ts';
 
 /** What is judged of a bundle that was not read from a file. */
 interface Judged {
@@ -24,7 +25,7 @@ interface Judged {
  */
 export async function judgeEnd(end: StreamEnd | undefined, about: Judged): Promise<Trust> {
   const { judgeStream } = await import('../bundle/stream-signature.ts');
-  const policy = about.policy ?? { keys: [], isRequired: false, minVersion: undefined };
+  const policy = about.policy ?? NO_POLICY;
   if (end === undefined) {
     const atFirst = { b3sums: Buffer.alloc(0), signature: undefined, faults: [] };
     return judgeStream(atFirst, { ...about, policy: { ...policy, isRequired: false } });

@@ -93,7 +93,7 @@ export async function policyOf(options: TrustOptions, context: Context): Promise
 }
 
 /** Nobody said what is trusted. */
-const NO_POLICY: TrustPolicy = { keys: [], isRequired: false, minVersion: undefined };
+export const NO_POLICY: TrustPolicy = { keys: [], isRequired: false, minVersion: undefined };
 
 const UNSIGNED: Trust = { state: 'none', keyId: null, at: null, lock: null, faults: [] };
 

@@ -3,13 +3,13 @@ import { baseName, isRepair, type JointBundle, type Supplier } from '../bundle/j
 import type { Medium } from '../bundle/medium.ts';
 import { isAddress } from '../bundle/names.ts';
 import { startSweep } from '../bundle/sweep.ts';
+import { countOf } from '../core/count.ts';
 import { type Digest, hexOf } from '../core/digest.ts';
 import { errorOf, type Fault, fault } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { threadsFor } from '../io/cores.ts';
 import type { Target, TargetRun } from '../target/target.ts';
 import type { Source } from './load-source.ts';
-import { countOf } from './session.ts';
 import type { VerifyResult } from './verify.ts';
 
 /** What became of the blobs that a bundle leaves out, as far as others that were given beside it have them. */

@@ -136,7 +136,7 @@ async function* manifest({ manifests }: StreamedBundle, { digest }: Descriptor):
   const bytes = manifests.read(digest);
   if (bytes === undefined) {
     throw new SealiftError('TARGET_FAILED', `${digest}: is needed again, but the stream has passed it`, {
-      hint: 'send the bundle once more: what is on the targets already is not sent there again',
+      hint: AGAIN,
       side: 'destination',
     });
   }

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { isAddress } from '../bundle/names.ts';
+import { countOf } from '../core/count.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -25,7 +26,7 @@ import type { PassingSource } from './load-stream.ts';
 import { type TargetChoice, targetsOf } from './load-targets.ts';
 import { matchNames } from './names.ts';
 import { blobsThere, refuseUnwritable, writeReceipt } from './receipt.ts';
-import { countOf, withHttp } from './session.ts';
+import { withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
 import type { TrustOptions } from './trust.ts';
 

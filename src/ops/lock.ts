@@ -1,4 +1,5 @@
 import { basename, dirname, join, resolve } from 'node:path';
+import { countOf } from '../core/count.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -22,7 +23,7 @@ import type { Trust } from '../trust/policy.ts';
 import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
-import { attempt, countOf, withHttp } from './session.ts';
+import { attempt, withHttp } from './session.ts';
 import { judgeSignedLock } from './trust.ts';
 import { cannotLock } from './unreachable.ts';
 import { changedPathDependencies, readWanted, registriesConfig, type WantedState } from './wanted.ts';

@@ -18,6 +18,7 @@ import {
 } from '../bundle/volumes.ts';
 import { openWriter } from '../bundle/writer.ts';
 import type { WriterStats } from '../bundle/writer-stats.ts';
+import { countOf } from '../core/count.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
@@ -26,7 +27,6 @@ import type { Lock } from '../lock/schema.ts';
 import { checkOpened } from './check-bundle.ts';
 import { refuseInput } from './inputs.ts';
 import { askForRepair, lackingBlobs, missingBase } from './left-out.ts';
-import { countOf } from './session.ts';
 
 export interface MergeOptions {
   /** Path of the complete bundle; a folder when it ends in `/`. */

@@ -1,6 +1,7 @@
 import { type ArtifactJob, ArtifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
 import { type Artifact, type Base, Contents } from '../bundle/contents.ts';
 import type { Bundle } from '../bundle/reader.ts';
+import { countOf } from '../core/count.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, EMPTY_DIGEST, EMPTY_JSON_DIGEST } from '../core/digest.ts';
 import { errorOf, type Fault, SealiftError } from '../core/errors.ts';
@@ -23,7 +24,7 @@ import { askForeign } from '../source/foreign.ts';
 import { askInTurn } from '../source/in-turn.ts';
 import type { ManifestSpool } from './manifest-spool.ts';
 import { announcePulls, pullsOfPack } from './pulls.ts';
-import { attempt, countOf } from './session.ts';
+import { attempt } from './session.ts';
 
 /** Manifests asked for at once. */
 const MANIFESTS_PARALLEL = 8;

@@ -1,3 +1,4 @@
+import { countOf } from '../core/count.ts';
 import type { Digest } from '../core/digest.ts';
 import { DigestTable } from '../core/digest-table.ts';
 import { fault, SealiftError } from '../core/errors.ts';
@@ -6,7 +7,6 @@ import type { Quota } from '../io/rate-limit.ts';
 import { imageSource, type Lock } from '../lock/schema.ts';
 import { type ChartAccess, ociReference } from '../source/chart-archive.ts';
 import type { ResolveTools } from './resolve.ts';
-import { countOf } from './session.ts';
 
 /** The registry that counts: a GET of a manifest is one pull, HEAD and blobs are none (registry.md 1.3 "Docker Hub"). */
 const COUNTING = 'docker.io';

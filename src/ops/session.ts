@@ -50,8 +50,3 @@ export function sortAttempts<T>(attempts: readonly Attempt<T>[]): {
   }
   return { values, faults };
 }
-
-/** `1 chart`, `2 charts`. */
-export function countOf(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}

@@ -19,7 +19,7 @@ const CORE = /\/src\/core\//;
  * bring a library along, or much of Node's network.
  */
 const BASE =
-  /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|entries|hash|hints|medium|names|plan|scan|sweep|texts|volume-files|volume-shape|volumes)\.ts|oci\/(?:graph|manifest)\.ts)/;
+  /\/src\/(?:io\/(?:blake3|files|hold|pool|tar|tar-fields|threads|thread-messages|verify)\.ts|bundle\/(?:ahead|entries|hash|hints|medium|names|plan|scan|sweep|texts|volume-files|volume-shape|volumes)\.ts|lock\/(?:text|write)\.ts|oci\/(?:graph|manifest)\.ts)/;
 
 /** Numbers that both of these need. */
 const LIMITS = /\/src\/core\/limits\.ts/;

@@ -37,6 +37,11 @@ describe('the built program', () => {
     );
   });
 
+  it('loads for --version no reader of documents', async () => {
+    const text = await loadedBy('--version');
+    expect(text).not.toMatch(/^\/\/ (?:src\/lock\/read\.ts|.*node_modules\/zod\/)/m);
+  });
+
   it('loads for a load neither the targets that nobody named nor their libraries', async () => {
     const absent = join(ROOT, 'no-such-bundle.tar');
     const registry = await loadedBy('load', absent, '--registry', 'localhost:1');

@@ -11,6 +11,7 @@ import { verify } from '../../src/ops/verify.ts';
 import { publicKeyFile } from '../../src/trust/public-key.ts';
 import { contextOf, openSite, packSite, SEED, seeded } from '../bundle/site.ts';
 import { always, type FaultProxy, inTurn, type Seen, startFaultProxy } from '../support/fault-proxy.ts';
+import { startFake } from '../target/containerd-fake.ts';
 import { keyOf } from '../trust/keys.ts';
 import { damagedAt, describePlace, openTargets, placeAt, type Targets } from './damaged.ts';
 
@@ -159,6 +160,21 @@ describe('a bundle on a server', () => {
       message: expect.stringContaining(address()),
     });
     expect(await targets.seen()).toEqual(before);
+  });
+
+  it('that cannot be reached any more leaves in containerd what came, under its lease', async () => {
+    const fake = await startFake();
+    try {
+      let blobs = 0;
+      proxy.decide = (seen) => (isBlob(seen) && ++blobs > 1 ? { kind: 'answer', status: 503 } : undefined);
+      const to = { containerd: [{ socket: fake.socket, namespaces: ['k8s.io'] }] };
+      await expect(load({ bundle: address(), ...to }, contextOf())).rejects.toMatchObject({
+        code: 'BUNDLE_UNREACHABLE',
+      });
+      expect([fake.images.size, fake.leases.size]).toEqual([0, 1]);
+    } finally {
+      await fake.stop();
+    }
   });
 
   it('that became another file in between is refused', async () => {

@@ -244,7 +244,8 @@ interface Reading {
 /** Wrong content. Of a stream that ends early, or a disk or server that gives no more, what came before is worth keeping. */
 function isWrong(error: unknown): boolean {
   if (isAbort(error) || !(error instanceof SealiftError)) return !isAbort(error);
-  return /^(BUNDLE|CONTENT)_/.test(error.code) && error.code !== 'BUNDLE_TRUNCATED';
+  const isBreak = error.code === 'BUNDLE_TRUNCATED' || error.code === 'BUNDLE_UNREACHABLE';
+  return /^(BUNDLE|CONTENT)_/.test(error.code) && !isBreak;
 }
 
 function isNamer({ kind }: Piece): boolean {

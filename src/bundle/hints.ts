@@ -12,3 +12,6 @@ export const NOT_OURS =
 /** What to do where the disk itself cannot read something. */
 export const OTHER_DISK =
   'the disk itself may be damaged: copy the bundle to another one, or ask for what is bad: `sealift verify BUNDLE --write-request repair.json`';
+
+/** What to do about a bundle on a server that is not whole. */
+export const PUT_AGAIN = 'put the bundle there once more, from where it was made';

@@ -6,6 +6,7 @@ import { resumableBytes, wholeAnswer } from '../io/resume.ts';
 import { envLogin, envPrefix } from '../oci/env-credentials.ts';
 import { basicOf } from '../oci/token.ts';
 import { webAnswerError } from '../oci/web-answer.ts';
+import { PUT_AGAIN } from './hints.ts';
 
 /** A file on a web server or in an object store, whose parts are asked for by Range (RFC 9110 14). Nothing is kept of it. */
 export interface RemoteFile {
@@ -87,7 +88,7 @@ function partOf({ status, headers }: HttpResponse): Part | undefined {
 function noParts(what: string, { status, headers }: HttpResponse): SealiftError {
   if (headers['content-range'] === 'bytes */0' || (status === 200 && headers['content-length'] === '0')) {
     return new SealiftError('BUNDLE_TRUNCATED', `${what}: is empty`, {
-      hint: 'put the bundle there once more, from where it was made',
+      hint: PUT_AGAIN,
       side: 'source',
     });
   }

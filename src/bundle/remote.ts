@@ -7,6 +7,7 @@ import { verified } from '../io/verify.ts';
 import type { ContentReader } from '../oci/content.ts';
 import type { BundleInfo } from './documents.ts';
 import { blobName, type FoundEntry } from './entries.ts';
+import { PUT_AGAIN } from './hints.ts';
 import { B3SUMS } from './names.ts';
 import { asBundleFault, interruptible, type TellArtifact } from './reader.ts';
 import type { RemoteFile } from './remote-file.ts';
@@ -26,8 +27,6 @@ export interface RemoteBundle extends ContentReader {
 /** The first part that is asked for; each one after it is twice as long, up to the last. Bytes. */
 const FIRST_PART = 256 * KIB;
 const LARGEST_PART = 8 * MIB;
-
-const AGAIN = 'put the bundle there once more, from where it was made';
 
 const VOLUME =
   'this is a volume, and volumes are not read from a server: join them there with `cat`, or copy them';
@@ -49,7 +48,7 @@ function sourceOf(
   const iterator = bytes[Symbol.asyncIterator]();
   const input = { [Symbol.asyncIterator]: () => iterator };
   const close = (): void => void iterator.return?.().catch(() => {});
-  return new ByteSource(input, { ...about, what, again: AGAIN, close });
+  return new ByteSource(input, { ...about, what, again: PUT_AGAIN, close });
 }
 
 /** The beginning of a file in parts that are not much longer than what is read of it. */
@@ -113,7 +112,7 @@ function blobOf(head: StreamedBundle, digest: Digest): FoundEntry {
 export function refuseShort({ what, size }: RemoteFile, info: Pick<BundleInfo, 'size'>): void {
   if (size >= info.size) return;
   throw new SealiftError('BUNDLE_TRUNCATED', `${what}: has ${size} of ${info.size} bytes`, {
-    hint: /\.\d{3,6}$/.test(what) ? VOLUME : AGAIN,
+    hint: /\.\d{3,6}$/.test(what) ? VOLUME : PUT_AGAIN,
     details: { expected: info.size, found: size },
     side: 'source',
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { PlannedEntry } from '../../src/bundle/plan.ts';
 import { openBundle } from '../../src/bundle/reader.ts';
 import type { Context, Event } from '../../src/core/events.ts';
-import type { LoadOptions } from '../../src/ops/load.ts';
+import { type LoadOptions, load } from '../../src/ops/load.ts';
 import { lock } from '../../src/ops/lock.ts';
 import { pack } from '../../src/ops/pack.ts';
 import { parseRegistryUrl } from '../../src/ops/registry-place.ts';
@@ -110,6 +110,16 @@ export async function packSite(site: Site, name = 'good.tar'): Promise<Packed> {
 export function placeOf(registry: RunningRegistry): NonNullable<LoadOptions['registries']>[number] {
   const { host, config } = parseRegistryUrl(registry.url);
   return { host, config, prefix: '', naming: 'drop-host', indexPolicy: 'auto' };
+}
+
+/** Loads into an empty registry. @returns what failed there */
+export async function failuresOnEmpty(given: Pick<LoadOptions, 'bundle' | 'others'>): Promise<number> {
+  const target = await startRegistry({ storage: 'memory' });
+  try {
+    return (await load({ ...given, registries: [placeOf(target)] }, contextOf())).failed;
+  } finally {
+    await target.close();
+  }
 }
 
 /** Even numbers in [0, 1) from a seed (mulberry32), so that a failing place can be tried again. */

@@ -47,6 +47,7 @@ function targetLine({ name, entries, tally }: LoadedTarget): string {
   const states = [
     `${of('written')} written`,
     `${of('present')} there already`,
+    ...(of('kept') > 0 ? [`${of('kept')} kept as they are there`] : []),
     ...(failed > 0 ? [`${failed} failed`] : []),
   ];
   const blobs = [

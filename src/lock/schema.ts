@@ -124,6 +124,40 @@ export interface FileLock {
   readonly mode: string;
 }
 
+/** A wheel or source archive as decided by `lock`. */
+export interface PackageLock {
+  /** Its file's name, `requests-2.32.3-py3-none-any.whl`; unique in a lock. */
+  readonly file: string;
+  /** Normalised (PEP 503). */
+  readonly name: string;
+  readonly version: string;
+  readonly source: { readonly url: string } | { readonly path: string };
+  /** Bytes. */
+  readonly size: number;
+  readonly sha256: Digest;
+  /** As its index says (PEP 503 `data-requires-python`). */
+  readonly requiresPython?: string;
+  /** Why its publisher took it back (PEP 592); empty where no reason is given, absent where it was not. */
+  readonly yanked?: string;
+}
+
+/** Python packages as decided by `lock`: what was asked, what that means, and every file for all targets. */
+export interface PythonLock {
+  /** Files of requirements and of constraints, as they were. */
+  readonly requirements: readonly { readonly path: string; readonly sha256: Digest }[];
+  readonly constraints: readonly { readonly path: string; readonly sha256: Digest }[];
+  /** Requirements that stand in the manifest itself. */
+  readonly packages: readonly string[];
+  /** Versions of Python, `3.11`, and platforms, that files are carried for. */
+  readonly pythons: readonly string[];
+  readonly platforms: readonly string[];
+  /** Addresses of the simple indexes that were asked, in order; empty: the resolver's own. */
+  readonly indexes: readonly string[];
+  /** What is installed: each project with its version, and where it is wanted (PEP 508 marker; absent: everywhere). */
+  readonly pins: readonly { readonly name: string; readonly version: string; readonly marker?: string }[];
+  readonly files: readonly PackageLock[];
+}
+
 /** versions.lock: everything that decides the bytes of a bundle. */
 export interface Lock {
   readonly lockVersion: 1;
@@ -133,6 +167,8 @@ export interface Lock {
   readonly images: Sequence<ImageLock>;
   readonly charts: readonly ChartLock[];
   readonly files: readonly FileLock[];
+  /** Absent where there are none. */
+  readonly python?: PythonLock;
 }
 
 /** The name of a chart among the charts of a lock, unique there: `podinfo-6.7.0`. */

@@ -65,6 +65,8 @@ export interface LoadedEntry {
   /** What it is there when the target could not take the original. */
   readonly pushedDigest: Digest | null;
   readonly state: Entry['state'];
+  /** The digest of something else that is under its name, or was until this load replaced it. */
+  readonly found: string | null;
   readonly presentBytes: number;
   readonly writeBytes: number;
   readonly notes: readonly string[];
@@ -158,6 +160,7 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
     recompressed: (item.kind === 'image' ? item.recompressed : undefined) ?? null,
     pushedDigest: entry.pushedDigest ?? null,
     state: outOfRace && entry.state === 'write' ? 'failed' : entry.state,
+    found: entry.found ?? null,
     presentBytes: entry.presentBytes,
     writeBytes: entry.writeBytes,
     notes: entry.notes,

@@ -18,11 +18,13 @@ export function chartNames(chart: { readonly name: string; readonly version: str
 type Named =
   | { readonly kind: 'image'; readonly name: string }
   | { readonly kind: 'chart'; readonly name: string; readonly chartName: string }
-  | { readonly kind: 'file'; readonly name: string };
+  | { readonly kind: 'file'; readonly name: string }
+  | { readonly kind: 'package'; readonly name: string; readonly project: string };
 
 function namesOf(item: Named): string[] {
   if (item.kind === 'image') return imageNames(item.name);
-  return item.kind === 'chart' ? [item.name, item.chartName] : [item.name];
+  if (item.kind === 'chart') return [item.name, item.chartName];
+  return item.kind === 'package' ? [item.name, item.project] : [item.name];
 }
 
 /**

@@ -61,7 +61,8 @@ export function placeOf(item: Item, options: { readonly prefix: string; readonly
     return chartPlace({ name: item.chartName, version: item.version }, options.prefix);
   }
   const sha256 = item.content.digest.slice('sha256:'.length);
-  return filePlace({ name: item.name, sha256 }, options.prefix);
+  const name = item.kind === 'package' ? `packages/${item.name}` : item.name;
+  return filePlace({ name, sha256 }, options.prefix);
 }
 
 /** Items of different content that would get one name: every pair, before anything is written. */

@@ -56,16 +56,39 @@ export interface FileItem extends ItemBase {
   readonly mode: number;
 }
 
+/** A wheel or source archive of a Python project; its name is that of its file. */
+export interface PackageItem extends ItemBase {
+  readonly kind: 'package';
+  /** Normalised (PEP 503). */
+  readonly project: string;
+  readonly version: string;
+  /** The file's own blob inside `graph`. */
+  readonly content: Descriptor;
+  /** As its index says (PEP 345 `Requires-Python`). */
+  readonly requiresPython?: string;
+}
+
 /** One thing that is loaded. */
-export type Item = ImageItem | ChartItem | FileItem;
+export type Item = ImageItem | ChartItem | FileItem | PackageItem;
+
+/**
+ * What to do where a target has something else under a name: `fail` tells it and goes on with the others, `keep` leaves
+ * what is there and is content, `replace` writes over it.
+ */
+export type OnConflict = 'fail' | 'keep' | 'replace';
 
 /** What happens, or would happen, to one item on one target. Stages update `state` and `fault`. */
 export interface Entry {
   readonly item: Item;
   /** Its name there: `host/repo:tag`, an image record, a path. */
   readonly as: string;
-  /** `present`: nothing to do. `write`: something is missing. `written`, `failed`: after the stages. */
-  state: 'present' | 'write' | 'written' | 'failed';
+  /**
+   * `present`: nothing to do. `kept`: something else is there and stays (`OnConflict`). `write`: something is missing.
+   * `written`, `failed`: after the stages.
+   */
+  state: 'present' | 'kept' | 'write' | 'written' | 'failed';
+  /** The digest (`algorithm:hex`) of something else that is under its name, or was until this run replaced it. */
+  found?: string;
   /** Bytes of its content that the target already has, and that would be sent. A blob that several items share counts once, for the first. */
   presentBytes: number;
   writeBytes: number;
@@ -132,7 +155,7 @@ export interface TargetOptions {
 
 /** A place that a bundle is loaded into. */
 export interface Target {
-  readonly kind: 'registry' | 'containerd' | 'chart-tree' | 'files';
+  readonly kind: 'registry' | 'containerd' | 'chart-tree' | 'files' | 'helm' | 'raw' | 'pypi';
   /** For people and for the receipt: `registry 10.0.0.1:5000/prefix`, `containerd /run/x.sock k8s.io`. */
   readonly name: string;
   /** Of a target that is a folder: its path. */

@@ -4,6 +4,7 @@ import { type ErrorCode, SealiftError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media.ts';
 import { isRepository, isTag } from '../core/reference.ts';
 import type { HttpResponse } from '../io/http.ts';
+import { isPage, shortLine } from '../io/page-text.ts';
 import { limitEnd } from '../io/rate-limit.ts';
 
 /** Answers to an upload after which the whole upload is tried again. */
@@ -44,19 +45,11 @@ function registryErrors(text: string): RegistryError[] {
   });
 }
 
-/** A web page, which registries do not send. */
-function isPage(text: string): boolean {
-  return /^\s*<(?:!doctype|html|head|body)\b/i.test(text);
-}
-
-const MAX_SAID = 200;
-
 /** What an answer says is wrong, as one short line: each error once, or the start of the text. */
 function saidIn(text: string, errors: readonly RegistryError[]): string {
   const lines = errors.map(({ code, message }) => [code, message].filter((t) => t !== '').join(': '));
   const told = [...new Set(lines.filter((line) => line !== ''))].join('; ');
-  const plain = isPage(text) ? text.replace(/<(script|style)\b[\s\S]*?(?:<\/\1>|$)|<[^>]*>/gi, ' ') : text;
-  return (told === '' ? plain : told).replace(/\s+/g, ' ').trim().slice(0, MAX_SAID).trim();
+  return shortLine(told === '' ? text : told);
 }
 
 function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] {

@@ -1,5 +1,6 @@
 import { isAbort, redact, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
+import { conceal } from '../io/conceal.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import { type Credential, type CredentialSource, Credentials } from './credentials.ts';
 import { type AuthOptions, basicOf, fetchToken, realmOf, type Token } from './token.ts';
@@ -22,9 +23,6 @@ interface Demand {
 }
 
 const BASIC: Demand = { challenge: { scheme: 'basic', params: {} }, basicToo: false };
-
-/** Shorter secrets are words of every text. */
-const SHORTEST_SECRET = 3;
 
 /** The scopes of a challenge; one may hold a space in its type only. */
 export function challengedScopes(challenge: Challenge): string[] {
@@ -168,9 +166,7 @@ export class RegistryAuth {
     const tokens = await settledOf(this.#tokens.values());
     const credentials = await settledOf(this.#credentials.values());
     const secrets = [...tokens.map((t) => t.value), ...credentials.flatMap(secretsOf)];
-    const forms = secrets.flatMap((s) => [s, encodeURIComponent(s), JSON.stringify(s).slice(1, -1)]);
-    const long = [...new Set(forms)].filter((s) => s.length >= SHORTEST_SECRET);
-    return long.sort((a, b) => b.length - a.length).reduce((t, secret) => t.replaceAll(secret, '***'), text);
+    return conceal(text, secrets);
   }
 
   /** Tells once that the realm had to be guessed. */

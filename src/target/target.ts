@@ -1,6 +1,6 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
+import { type ErrorCode, type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Reference } from '../core/reference.ts';
 import type { BlobIntake, ContentReader } from '../oci/content.ts';
@@ -191,13 +191,20 @@ export function isSourceFault(error: unknown): boolean {
   return error instanceof SealiftError && error.side === 'source' && error.code.startsWith('BUNDLE_');
 }
 
+/** What the next item would meet as well. */
+const WHOLE_TARGET: ReadonlySet<ErrorCode> = new Set([
+  'TARGET_UNREACHABLE',
+  'TARGET_READ_ONLY',
+  'TARGET_FULL',
+]);
+
 /**
  * Records what went wrong with one item, so that the others go on. Faults of the bundle, of the whole target, stops and
  * bugs are thrown on.
  */
 export function failEntry(entry: Entry, error: unknown): void {
   if (isAbort(error) || isSourceFault(error) || !(error instanceof SealiftError)) throw error;
-  if (error.code === 'TARGET_UNREACHABLE') throw error;
+  if (WHOLE_TARGET.has(error.code)) throw error;
   entry.state = 'failed';
   entry.fault ??= faultOf(error);
 }

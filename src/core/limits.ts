@@ -67,6 +67,11 @@ export const LIMITS = {
   volumes: 10_000,
   /** A key, a signature or a signature file of minisign's. */
   signatureText: 4 * KIB,
+  /** One answer of Nexus's own API, the repositories and blob stores that it may list, the assets of a page, and pages. */
+  nexusAnswer: 16 * MIB,
+  nexusRepositories: 10_000,
+  nexusPageItems: 10_000,
+  nexusPages: 100_000,
   /** site.yaml, the policy of a site, and the keys that it may name. */
   siteText: 1 * MIB,
   trustedKeys: 100,

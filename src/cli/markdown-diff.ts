@@ -62,6 +62,7 @@ function rowOf({ kind, name, facts }: DiffEntry, mark: 'added' | 'removed'): Row
 
 /** A name without tag or digest, and the version that stands in it. */
 function splitName({ kind, name }: Pick<Row, 'kind' | 'name'>): readonly [name: string, version: string] {
+  if (kind === 'package') return [name.replace(/==.*$/, ''), name.replace(/^.*?==/, '')];
   const parts = kind === 'image' ? /^([^@]*?)(?::([^:/@]+))?(?:@.*)?$/.exec(name) : undefined;
   return [parts?.[1] ?? name, parts?.[2] ?? ''];
 }
@@ -99,6 +100,15 @@ function imageTable({ sizes }: DiffResult): Table {
   return { ...about, columns: [...columns, 'size'], cells: (row) => [...imageCells(row), size(row)] };
 }
 
+/** How many files a project has, before and now. */
+function filesText(row: Row): string {
+  const { from = null, to = null } = row.fact('files') ?? {};
+  const counts = [from, to].flatMap((list) =>
+    list === null ? [] : list === '' ? 0 : list.split(', ').length,
+  );
+  return [...new Set(counts)].map((n) => count(n, 'file')).join(' → ') || 'same';
+}
+
 const OTHERS: readonly Table[] = [
   {
     kind: 'chart',
@@ -118,6 +128,17 @@ const OTHERS: readonly Table[] = [
     cells: (row) => [
       code(row.name),
       sidesText(row, row.fact('sha256'), shownDigest) || 'same',
+      sidesText(row, row.fact('size'), shownSize) || 'same',
+    ],
+  },
+  {
+    kind: 'package',
+    title: 'Python packages',
+    columns: ['package', 'version', 'files', 'size'],
+    cells: (row) => [
+      code(splitName(row)[0]),
+      sidesText(row, row.fact('version')) || 'same',
+      filesText(row),
       sidesText(row, row.fact('size'), shownSize) || 'same',
     ],
   },

@@ -51,6 +51,9 @@ export const LIMITS = {
   lockText: 64 * MIB,
   /** One line of versions.lock. */
   lockLine: 64 * KIB,
+  /** Of the Python packages of a lock: files, and projects with their versions; requirements, files of them, indexes, Pythons, platforms. */
+  packages: 20_000,
+  requirements: 1_000,
   /** Tokens of a YAML text, and nodes after its aliases are followed. */
   yamlNodes: 500_000,
   yamlDepth: 64,

@@ -6,11 +6,13 @@ import {
   type FileLock,
   type ImageLock,
   type Lock,
+  type PackageLock,
+  type PythonLock,
   type ReferrerLock,
 } from './schema.ts';
 import { compareBytes } from './write.ts';
 
-export type DiffKind = 'bundle' | 'image' | 'chart' | 'file';
+export type DiffKind = 'bundle' | 'image' | 'chart' | 'file' | 'python' | 'package';
 
 /** The facts of an entry that a person compares, each as one word: `digest`, `version`, `platforms`, `size` (bytes)… */
 export type Facts = Readonly<Record<string, string>>;
@@ -18,7 +20,7 @@ export type Facts = Readonly<Record<string, string>>;
 /** An entry that only one of two locks has. */
 export interface DiffEntry {
   readonly kind: DiffKind;
-  /** Image name, `<chart>-<version>`, file name. */
+  /** Image name, `<chart>-<version>`, file name, `<project>==<version>`; of what is asked of Python packages `python`. */
   readonly name: string;
   readonly facts: Facts;
 }
@@ -38,7 +40,7 @@ export interface DiffChange {
   readonly changes: readonly FactChange[];
 }
 
-/** What leads from the first lock to the second. Kinds in the order image, chart, file, and by name within one. */
+/** What leads from the first lock to the second. Kinds in the order image, chart, file, python, package, and by name within one. */
 export interface LockDiff {
   readonly added: readonly DiffEntry[];
   readonly removed: readonly DiffEntry[];
@@ -49,7 +51,7 @@ export interface LockDiff {
 interface Item {
   readonly kind: DiffKind;
   readonly name: string;
-  /** What two versions of one thing have in common: the repository of an image, the name of a chart. */
+  /** What two versions of one thing have in common: the repository of an image, the name of a chart or project. */
   readonly family: string;
   readonly facts: Facts;
 }
@@ -173,12 +175,83 @@ function fileItem(file: FileLock): Item {
   };
 }
 
+/** One text where all files say the same; else each with its file. */
+function saidBy(files: readonly PackageLock[], of: (file: PackageLock) => string | undefined): string {
+  const [first] = files;
+  if (first !== undefined && files.every((file) => of(file) === of(first))) return of(first) ?? '';
+  return files
+    .flatMap((file) => (of(file) === undefined ? [] : `${file.file} ${plain(of(file) ?? '')}`))
+    .join(', ');
+}
+
+/** A project in one version: where it is wanted, and its files. */
+function packageItem(
+  { name, version }: { readonly name: string; readonly version: string },
+  of: { readonly markers: readonly (string | undefined)[]; readonly files: readonly PackageLock[] },
+): Item {
+  const { files } = of;
+  const markers = of.markers.map((marker) => marker ?? 'everywhere').join(' or ');
+  const requires = saidBy(files, (file) => file.requiresPython);
+  const yanked = saidBy(files, (file) => (file.yanked === '' ? 'no reason given' : file.yanked));
+  return {
+    kind: 'package',
+    name: `${name}==${version}`,
+    family: name,
+    facts: {
+      version,
+      wanted: markers,
+      files: files.map((file) => `${file.file} ${file.sha256}`).join(', '),
+      size: String(files.reduce((sum, file) => sum + file.size, 0)),
+      ...(requires === '' ? {} : { requiresPython: requires }),
+      ...(yanked === '' ? {} : { yanked }),
+      source: files.map(({ source }) => ('url' in source ? source.url : pathText(source.path))).join(', '),
+    },
+  };
+}
+
+/** What is asked of Python packages as one item, and each project in each version. */
+function pythonItems(python: PythonLock): Item[] {
+  const texts = (list: PythonLock['requirements']): string =>
+    list.map((text) => `${plain(text.path)} ${text.sha256}`).join(', ');
+  const asked: Item = {
+    kind: 'python',
+    name: 'python',
+    family: 'python',
+    facts: {
+      pythons: python.pythons.join(', '),
+      platforms: python.platforms.join(', '),
+      requirements: texts(python.requirements),
+      constraints: texts(python.constraints),
+      packages: python.packages.map(plain).join(', '),
+      indexes: python.indexes.join(', '),
+    },
+  };
+  const items = new Map<
+    string,
+    { pin: PythonLock['pins'][number]; markers: (string | undefined)[]; files: PackageLock[] }
+  >();
+  const at = (pin: PythonLock['pins'][number]) => {
+    const key = `${pin.name} ${pin.version}`;
+    const item = items.get(key) ?? { pin, markers: [], files: [] };
+    items.set(key, item);
+    return item;
+  };
+  for (const pin of python.pins) at(pin).markers.push(pin.marker);
+  for (const file of python.files) at(file).files.push(file);
+  return [asked, ...Array.from(items.values(), ({ pin, ...of }) => packageItem(pin, of))];
+}
+
 function imageItems(images: Lock['images']): Item[] {
   return Array.from(images, ({ ref }, index) => new ImageItem(images, { name: ref, index }));
 }
 
 function itemsOf(lock: Lock): Item[] {
-  return [...imageItems(lock.images), ...lock.charts.map(chartItem), ...lock.files.map(fileItem)];
+  return [
+    ...imageItems(lock.images),
+    ...lock.charts.map(chartItem),
+    ...lock.files.map(fileItem),
+    ...(lock.python === undefined ? [] : pythonItems(lock.python)),
+  ];
 }
 
 function factChanges(from: Facts, to: Facts): FactChange[] {
@@ -198,7 +271,7 @@ function groupBy(items: readonly Item[]): Map<string, Item[]> {
   return groups;
 }
 
-const KINDS: readonly DiffKind[] = ['bundle', 'image', 'chart', 'file'];
+const KINDS: readonly DiffKind[] = ['bundle', 'image', 'chart', 'file', 'python', 'package'];
 
 function inOrder<T extends { readonly kind: DiffKind; readonly name: string }>(items: readonly T[]): T[] {
   return items.toSorted(

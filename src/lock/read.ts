@@ -3,9 +3,17 @@ import type { z } from 'zod';
 import { errorOf, type Fault, fault, type Position, SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import { PackedList } from '../core/packed-list.ts';
-import { chartName, type ImageLock, imageSchema, LOCK_VERSION, type Lock, lockSchema } from './schema.ts';
+import {
+  chartName,
+  type ImageLock,
+  imageSchema,
+  LOCK_VERSION,
+  type Lock,
+  lockSchema,
+  type PythonLock,
+} from './schema.ts';
 import { type Lines, linesOf, type Marks, RESTORE_HINT, readPlain } from './text.ts';
-import { compareBytes, imageLines, LOCK_HEADER, lockLines, referrerKey } from './write.ts';
+import { compareBytes, imageLines, LOCK_HEADER, lockLines, pinKey, referrerKey } from './write.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -126,6 +134,39 @@ function repeats(names: readonly string[], section: string, key: string): Repeat
   });
 }
 
+/** What is there twice in a list of the Python packages. */
+function repeatedIn(
+  list: keyof PythonLock,
+  items: { readonly keys: readonly string[]; readonly key?: string },
+): Repeated[] {
+  const seen = new Set<string>();
+  return items.keys.flatMap((key, i) => {
+    const isNew = !seen.has(key);
+    seen.add(key);
+    const path = ['python', list, i, ...(items.key === undefined ? [] : [items.key])];
+    return isNew ? [] : [{ path, message: `python.${list}[${i}]: ${key.trim()} is there twice` }];
+  });
+}
+
+/** Packages that are there twice, and files of what is not pinned. */
+function pythonFaults({ pins, files, ...asked }: PythonLock): Repeated[] {
+  const pinned = new Set(pins.map(({ name, version }) => `${name} ${version}`));
+  const stray = files.flatMap(({ name, version }, i) => {
+    if (pinned.has(`${name} ${version}`)) return [];
+    const message = `python.files[${i}]: ${name} ${version} is not among the pins`;
+    return [{ path: ['python', 'files', i, 'name'], message }];
+  });
+  const paths = (list: PythonLock['requirements']): string[] => list.map(({ path }) => path);
+  return [
+    ...repeatedIn('requirements', { keys: paths(asked.requirements), key: 'path' }),
+    ...repeatedIn('constraints', { keys: paths(asked.constraints), key: 'path' }),
+    ...repeatedIn('indexes', { keys: asked.indexes }),
+    ...repeatedIn('pins', { keys: pins.map(pinKey), key: 'name' }),
+    ...repeatedIn('files', { keys: files.map(({ file }) => file), key: 'file' }),
+    ...stray,
+  ];
+}
+
 /** Files of which one would have to be a folder for the other. */
 function nested(names: readonly string[]): Repeated[] {
   const all = new Set(names);
@@ -168,6 +209,7 @@ function entryFaults(lock: Lock, source: Source): Fault[] {
     ...repeats(files, 'files', 'name'),
     ...nested(files),
     ...Array.from(lock.images, referrerFaults).flat(),
+    ...(lock.python === undefined ? [] : pythonFaults(lock.python)),
   ];
   if (found.length === 0) return [];
   const placeOf = placesOf(source);

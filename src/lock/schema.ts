@@ -1,10 +1,22 @@
-import { posix } from 'node:path';
 import { z } from 'zod';
-import { type Digest, isDigest } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import type { Sequence } from '../core/packed-list.ts';
 import { imageName, isRepository, parseReference, type Reference } from '../core/reference.ts';
 import { attachedTags, type Include } from '../core/referrer.ts';
+import { pythonSchema } from './python-schema.ts';
+import {
+  CONTROL,
+  digest,
+  fileSource,
+  free,
+  isLocalPath,
+  isWebUrl,
+  localPath,
+  matching,
+  size,
+  text,
+} from './shapes.ts';
 
 /** The version of the format that this program writes and the highest that it reads. */
 export const LOCK_VERSION = 1;
@@ -186,38 +198,16 @@ export function chartDir(chart: { readonly name: string; readonly version: strin
   return `charts/external/${chartName(chart)}`;
 }
 
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 const WORD = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const BUNDLE_NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
 const VERSION = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/;
 const MEDIA_TYPE = /^[a-z0-9][a-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 const PLATFORM = /^[a-z0-9_.-]+(?:\([A-Za-z0-9._-]+\))?\/[a-z0-9_.-]+(?:\/[a-z0-9_.-]+)?$/;
 const MODE = /^0[0-7]{3}$/;
-const MAX_TEXT = 4096;
-
-function isLocalPath(path: string): boolean {
-  return (
-    path !== '' &&
-    path.length <= 1024 &&
-    !CONTROL.test(path) &&
-    !path.includes('\\') &&
-    !/^[a-zA-Z]:/.test(path) &&
-    !posix.isAbsolute(path)
-  );
-}
-
 function isFileName(name: string): boolean {
   return (
     isLocalPath(name) &&
     name.split('/').every((p) => p !== '' && p !== '.' && p !== '..' && Buffer.byteLength(p) <= 255)
-  );
-}
-
-function isWebUrl(text: string): boolean {
-  if (text.length > MAX_TEXT || CONTROL.test(text) || /\s/.test(text) || !URL.canParse(text)) return false;
-  const url = new URL(text);
-  return (
-    (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === ''
   );
 }
 
@@ -242,20 +232,9 @@ function isOciReference(text: string): boolean {
   }
 }
 
-function text(is: (value: string) => boolean, what: string): z.ZodString {
-  return z.string().refine(is, { error: `not ${what}` });
-}
-
-const matching = (regex: RegExp) => (value: string) => regex.test(value);
-const digest = z.custom<Digest>((value) => typeof value === 'string' && isDigest(value), {
-  error: 'not a sha256 digest',
-});
-const size = z.int().min(0, { error: 'not a size in bytes' });
 const mediaType = text(matching(MEDIA_TYPE), 'a media type');
 const word = text(matching(WORD), 'a plain name');
 const version = text(matching(VERSION), 'a version');
-const free = z.string().max(MAX_TEXT);
-const localPath = text(isLocalPath, 'a relative path');
 const usedBy = z.array(free.min(1)).min(1, { error: 'an empty list' });
 const blob = z.strictObject({ mediaType, digest, size });
 
@@ -352,9 +331,7 @@ const chart = z
 
 const file = z.strictObject({
   name: text(isFileName, 'a relative file name'),
-  source: z.union([z.strictObject({ url: text(isWebUrl, 'a URL') }), z.strictObject({ path: localPath })], {
-    error: 'neither {url} nor {path}',
-  }),
+  source: fileSource,
   size,
   sha256: digest,
   mode: text(matching(MODE), 'a mode of four octal digits'),
@@ -368,4 +345,5 @@ export const lockSchema = z.strictObject({
   images: z.array(z.unknown()),
   charts: z.array(chart),
   files: z.array(file),
+  python: pythonSchema.exactOptional(),
 });

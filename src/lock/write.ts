@@ -8,6 +8,8 @@ import type {
   FileLock,
   ImageLock,
   Lock,
+  PackageLock,
+  PythonLock,
   ReferrerLock,
 } from './schema.ts';
 import { type Plain, plainLines } from './text.ts';
@@ -145,13 +147,74 @@ function plainChart(chart: ChartLock): Plain {
   };
 }
 
+function plainPlace(source: FileLock['source']): Plain {
+  return 'url' in source ? { url: source.url } : { path: source.path };
+}
+
 function plainFile(file: FileLock): Plain {
   return {
     name: file.name,
-    source: 'url' in file.source ? { url: file.source.url } : { path: file.source.path },
+    source: plainPlace(file.source),
     size: file.size,
     sha256: file.sha256,
     mode: file.mode,
+  };
+}
+
+function plainPackage(file: PackageLock): Plain {
+  return {
+    file: file.file,
+    name: file.name,
+    version: file.version,
+    source: plainPlace(file.source),
+    size: file.size,
+    sha256: file.sha256,
+    ...(file.requiresPython === undefined ? {} : { requiresPython: file.requiresPython }),
+    ...(file.yanked === undefined ? {} : { yanked: file.yanked }),
+  };
+}
+
+/** `3.9` before `3.10`. */
+function comparePythons(a: string, b: string): number {
+  const [x, y] = [a, b].map((text) => text.split('.').map(Number));
+  const longest = Math.max(x?.length ?? 0, y?.length ?? 0);
+  for (let i = 0; i < longest; i += 1) {
+    const order = (x?.[i] ?? -1) - (y?.[i] ?? -1);
+    if (order !== 0) return order;
+  }
+  return compareBytes(a, b);
+}
+
+/** What two pins must not have in common. */
+export function pinKey(pin: PythonLock['pins'][number]): string {
+  return `${pin.name} ${pin.version} ${pin.marker ?? ''}`;
+}
+
+function plainPython(python: PythonLock): Plain {
+  const texts = (list: PythonLock['requirements']): Plain[] =>
+    list.toSorted(by((r) => r.path)).map(({ path, sha256 }) => ({ path, sha256 }));
+  return {
+    requirements: texts(python.requirements),
+    constraints: texts(python.constraints),
+    packages: sortedSet(python.packages),
+    pythons: sortedSet(python.pythons).toSorted(comparePythons),
+    platforms: sortedSet(python.platforms),
+    // The first index that has a project decides, so their order is kept.
+    indexes: python.indexes,
+    pins: python.pins.toSorted(by(pinKey)).map(({ name, version, marker }) => ({
+      name,
+      version,
+      ...(marker === undefined ? {} : { marker }),
+    })),
+    files: python.files
+      .toSorted(
+        by<PackageLock>(
+          (f) => f.name,
+          (f) => f.version,
+          (f) => f.file,
+        ),
+      )
+      .map(plainPackage),
   };
 }
 
@@ -176,8 +239,8 @@ export function imageLines(images: Iterable<ImageLock>): Generator<string> {
 
 /**
  * The lines of versions.lock, without their LF: the same for the same content, whatever the order of its lists was. Images
- * by ref, charts by name and version, files by name, platforms, `others` and `usedBy` sorted by their UTF-8 bytes;
- * values files stay in their order. Fixed key order, LF, one scalar a line, every text in double quotes; an absent
+ * by ref, charts by name and version, files by name, platforms, `others` and `usedBy` sorted by their UTF-8 bytes, Python
+ * packages by project, version and file; values files and package indexes stay in their order. Fixed key order, LF, one scalar a line, every text in double quotes; an absent
  * optional fact has no line. No time, host, user or path of a machine.
  */
 export function* lockLines(lock: Lock): Generator<string> {
@@ -195,6 +258,7 @@ export function* lockLines(lock: Lock): Generator<string> {
     images: mapped(sortedImages(lock.images), plainImage),
     charts: mapped(charts, plainChart),
     files: mapped(lock.files.toSorted(by((f) => f.name)), plainFile),
+    ...(lock.python === undefined ? {} : { python: plainPython(lock.python) }),
   });
 }
 

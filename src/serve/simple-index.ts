@@ -1,5 +1,5 @@
 import { type Digest, hexOf } from '../core/digest.ts';
-import { type Distribution, normalizeProject } from '../python/distribution.ts';
+import { type Distribution, normalizeProject } from '../core/distribution.ts';
 import { type Answer, type Exchange, jsonAnswer, NOT_FOUND, refusal } from './answer.ts';
 import { linksPage, urlPath } from './pages.ts';
 

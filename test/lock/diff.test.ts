@@ -67,7 +67,10 @@ describe('the difference of two locks', () => {
         expect(back.added).toEqual(there.removed);
         expect(back.removed).toEqual(there.added);
         expect(back.changed.length).toBe(there.changed.length);
-        const total = (x: typeof a): number => x.images.length + x.charts.length + x.files.length;
+        const projects = ({ python }: typeof a): number =>
+          python === undefined ? 0 : 1 + new Set(python.pins.map((p) => `${p.name} ${p.version}`)).size;
+        const total = (x: typeof a): number =>
+          x.images.length + x.charts.length + x.files.length + projects(x);
         expect(total(b) - total(a)).toBe(there.added.length - there.removed.length);
       }),
     );

@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import type { Digest } from '../../src/core/digest.ts';
-import { type ChartLock, chartDir, type FileLock, type ImageLock, type Lock } from '../../src/lock/schema.ts';
+import {
+  type ChartLock,
+  chartDir,
+  type FileLock,
+  type ImageLock,
+  type Lock,
+  type PackageLock,
+  type PythonLock,
+} from '../../src/lock/schema.ts';
 import { compareBytes } from '../../src/lock/write.ts';
 
 /** A digest that is told by one character. */
@@ -60,6 +68,36 @@ export function file(name: string, more: Partial<FileLock> = {}): FileLock {
     size: 7,
     sha256: digestOf('7'),
     mode: '0755',
+    ...more,
+  };
+}
+
+/** A wheel that runs everywhere. */
+export function wheel(name: string, version: string, more: Partial<PackageLock> = {}): PackageLock {
+  const file = `${name.replaceAll('-', '_')}-${version}-py3-none-any.whl`;
+  return {
+    file,
+    name,
+    version,
+    source: { url: `https://files.example/${file}` },
+    size: 11,
+    sha256: digestOf('6'),
+    ...more,
+  };
+}
+
+/** Python packages of some files, all of them pinned everywhere. */
+export function pythonOf(files: readonly PackageLock[], more: Partial<PythonLock> = {}): PythonLock {
+  const pins = new Map(files.map(({ name, version }) => [`${name} ${version}`, { name, version }]));
+  return {
+    requirements: [],
+    constraints: [],
+    packages: [],
+    pythons: ['3.11'],
+    platforms: ['linux/amd64'],
+    indexes: [],
+    pins: [...pins.values()],
+    files,
     ...more,
   };
 }
@@ -182,18 +220,84 @@ const fileArbitrary: fc.Arbitrary<FileLock> = fc.record({
   mode: fc.constantFrom('0644', '0755', '0600'),
 });
 
+const texts = fc
+  .uniqueArray(fc.record({ path, sha256: digest }), { selector: (t) => t.path, maxLength: 3 })
+  .map(bytewise((t) => t.path));
+const marker = fc.constantFrom('python_version < "3.12"', "sys_platform == 'win32' and extra == 'x'");
+
+/** A project in one version with its files. */
+const projectArbitrary = fc
+  .record({
+    name: fc.stringMatching(/^[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,4})?$/),
+    version: fc.stringMatching(/^[1-9]\.[1-9]{1,3}(rc1|\.post2)?$/),
+    markers: fc.uniqueArray(fc.option(marker, { nil: undefined }), { minLength: 1, maxLength: 2 }),
+    files: fc.uniqueArray(
+      fc.record(
+        {
+          ending: fc.constantFrom('-py3-none-any.whl', '-1-cp311-cp311-manylinux_2_28_x86_64.whl', '.tar.gz'),
+          source: fc.oneof(
+            path.map((p) => ({ url: `https://files.example/${p}` })),
+            path.map((p) => ({ path: p })),
+          ),
+          size,
+          sha256: digest,
+          requiresPython: fc.constantFrom('>=3.7', '>=2.7, !=3.0.*, <4'),
+          yanked: free,
+        },
+        { requiredKeys: ['ending', 'source', 'size', 'sha256'] },
+      ),
+      { selector: (f) => f.ending, minLength: 0, maxLength: 3 },
+    ),
+  })
+  .map(({ name, version, markers, files }) => ({
+    pins: markers.map((m) => ({ name, version, ...(m === undefined ? {} : { marker: m }) })),
+    files: files.map(({ ending, source, ...facts }): PackageLock => {
+      const file = `${name.replaceAll('-', '_')}-${version}${ending}`;
+      return { file, name, version, source, ...facts };
+    }),
+  }));
+
+const pythonArbitrary: fc.Arbitrary<PythonLock> = fc
+  .record({
+    requirements: texts,
+    constraints: texts,
+    packages: fc.uniqueArray(fc.constantFrom('flask', 'flask[async]>=2 ; os_name == "nt"'), { maxLength: 2 }),
+    pythons: fc.constantFrom([], ['3.9', '3.10'], ['3.11.4']),
+    platforms: fc.constantFrom([], ['linux/amd64', 'manylinux_2_28_x86_64']),
+    indexes: fc.uniqueArray(
+      path.map((p) => `https://pypi.example/${p}/simple/`),
+      { maxLength: 3 },
+    ),
+    projects: fc.uniqueArray(projectArbitrary, {
+      selector: ({ pins: [pin] }) => `${pin?.name} ${pin?.version}`,
+      maxLength: 4,
+    }),
+  })
+  .map(({ projects, packages, ...asked }) => ({
+    ...asked,
+    packages: sorted(packages),
+    pins: bytewise((p: PythonLock['pins'][number]) => `${p.name} ${p.version} ${p.marker ?? ''}`)(
+      projects.flatMap((p) => p.pins),
+    ),
+    files: bytewise((f: PackageLock) => `${f.name} ${f.version} ${f.file}`)(projects.flatMap((p) => p.files)),
+  }));
+
 function unique<T>(items: fc.Arbitrary<T>, fact: (item: T) => string): fc.Arbitrary<T[]> {
   return fc.uniqueArray(items, { selector: fact, maxLength: 4 });
 }
 
 /** Any valid lock, its lists in the lock's own order. */
-export const lockArbitrary: fc.Arbitrary<Lock> = fc.record({
-  lockVersion: fc.constant(1 as const),
-  name: fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,10}$/),
-  version,
-  images: unique(imageArbitrary, (i) => i.ref).map(bytewise((i) => i.ref)),
-  charts: unique(chartArbitrary, (c) => c.dir).map((list) =>
-    list.toSorted((a, b) => compareBytes(a.name, b.name) || compareBytes(a.version, b.version)),
-  ),
-  files: unique(fileArbitrary, (f) => f.name).map(bytewise((f) => f.name)),
-});
+export const lockArbitrary: fc.Arbitrary<Lock> = fc.record(
+  {
+    lockVersion: fc.constant(1 as const),
+    name: fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,10}$/),
+    version,
+    images: unique(imageArbitrary, (i) => i.ref).map(bytewise((i) => i.ref)),
+    charts: unique(chartArbitrary, (c) => c.dir).map((list) =>
+      list.toSorted((a, b) => compareBytes(a.name, b.name) || compareBytes(a.version, b.version)),
+    ),
+    files: unique(fileArbitrary, (f) => f.name).map(bytewise((f) => f.name)),
+    python: pythonArbitrary,
+  },
+  { requiredKeys: ['lockVersion', 'name', 'version', 'images', 'charts', 'files'] },
+);

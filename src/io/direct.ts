@@ -24,6 +24,7 @@ import type { Way } from './ways.ts';
 /** An answer as it comes; header names in lower case, several values joined by ", ". */
 export interface DirectAnswer {
   readonly status: number;
+  readonly reason: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: HttpBody;
 }
@@ -219,6 +220,7 @@ class Exchange {
       });
       return {
         status: response.statusCode ?? 0,
+        reason: response.statusMessage ?? '',
         headers: flatHeaders(response.headers),
         body: bodyOf(response),
       };

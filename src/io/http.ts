@@ -37,6 +37,8 @@ export interface HttpRequest {
 
 export interface HttpResponse {
   readonly status: number;
+  /** The words behind the status on the wire; Nexus says there, and nowhere else, why it refuses. '' over HTTP/2. */
+  readonly reason?: string;
   /** Lower-case names; several values joined by ", ". */
   readonly headers: Readonly<Record<string, string>>;
   /** Must be read to its end or dumped. */
@@ -149,7 +151,8 @@ export class HttpClient {
     const answer = await ask(hop, { way, dispatcher: await this.#ways.dispatcherFor(way, url), signal });
     // A body that is ended before anybody reads it would throw that at the process.
     answer.body.on('error', () => {});
-    return { status: answer.statusCode, headers: flatHeaders(answer.headers), body: answer.body, url };
+    const { statusCode: status, statusText: reason, body } = answer;
+    return { status, reason, headers: flatHeaders(answer.headers), body, url };
   }
 
   async #once(req: HttpRequest, signal: AbortSignal): Promise<Answer> {

@@ -47,6 +47,18 @@ const says =
     void res.writeHead(status).end(body);
 
 describe('a server of packages', () => {
+  it('is quoted with its status line where that says more than the name of its status', async () => {
+    const refused = 'Repository does not allow updating assets: raw-hosted';
+    const error = await failureOf((_, res) => void res.writeHead(400, refused).end());
+    expect(error.message).toContain(`HTTP 400: ${refused}`);
+    const echoing = await failureOf((_, res) => void res.writeHead(400, 'no swordfish here').end('a'), {
+      find: async () => ({ kind: 'password', username: 'anna', password: 'swordfish' }),
+    });
+    expect(echoing.message).toContain('HTTP 400: no *** here');
+    const plain = await failureOf((_, res) => void res.writeHead(400, 'Bad Request').end('its body'));
+    expect(plain.message).toContain('HTTP 400: its body');
+  });
+
   it('gets the login with the first request, below its own path', async () => {
     const seen: string[] = [];
     const server = await serverOf(

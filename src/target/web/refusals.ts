@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http';
 import { type ErrorCode, SealiftError } from '../../core/errors.ts';
 import { conceal } from '../../io/conceal.ts';
 import type { HttpResponse } from '../../io/http.ts';
@@ -89,6 +90,11 @@ function meaning(status: number, { base, login, text }: About): readonly [ErrorC
     : ['TARGET_FAILED', 'the server refuses this: ask its owner'];
 }
 
+/** What the status line says beyond the name of its status: Nexus has its reason there, and an empty body or a page. */
+function reasonOf({ status, reason = '' }: HttpResponse): string {
+  return reason.toLowerCase() === STATUS_CODES[status]?.toLowerCase() ? '' : reason;
+}
+
 /**
  * What a refusal of a server of packages means (registry.md 2.2, 2.4 to 2.7).
  * @returns AUTH_REQUIRED, AUTH_DENIED, TARGET_UNREACHABLE for a web page of somebody else, TARGET_READ_ONLY, TARGET_FULL,
@@ -99,7 +105,8 @@ export function refusalError(response: HttpResponse, about: About): SealiftError
   // A server may give back what was sent to it.
   const text = conceal(about.text, about.login?.secrets ?? []);
   const [code, hint] = meaning(status, { ...about, text });
-  const said = shortLine(jsonMessage(text) ?? text);
+  const words = conceal(reasonOf(response), about.login?.secrets ?? []);
+  const said = shortLine(words || (jsonMessage(text) ?? text));
   const times = tries > 1 ? ` (tried ${tries} times)` : '';
   const from = response.url.origin === about.base.origin ? '' : ` from ${response.url.host}`;
   const message = `${about.base.host}: ${about.what}: HTTP ${status}${from}${times}${said === '' ? '' : `: ${said}`}`;

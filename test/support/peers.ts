@@ -254,18 +254,19 @@ export interface Containerd {
 /**
  * Starts a containerd with its own content and socket. Needs root. 2.2 also answers CRI's image service on the socket.
  * @param options.hosts the folder of hosts.toml that CRI of 2.2 asks
+ * @param options.isIsolated whether namespaces do not share content
  */
 export function startContainerd(
   version: '1.6' | '2.2',
-  options: { readonly hosts?: string } = {},
+  options: { readonly hosts?: string; readonly isIsolated?: boolean } = {},
 ): Promise<Containerd> {
-  return inOwnDirectory((own) => startContainerdIn(own, version, options.hosts));
+  return inOwnDirectory((own) => startContainerdIn(own, version, options));
 }
 
 async function startContainerdIn(
   own: string,
   version: '1.6' | '2.2',
-  hosts: string | undefined,
+  { hosts, isIsolated = false }: { readonly hosts?: string; readonly isIsolated?: boolean },
 ): Promise<Containerd> {
   const [name, program] =
     version === '1.6' ? (['containerd', peer('ctr')] as const) : (['containerd2', peer('ctr2')] as const);
@@ -277,9 +278,12 @@ async function startContainerdIn(
     hosts === undefined
       ? ''
       : `[plugins."io.containerd.cri.v1.images".registry]\n  config_path = "${hosts}"\n`;
+  const apart = isIsolated
+    ? `[plugins."io.containerd.metadata.v1.bolt"]\n  content_sharing_policy = "isolated"\n`
+    : '';
   const settings =
     version === '1.6' ? settings16(own, root, socket) : settings22(own, root, socket) + registry;
-  await writeFile(config, settings);
+  await writeFile(config, settings + apart);
 
   const ctr = (args: readonly string[], check: boolean) =>
     run(program, ['--address', socket, ...args], { check });

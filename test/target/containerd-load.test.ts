@@ -93,7 +93,12 @@ describe('a load into an empty namespace', () => {
       return undefined;
     };
     await load([await makeImage(store, 'a.test/x:1')]);
-    expect(labels).toEqual(new Map([['containerd.io/gc.expire', '2026-11-22T00:00:00.000Z']]));
+    expect(labels).toEqual(
+      new Map([
+        ['containerd.io/gc.expire', '2026-11-22T00:00:00.000Z'],
+        ['dev.sealift.lease', 'load'],
+      ]),
+    );
     const changes = fake.calls.filter((c) => /Content\/Write|Images\/(Update|Create)/.test(c.method));
     expect(new Set(changes.map((c) => `${c.namespace} ${c.lease}`))).toEqual(new Set(['k8s.io lease-1']));
   });

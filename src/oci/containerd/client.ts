@@ -3,7 +3,9 @@ import { LIMITS, MIB } from '../../core/limits.ts';
 import { decoded, nextAnswer, readStream, waitFor } from './answers.ts';
 import { bounded, callError, statusOf } from './failure.ts';
 import { type GrpcCall, GrpcChannel, GrpcError, STATUS, type Status } from './grpc.ts';
+import * as state from './state-wire.ts';
 import * as wire from './wire.ts';
+import { WriteStream } from './write-stream.ts';
 
 /** containerd's own limit for one message (registry.md 3.1). */
 const MESSAGE_LIMIT = 16 * MIB;
@@ -24,11 +26,19 @@ const METHOD = {
   createImage: 'images.v1.Images/Create',
   updateImage: 'images.v1.Images/Update',
   plugins: 'introspection.v1.Introspection/Plugins',
+  listNamespaces: 'namespaces.v1.Namespaces/List',
+  listLeases: 'leases.v1.Leases/List',
+  leaseResources: 'leases.v1.Leases/ListResources',
+  listIngests: 'content.v1.Content/ListStatuses',
+  listContainers: 'containers.v1.Containers/List',
+  criStatus: 'runtime.v1.RuntimeService/Status',
 } as const;
 
 type Method = keyof typeof METHOD;
 
-const pathOf = (method: Method): string => `/containerd.services.${METHOD[method]}`;
+/** kubelet's own interface (CRI) is on the same socket, under its own name. */
+const pathOf = (method: Method): string =>
+  `/${method === 'criStatus' ? '' : 'containerd.services.'}${METHOD[method]}`;
 
 /**
  * Calls of one containerd in one namespace over its unix socket (registry.md 3.1, 3.2). A namespace comes into being with
@@ -68,6 +78,44 @@ export class ContainerdClient {
     const filter = wire.encodeName('type==io.containerd.content.v1');
     const answer = await this.#call('plugins', filter, { signal, ms: LIMITS.connectMs });
     return this.#read(wire.decodeRoot, answer, 'plugins');
+  }
+
+  /** All its plugins: where they keep what they keep, and for which platforms they are. */
+  plugins(signal: AbortSignal): Promise<state.Plugin[]> {
+    return this.#list('plugins', state.decodePlugin, { signal });
+  }
+
+  /** All namespaces: their names and labels. */
+  namespaces(signal: AbortSignal): Promise<state.Named[]> {
+    return this.#list('listNamespaces', state.decodeNamespace, { signal });
+  }
+
+  leases(signal: AbortSignal): Promise<state.Lease[]> {
+    return this.#list('listLeases', state.decodeLeaseState, { signal });
+  }
+
+  /** What a lease keeps: `content` has a digest as its id. */
+  leaseResources(lease: string, signal: AbortSignal): Promise<state.Resource[]> {
+    const request = wire.encodeName(lease);
+    return this.#list('leaseResources', state.decodeResource, { signal, request });
+  }
+
+  /** Content of the namespace that somebody began to write and did not commit. */
+  ingests(signal: AbortSignal): Promise<state.Ingest[]> {
+    return this.#list('listIngests', state.decodeIngest, { signal });
+  }
+
+  /** The containers of the namespace with the names of their images. */
+  containers(signal: AbortSignal): Promise<state.Container[]> {
+    return this.#list('listContainers', state.decodeContainer, { signal });
+  }
+
+  /** What CRI tells about its settings, as JSON texts by name; empty where this containerd has no CRI. */
+  async criInfo(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    const request = state.encodeVerbose();
+    const ask = (): Promise<Buffer> => this.#call('criStatus', request, { signal, ms: LIMITS.connectMs });
+    const answer = await this.#unless(STATUS.UNIMPLEMENTED, ask);
+    return answer === undefined ? new Map() : this.#read(state.decodeCriInfo, answer, 'criStatus');
   }
 
   /** What the namespace has under a digest, or undefined. */
@@ -181,6 +229,12 @@ export class ContainerdClient {
     else void ((await tryCreate()) ?? (await tryUpdate()) ?? (await create()));
   }
 
+  /** Sets these labels of an image record; its others, and what it points at, stay. @throws with the status NOT_FOUND */
+  async labelImage(name: string, labels: wire.Labels, signal: AbortSignal): Promise<void> {
+    const record = { name, labels, target: { mediaType: '', digest: '', size: 0 } };
+    await this.#call('updateImage', wire.encodeUpdateImage(record, 'labels'), { signal });
+  }
+
   /** Opens `Content.Write`; the caller ends it with `finish` or `cancel`. */
   openWrite(signal: AbortSignal): WriteStream {
     return new WriteStream(this.#begin('write'), { signal, what: this.#what('write') });
@@ -210,6 +264,16 @@ export class ContainerdClient {
       if (next.done === true) return;
       yield next.value;
     }
+  }
+
+  /** A call whose answer is one list, in field 1. */
+  async #list<T>(
+    method: Method,
+    decode: (bytes: Uint8Array) => T,
+    options: { readonly signal: AbortSignal; readonly request?: Buffer },
+  ): Promise<T[]> {
+    const answer = await this.#call(method, options.request ?? wire.encodeEmpty(), options);
+    return [...this.#each((bytes) => state.listed(bytes, decode), answer, method)];
   }
 
   /** A call by name whose NOT_FOUND is an answer. */
@@ -250,54 +314,4 @@ function endless(what: string): SealiftError {
     hint: "look at containerd's own log (journalctl -u containerd)",
     side: 'destination',
   });
-}
-
-/** One `Content.Write` stream, in lock-step: an answer for each message. */
-export class WriteStream {
-  readonly #call: GrpcCall;
-  readonly #answers: AsyncIterator<wire.WriteResponse>;
-  readonly #signal: AbortSignal;
-  readonly #what: string;
-
-  constructor(call: GrpcCall, options: { readonly signal: AbortSignal; readonly what: string }) {
-    this.#call = call;
-    this.#signal = options.signal;
-    this.#what = options.what;
-    this.#answers = decoded(call, wire.decodeWrite);
-  }
-
-  /** Sends a message and waits for its answer; its data must stay as it is until then. */
-  async send(request: wire.WriteRequest): Promise<wire.WriteResponse> {
-    const answer = await this.#wait(() => this.#call.write(wire.encodeWrite(request)));
-    if (answer !== undefined) return answer;
-    throw new SealiftError('TARGET_FAILED', `${this.#what}: the stream ended early`, {
-      hint: 'run the same command again: it goes on where it stopped',
-      side: 'destination',
-    });
-  }
-
-  /** Closes our side and waits until the server has let go of the ingest. Errors do not matter any more. */
-  async finish(): Promise<void> {
-    try {
-      this.#call.end();
-      // Nothing was asked for any more: a message now is a server that has lost the thread.
-      if ((await this.#wait(() => {})) !== undefined) this.cancel();
-    } catch {
-      this.cancel();
-    }
-  }
-
-  /** Breaks the stream off; what the server has stays there for a later try. */
-  cancel(): void {
-    this.#call.cancel();
-  }
-
-  #wait(act: () => void): Promise<wire.WriteResponse | undefined> {
-    return nextAnswer(this.#answers, {
-      act,
-      cancel: () => this.#call.cancel(),
-      signal: this.#signal,
-      what: this.#what,
-    });
-  }
 }

@@ -175,19 +175,23 @@ export function encodeCreateImage(record: ImageRecord): Buffer {
   return bytesOf((w) => putImage(w, record));
 }
 
-/** `images.v1.UpdateImageRequest`: image = 1, update_mask = 2: the target and each of the labels, so that others stay. */
-export function encodeUpdateImage(record: ImageRecord): Buffer {
+/**
+ * `images.v1.UpdateImageRequest`: image = 1, update_mask = 2: the target, unless only labels are set, and each of the labels,
+ * so that others stay.
+ */
+export function encodeUpdateImage(record: ImageRecord, only?: 'labels'): Buffer {
+  const target = only === 'labels' ? [] : ['target'];
   return bytesOf((w) => {
     putImage(w, record);
-    putMask(w, 2, ['target', ...[...record.labels.keys()].map((key) => `labels.${key}`)]);
+    putMask(w, 2, [...target, ...[...record.labels.keys()].map((key) => `labels.${key}`)]);
   });
 }
 
-const text = (field: number): number => (field << 3) | WireType.LengthDelimited;
-const number = (field: number): number => (field << 3) | WireType.Varint;
+export const text = (field: number): number => (field << 3) | WireType.LengthDelimited;
+export const number = (field: number): number => (field << 3) | WireType.Varint;
 
 /** Walks one message. `take` gets each field's tag (number and wire type) and says whether it read the value. */
-function scan(bytes: Uint8Array, take: (tag: number, reader: BinaryReader) => boolean): void {
+export function scan(bytes: Uint8Array, take: (tag: number, reader: BinaryReader) => boolean): void {
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();
@@ -195,13 +199,13 @@ function scan(bytes: Uint8Array, take: (tag: number, reader: BinaryReader) => bo
   }
 }
 
-function size(reader: BinaryReader): number {
+export function size(reader: BinaryReader): number {
   const value = Number(reader.int64());
   if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is not a size`);
   return value;
 }
 
-function addLabel(labels: Map<string, string>, entry: Uint8Array): void {
+export function addLabel(labels: Map<string, string>, entry: Uint8Array): void {
   let key = '';
   let value = '';
   scan(entry, (tag, r) => {
@@ -214,7 +218,7 @@ function addLabel(labels: Map<string, string>, entry: Uint8Array): void {
 }
 
 /** Each message inside a response, field 1. */
-function* innerOnes(bytes: Uint8Array): Generator<Uint8Array> {
+export function* innerOnes(bytes: Uint8Array): Generator<Uint8Array> {
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();

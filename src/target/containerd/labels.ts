@@ -7,7 +7,9 @@ const GC_CONTENT = 'containerd.io/gc.ref.content';
 const SOURCE = 'containerd.io/distribution.source';
 /** What containerd's CRI puts on an image that it manages, and on one that kubelet's image collection must not delete. */
 const CRI_MANAGED = ['io.cri-containerd.image', 'managed'] as const;
-const CRI_PINNED = ['io.cri-containerd.pinned', 'pinned'] as const;
+export const CRI_PINNED = ['io.cri-containerd.pinned', 'pinned'] as const;
+/** What a load puts on its lease, so that a check knows whose it is. */
+export const LEASE_OF_LOAD = ['dev.sealift.lease', 'load'] as const;
 /** Bytes of a label's key and value together; containerd refuses more (registry.md 3.2). */
 const LABEL_LIMIT = 4096;
 

@@ -6,6 +6,7 @@ import type { ContainerdClient } from '../../oci/containerd/client.ts';
 import { callError } from '../../oci/containerd/failure.ts';
 import type { BlobIntake, ContentReader } from '../../oci/content.ts';
 import { type Entry, emptyTally, type Tally, type TargetRun } from '../target.ts';
+import { LEASE_OF_LOAD } from './labels.ts';
 import { missingLabels, type Piece, type Plan, type Work } from './plan.ts';
 import { isTargetError, writeContent } from './write.ts';
 
@@ -145,7 +146,8 @@ export class ContainerdRun implements TargetRun {
   async #begin(): Promise<void> {
     const { client, context } = this.#parts;
     const expire = new Date(context.now() + LEASE_MS).toISOString();
-    this.#lease = await client.createLease(new Map([['containerd.io/gc.expire', expire]]), context.signal);
+    const labels = new Map([['containerd.io/gc.expire', expire], LEASE_OF_LOAD]);
+    this.#lease = await client.createLease(labels, context.signal);
     client.useLease(this.#lease);
   }
 

@@ -10,6 +10,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   lock: 2,
   oci: 2,
   trust: 2,
+  site: 3,
   helm: 3,
   olm: 3,
   python: 3,

@@ -1,6 +1,6 @@
 import { distance } from 'fastest-levenshtein';
 import type { z } from 'zod';
-import { type Fault, fault } from '../core/errors.ts';
+import { type ErrorCode, type Fault, fault } from '../core/errors.ts';
 import type { YamlText } from '../io/yaml.ts';
 import { allowedKeys } from './schema.ts';
 
@@ -36,7 +36,8 @@ function valueAt(at: At): unknown {
   return value;
 }
 
-function closest(word: string, allowed: readonly string[]): string | undefined {
+/** The allowed word that is meant, where one is near enough. */
+export function closest(word: string, allowed: readonly string[]): string | undefined {
   const wanted = word.toLowerCase();
   const ranked = allowed
     .map((key) => ({ key, far: distance(wanted, key.toLowerCase()) }))
@@ -59,10 +60,21 @@ function where(path: Path): string {
   return path.length === 0 ? '' : `${pathText(path)}: `;
 }
 
-/** A place in a manifest that was read. */
+/** What differs between the kinds of documents whose faults are told. */
+export interface DocumentKind {
+  readonly code: ErrorCode;
+  /** The keys that may stand in the map at `path`; `value` is that map. */
+  keysAt(path: Path, value: unknown): readonly string[];
+}
+
+const MANIFEST: DocumentKind = { code: 'MANIFEST_INVALID', keysAt: allowedKeys };
+
+/** A place in a document that was read. */
 export interface At {
   readonly yaml: YamlText;
   readonly path: Path;
+  /** Default: a manifest. */
+  readonly kind?: DocumentKind;
 }
 
 interface More {
@@ -71,10 +83,10 @@ interface More {
   readonly part?: 'key';
 }
 
-/** A MANIFEST_INVALID fault with the position of the node at `at`. */
+/** A fault of the document's code with the position of the node at `at`. */
 export function faultAt(at: At, message: string, more: More = {}): Fault {
   const path = at.path.map((part) => (typeof part === 'number' ? part : String(part)));
-  return fault('MANIFEST_INVALID', message, {
+  return fault((at.kind ?? MANIFEST).code, message, {
     position: at.yaml.positionOf(path, more.part ?? 'value'),
     ...(more.hint === undefined ? {} : { hint: more.hint }),
   });
@@ -120,7 +132,7 @@ function union(issue: Extract<Issue, { code: 'invalid_union' }>, at: At): Fault[
 }
 
 function unknownKey(key: string, at: At): Fault {
-  const allowed = allowedKeys(at.path, valueAt(at));
+  const allowed = (at.kind ?? MANIFEST).keysAt(at.path, valueAt(at));
   const near = closest(key, allowed);
   const did = near === undefined ? '' : `; did you mean "${near}"?`;
   return faultAt(

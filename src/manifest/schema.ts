@@ -25,7 +25,8 @@ import {
 
 type Meta = Readonly<Record<string, unknown>>;
 
-function text(rule: Rule, description: string, meta: Meta = {}): z.ZodString {
+/** A text that keeps a rule. */
+export function text(rule: Rule, description: string, meta: Meta = {}): z.ZodString {
   return z
     .string()
     .superRefine((value, context) => {
@@ -37,7 +38,7 @@ function text(rule: Rule, description: string, meta: Meta = {}): z.ZodString {
 }
 
 /** What YAML calls a number and we take as written: editors must not complain about `version: 1.10`. */
-const AS_WRITTEN: Meta = { type: ['string', 'number'] };
+export const AS_WRITTEN: Meta = { type: ['string', 'number'] };
 
 /** A list of platforms, or `all`. */
 export const platformList = z

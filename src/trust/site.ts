@@ -17,20 +17,36 @@ export interface SiteTrust {
 
 const word = z.string().min(1);
 
-const trustSchema = z.strictObject({
-  keys: z.array(word).min(1).max(LIMITS.trustedKeys).optional(),
-  require: z.literal('signature').optional(),
-  minVersion: z
-    .union([word, z.record(z.string(), word)], {
-      error: 'expected a version, or a map from bundle names to versions',
-    })
-    .optional(),
-});
+/** The trust part of a site's file. */
+export const trustSchema = z
+  .strictObject({
+    keys: z.array(word).min(1).max(LIMITS.trustedKeys).optional().meta({
+      description:
+        'Public key files, relative to this file, or public keys themselves; any one of them is enough',
+    }),
+    require: z.literal('signature').optional().meta({ description: 'Refuse what has no signature at all' }),
+    minVersion: z
+      .union([word, z.record(z.string(), word)], {
+        error: 'expected a version, or a map from bundle names to versions',
+      })
+      .optional()
+      .meta({
+        description: 'The lowest version that is taken: of every bundle, or by the name of the bundle',
+      }),
+  })
+  .meta({ description: 'Who and what is trusted here' });
 
-/** Nothing else stands at the top: a `trust` that is mistyped, or whose lines are not indented, would ask for nothing. */
+/** The first line of a site's file. */
+export const apiVersionSchema = z.literal('sealift-site/v1').meta({ description: 'Version of this format' });
+
+/**
+ * Nothing else stands at the top: a `trust` that is mistyped, or whose lines are not indented, would ask for nothing. The
+ * targets are for those who load (site/schema.ts): whoever only asks what is trusted here reads past them.
+ */
 const siteSchema = z.strictObject({
-  apiVersion: z.literal('sealift-site/v1'),
+  apiVersion: apiVersionSchema,
   trust: trustSchema.optional(),
+  targets: z.unknown().optional(),
 });
 
 function hasFaults(path: string, faults: readonly Fault[]): SealiftError {
@@ -46,7 +62,7 @@ function faultsOf(error: z.ZodError, yaml: YamlText): Fault[] {
       return issue.keys.map((key) =>
         fault('SITE_INVALID', `${at}unknown key ${JSON.stringify(key.slice(0, 100))}`, {
           position: yaml.positionOf([...path, key], 'key'),
-          hint: 'at the top stand apiVersion and trust; under trust: keys, require and minVersion',
+          hint: 'at the top stand apiVersion, trust and targets; under trust: keys, require and minVersion',
         }),
       );
     }
@@ -69,12 +85,20 @@ export async function readSite(path: string): Promise<SiteTrust> {
   const parsed = siteSchema.safeParse(yaml.value);
   if (!parsed.success) throw hasFaults(path, faultsOf(parsed.error, yaml));
   const { trust } = parsed.data;
+  const lacks = lackOfKeys(trust, yaml);
+  if (lacks !== undefined) throw hasFaults(path, [lacks]);
   const isRequired = trust?.require === 'signature';
-  if (trust !== undefined && isRequired && trust.keys === undefined) {
-    const position = yaml.positionOf(['trust', 'require']);
-    const hint = 'write keys: [sealift.pub] under trust';
-    const message = 'trust: a signature is required, and no key says whose';
-    throw hasFaults(path, [fault('SITE_INVALID', message, { position, hint })]);
-  }
   return { keys: trust?.keys ?? [], isRequired, minVersion: trust?.minVersion };
+}
+
+/** A signature that is required, and nobody said whose. */
+export function lackOfKeys(
+  trust: z.infer<typeof trustSchema> | undefined,
+  yaml: YamlText,
+): Fault | undefined {
+  if (trust?.require !== 'signature' || trust.keys !== undefined) return undefined;
+  const position = yaml.positionOf(['trust', 'require']);
+  const hint = 'write keys: [sealift.pub] under trust';
+  const message = 'trust: a signature is required, and no key says whose';
+  return fault('SITE_INVALID', message, { position, hint });
 }

@@ -59,6 +59,9 @@ export const LIMITS = {
   yamlDepth: 64,
   /** Files that the imageLists patterns of one manifest may match. */
   imageListFiles: 1_000,
+  /** Targets of a receipt, and names and manifests that one entry of it added. */
+  receiptTargets: 1_000,
+  receiptNames: 20_000,
   /** Documents at the start of a bundle. */
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,

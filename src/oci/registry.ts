@@ -54,6 +54,11 @@ export class Registry {
     this.#uploader = createUploader(this.#wire);
   }
 
+  /** Scheme, host and port that are asked. */
+  get origin(): string {
+    return this.#wire.base.origin;
+  }
+
   /** Asks whether a registry answers here at all (`ping`). @throws TARGET_UNREACHABLE, AUTH_REQUIRED, AUTH_DENIED */
   ping(withinMs?: number): Promise<void> {
     return ping(this.#wire, withinMs);

@@ -9,6 +9,8 @@ import type { Context } from '../core/events.ts';
 import type { Release } from '../io/hold.ts';
 import type { HttpClient } from '../io/http.ts';
 import {
+  type Addition,
+  additionOf,
   type Entry,
   emptyTally,
   type Item,
@@ -25,7 +27,7 @@ import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import type { PassingSource } from './load-stream.ts';
 import { type TargetChoice, targetsOf } from './load-targets.ts';
 import { matchNames } from './names.ts';
-import { blobsThere, refuseUnwritable, writeReceipt } from './receipt.ts';
+import { blobsThere, ReceiptFile, refuseUnwritable } from './receipt.ts';
 import { withHttp } from './session.ts';
 import { tooLittleSpace } from './space.ts';
 import type { TrustOptions } from './trust.ts';
@@ -64,9 +66,13 @@ export interface LoadedEntry {
   readonly recompressed: string | null;
   /** What it is there when the target could not take the original. */
   readonly pushedDigest: Digest | null;
+  /** Of the image's manifest or index as it stands there, of the chart's archive or tree, of the file's bytes. */
+  readonly content: Digest;
   readonly state: Entry['state'];
-  /** The digest of something else that is under its name, or was until this load replaced it. */
+  /** The digest of what was under its name before: of something else, or of the same where parts of it lacked. */
   readonly found: string | null;
+  /** What this load put there, or an earlier one of this bundle with the same receipt; null for nothing. */
+  readonly added: Addition | null;
   readonly presentBytes: number;
   readonly writeBytes: number;
   readonly notes: readonly string[];
@@ -76,6 +82,8 @@ export interface LoadedEntry {
 export interface LoadedTarget {
   readonly kind: Target['kind'];
   readonly name: string;
+  /** What a flag of `load` would say; null where the name says it. */
+  readonly address: string | null;
   /** Why nothing at all could be done there. */
   readonly fault: Fault | null;
   readonly tally: Tally;
@@ -151,6 +159,8 @@ async function runStage(racers: readonly Racer[], stage: Stage, stop: AbortContr
 
 function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
   const { item } = entry;
+  const added = additionOf(entry);
+  const isEmpty = added === undefined || added.names.length + added.manifests.length === 0;
   return {
     kind: item.kind,
     name: item.name,
@@ -159,8 +169,10 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
     replacedBy: (item.kind === 'image' ? item.replacedBy : undefined) ?? null,
     recompressed: (item.kind === 'image' ? item.recompressed : undefined) ?? null,
     pushedDigest: entry.pushedDigest ?? null,
+    content: contentOf(entry),
     state: outOfRace && entry.state === 'write' ? 'failed' : entry.state,
     found: entry.found ?? null,
+    added: isEmpty ? null : added,
     presentBytes: entry.presentBytes,
     writeBytes: entry.writeBytes,
     notes: entry.notes,
@@ -168,10 +180,17 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
   };
 }
 
+function contentOf({ item, pushedDigest, content }: Entry): Digest {
+  if (content !== undefined) return content;
+  if (item.kind === 'image') return pushedDigest ?? item.root.digest;
+  return item.kind === 'chart' ? item.archive.digest : item.content.digest;
+}
+
 function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
   return {
     kind: target.kind,
     name: target.name,
+    address: target.address ?? null,
     fault: fault ?? null,
     tally: run?.tally ?? emptyTally(),
     entries: (run?.entries ?? []).map((e) => loadedEntry(e, fault !== undefined)),
@@ -214,6 +233,11 @@ async function loadHeld(
   setMaxListeners(0, linked.signal); // Every running request of every target listens.
   const passing = await openPassing(options, linked);
   const source = passing ?? (await openSource(options, linked));
+  const receipt =
+    options.receiptPath === undefined || options.dryRun === true
+      ? undefined
+      : new ReceiptFile(options.receiptPath);
+  const tell: ReceiptFile['write'] = async (...said) => receipt?.write(...said);
   let isBad = false;
   let racers: Racer[] = [];
   let items: readonly Item[] = [];
@@ -241,7 +265,9 @@ async function loadHeld(
     await refuseLeftOut(racers, source);
     if (options.dryRun !== true) for (const { run } of racers) await run?.clear?.();
     for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
-    if (options.dryRun !== true) await apply(racers, { stop, context, passing });
+    const seen = (): Promise<void> =>
+      tell(resultOf(source, { racers, options, start, end: context.now() }), []);
+    if (options.dryRun !== true) await apply(racers, { stop, context, passing, seen });
   } catch (error) {
     isBad = passing !== undefined && isWrong(error);
     throw error;
@@ -250,8 +276,7 @@ async function loadHeld(
     await source.close();
   }
   const result = resultOf(source, { racers, options, start, end: context.now() });
-  if (options.receiptPath !== undefined && options.dryRun !== true)
-    await writeReceipt(options.receiptPath, result, blobsThere(items, racers));
+  await tell(result, blobsThere(items, racers));
   return result;
 }
 
@@ -280,6 +305,8 @@ async function apply(
     readonly stop: AbortController;
     readonly context: Context;
     readonly passing: PassingSource | undefined;
+    /** Is called before anything becomes visible. */
+    readonly seen: () => Promise<void>;
   },
 ): Promise<void> {
   const entries = racers.flatMap((r) => r.run?.entries ?? []).filter((e) => e.state === 'write');
@@ -290,7 +317,9 @@ async function apply(
     ['writeManifests', 'manifests'],
     ['commit', 'names'],
   ];
+  const first = racers.some(({ target }) => target.isSeenAtOnce === true) ? 'writeBlobs' : 'writeManifests';
   for (const [stage, name] of stages) {
+    if (stage === first && entries.length > 0) await run.seen();
     run.context.emit({ type: 'phase', name });
     if (stage !== 'writeBlobs' || run.passing === undefined) await runStage(racers, stage, run.stop);
     else if (!(await run.passing.pass(racers, run.stop))) return;

@@ -1,9 +1,12 @@
 import { rm } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
-import { besidePath, kindOf, writeFileAtomic } from '../io/files.ts';
-import type { Item, Target, TargetRun } from '../target/target.ts';
+import { LIMITS } from '../core/limits.ts';
+import { besidePath, kindOf, readFileLimited, writeFileAtomic } from '../io/files.ts';
+import type { Addition, Item, Target, TargetRun } from '../target/target.ts';
 import { refuseInput } from './inputs.ts';
+import type { LoadedEntry, LoadedTarget, LoadResult } from './load.ts';
+import { isSameBundle, parseReceipt, type ReceiptTarget } from './receipt-read.ts';
 
 /** The receipt is written last: a place where it cannot be is told before anything is loaded. */
 export async function refuseUnwritable(path: string, bundles: readonly string[]): Promise<void> {
@@ -46,8 +49,60 @@ export function blobsThere(
   return [...there].sort();
 }
 
-/** Writes a receipt. @throws FILE_UNREADABLE, DISK_FULL */
-export async function writeReceipt(path: string, result: object, blobs: readonly Digest[]): Promise<void> {
-  const receipt = { schemaVersion: 1, kind: 'receipt', ...result, blobs };
-  await writeFileAtomic(path, `${JSON.stringify(receipt, null, 2)}\n`);
+/** @param bundle of this load: what a receipt of another says is not this load's to take back */
+async function earlierAt(path: string, bundle: LoadResult['bundle']): Promise<readonly ReceiptTarget[]> {
+  if ((await kindOf(path)) !== 'file') return [];
+  const bytes = await readFileLimited(path, { limit: LIMITS.bundleDocument, missing: 'FILE_NOT_FOUND' });
+  const found = parseReceipt(bytes);
+  return 'receipt' in found && isSameBundle(found.receipt.bundle, bundle) ? found.receipt.targets : [];
+}
+
+const union = <T>(a: readonly T[], b: readonly T[]): T[] => [...new Set([...a, ...b])];
+
+/** What both added. What was put there and is another's now is found by its digest when it is taken back. */
+function withEarlier(entry: LoadedEntry, before: Addition | null | undefined): LoadedEntry {
+  if (before == null) return entry;
+  const { added } = entry;
+  if (added === null) return { ...entry, added: before };
+  const names = union(before.names, added.names);
+  return { ...entry, added: { names, manifests: union(before.manifests, added.manifests) } };
+}
+
+/** A target with what earlier loads added to it, also of items that this load left out. */
+function targetWith(target: LoadedTarget, before: ReceiptTarget | undefined): object {
+  if (before === undefined) return target;
+  const open = new Map(before.entries.filter(({ added }) => added != null).map((e) => [e.as, e]));
+  const entries: object[] = target.entries.map((entry) => {
+    const known = open.get(entry.as);
+    open.delete(entry.as);
+    return withEarlier(entry, known?.added);
+  });
+  return { ...target, entries: [...entries, ...open.values()] };
+}
+
+/**
+ * The receipt of one load. It is written before anything becomes visible, with what shall be, and at the end with what is:
+ * so that what a killed load put somewhere can be taken back. A load that goes on keeps what the one before it added.
+ */
+export class ReceiptFile {
+  readonly #path: string;
+  #earlier: readonly ReceiptTarget[] | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** @throws FILE_UNREADABLE, DISK_FULL */
+  async write(result: LoadResult, blobs: readonly Digest[]): Promise<void> {
+    this.#earlier ??= await earlierAt(this.#path, result.bundle);
+    const open = new Map(this.#earlier.map((target) => [target.name, target]));
+    const targets: object[] = result.targets.map((target) => {
+      const before = open.get(target.name);
+      open.delete(target.name);
+      return targetWith(target, before);
+    });
+    targets.push(...open.values());
+    const receipt = { schemaVersion: 1, kind: 'receipt', ...result, targets, blobs };
+    await writeFileAtomic(this.#path, `${JSON.stringify(receipt, null, 2)}\n`);
+  }
 }

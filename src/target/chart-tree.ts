@@ -52,6 +52,7 @@ export function chartTreeTarget(options: ChartTreeOptions): Target {
   return {
     kind: 'chart-tree',
     name: `chart tree ${options.dir}`,
+    address: options.dir,
     folder: options.dir,
     accepts: (item) => item.kind === 'chart',
     plan: (items, run) => planTrees(items, { ...options, ...run }),
@@ -64,7 +65,7 @@ async function planTrees(items: readonly Item[], options: Options): Promise<Targ
   for (const item of items) {
     if (item.kind !== 'chart') continue;
     const path = join(options.dir, item.name);
-    const entry: TreeEntry = { ...newEntry(item, path), path };
+    const entry: TreeEntry = { ...newEntry(item, path), path, content: item.tree };
     try {
       await judge(entry, options);
     } catch (error) {
@@ -113,6 +114,8 @@ async function judge(entry: TreeEntry, options: Options): Promise<void> {
   } catch (error) {
     if (!(error instanceof SealiftError)) throw error;
   }
+  entry.added = { names: [], manifests: [] };
+  if (found !== undefined) entry.found = found;
   if (found === item.tree) {
     entry.state = 'present';
     entry.presentBytes = item.archive.size;

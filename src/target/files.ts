@@ -39,6 +39,7 @@ export function filesTarget(options: FilesOptions): Target {
   return {
     kind: 'files',
     name: `files ${options.dir}`,
+    address: options.dir,
     folder: options.dir,
     accepts: (item) => item.kind === 'file',
     plan: (items, run) => planFiles(items, { ...options, ...run }),
@@ -96,7 +97,10 @@ async function plainKindOf(path: string): Promise<Awaited<ReturnType<typeof kind
 async function judge(entry: FileEntry, options: Options): Promise<void> {
   const { item, path } = entry;
   const kind = await plainKindOf(path);
-  if (kind !== undefined) await refuseLinkOut(options.dir, path);
+  if (kind !== undefined) {
+    await refuseLinkOut(options.dir, path);
+    entry.added = { names: [], manifests: [] };
+  }
   if (kind === 'file' && (await sameBytes(entry))) {
     entry.presentBytes = item.content.size;
     if (((await stat(path)).mode & 0o777) === item.mode) entry.state = 'present';

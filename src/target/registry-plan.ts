@@ -5,7 +5,7 @@ import { chartPlace, filePlace, imageRepository, type Naming } from '../core/nam
 import { eachBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
 import { carriedManifests } from '../oci/sparse.ts';
-import { type Entry, failEntry, type Item } from './target.ts';
+import { type Addition, type Entry, failEntry, type Item } from './target.ts';
 
 /** Requests that only ask, at once. */
 const ASK_PARALLEL = 8;
@@ -20,7 +20,7 @@ export interface PlacedEntry extends Entry {
   readonly place: Place;
   /** Digests under which the root counts as present; absent: only its own. */
   accepted?: readonly Digest[];
-  /** Nothing was found under its name: then its manifests are put without asking for them first. */
+  /** The registry knows no repository of its name: then its manifests are put without asking for them first. */
   isNew: boolean;
 }
 
@@ -35,6 +35,8 @@ export class RegistryEntry implements PlacedEntry {
   isNew = true;
   readonly #host: string;
 
+  declare found?: string;
+  declare added?: Addition;
   declare accepted?: readonly Digest[];
   declare pushedDigest?: Digest;
   declare fault?: Fault;
@@ -130,6 +132,7 @@ async function planName(
     const found = await registry.resolve(repository, name, { askRepository: true });
     if (found === undefined) continue;
     entry.isNew = false;
+    entry.found = found;
     if (!accepted.includes(found)) {
       entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
     } else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {
@@ -139,6 +142,10 @@ async function planName(
       return;
     }
   }
+  if (entry.found !== undefined) return;
+  entry.added = { names: tag === undefined ? [] : [tag], manifests: [] };
+  // Under other names of the repository the same manifests may be there; then they are not ours to take back.
+  entry.isNew = await registry.lacks(repository);
 }
 
 /** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */

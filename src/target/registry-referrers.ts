@@ -128,6 +128,7 @@ export class Attachments {
         ? { indexed: false }
         : await this.#registry.putManifest(repository, digest, content);
       this.#tally[present ? 'manifestsPresent' : 'manifestsWritten'] += 1;
+      if (!present) entry.added?.manifests.push(digest);
       if (digest === root.digest) this.#remember(entry, content, indexed);
     }
   }
@@ -168,6 +169,7 @@ export class Attachments {
       entry.notes.push(`${repository}:${tag} is ${found} there and becomes ${root.digest}`);
     }
     await this.#registry.putManifest(repository, tag, await this.#content(root));
+    if (found === undefined) entry.added?.names.push(tag);
   }
 
   #inTurn(key: string, work: () => Promise<void>): Promise<void> {

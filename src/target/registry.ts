@@ -51,6 +51,7 @@ export function registryTarget(options: RegistryTargetOptions): Target {
   return {
     kind: 'registry',
     name: `registry ${registry.host}${prefix === '' ? '' : `/${prefix}`}`,
+    address: `${registry.origin}${prefix === '' ? '' : `/${prefix}`}`,
     accepts: () => true,
     plan: (items, run) => planRegistry(items, { ...options, ...run }),
   };
@@ -318,6 +319,7 @@ class RegistryRun implements TargetRun {
       await registry.putManifest(repository, digest, content);
     }
     this.tally.manifestsWritten += 1;
+    entry.added?.manifests.push(digest);
     return content;
   }
 

@@ -77,6 +77,14 @@ export type Item = ImageItem | ChartItem | FileItem | PackageItem;
  */
 export type OnConflict = 'fail' | 'keep' | 'replace';
 
+/** What was not on a target before, and may be taken back. */
+export interface Addition {
+  /** Names in the target's own terms: tags of a repository, image records, paths, addresses. */
+  readonly names: string[];
+  /** Manifests that a repository of a registry lacked. */
+  readonly manifests: Digest[];
+}
+
 /** What happens, or would happen, to one item on one target. Stages update `state` and `fault`. */
 export interface Entry {
   readonly item: Item;
@@ -87,8 +95,15 @@ export interface Entry {
    * `written`, `failed`: after the stages.
    */
   state: 'present' | 'kept' | 'write' | 'written' | 'failed';
-  /** The digest (`algorithm:hex`) of something else that is under its name, or was until this run replaced it. */
+  /**
+   * The digest (`algorithm:hex`) of what is under its name, or was until this run replaced it: of something else, or of
+   * the same where only parts of it lack.
+   */
   found?: string;
+  /** By which content it is known there, where that is not the item's own: the tree of a chart. */
+  content?: Digest;
+  /** What this run adds, where that is not just `as` (see additionOf). */
+  added?: Addition;
   /** Bytes of its content that the target already has, and that would be sent. A blob that several items share counts once, for the first. */
   presentBytes: number;
   writeBytes: number;
@@ -158,8 +173,12 @@ export interface Target {
   readonly kind: 'registry' | 'containerd' | 'chart-tree' | 'files' | 'helm' | 'raw' | 'pypi';
   /** For people and for the receipt: `registry 10.0.0.1:5000/prefix`, `containerd /run/x.sock k8s.io`. */
   readonly name: string;
+  /** What a flag of `load` would say; without one, what stands in the name behind the kind. */
+  readonly address?: string;
   /** Of a target that is a folder: its path. */
   readonly folder?: string;
+  /** What is written has its name at once, before everything has arrived: servers of packages know no other way. */
+  readonly isSeenAtOnce?: boolean;
   /** What several targets are of: they take a blob that passes one after the other, because the first brings it for all. */
   readonly store?: string;
   accepts(item: Item): boolean;
@@ -184,6 +203,12 @@ export function emptyTally(): Tally {
 /** An entry at its beginning: to be written, nothing known yet. */
 export function newEntry<T extends Item>(item: T, as: string): Entry & { readonly item: T } {
   return { item, as, state: 'write', presentBytes: 0, writeBytes: 0, notes: [] };
+}
+
+/** What an entry adds to its target, or would add once it is written; undefined for nothing. */
+export function additionOf(entry: Entry): Addition | undefined {
+  if (entry.state !== 'write' && entry.state !== 'written') return undefined;
+  return entry.added ?? (entry.found === undefined ? { names: [entry.as], manifests: [] } : undefined);
 }
 
 /** A fault of the bundle, not of the target: everything stops. */

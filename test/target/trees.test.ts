@@ -228,7 +228,7 @@ describe('a folder of files', () => {
     expect(warnings.join()).toContain(`nothing that is loaded is for files ${files}`);
   });
 
-  it('is named in the receipt with what was written and what was there', async () => {
+  it('is named in the receipt with what was written, also by an earlier load of the bundle', async () => {
     const receiptPath = join(site.dir, 'receipt.json');
     await load({ bundle: withFiles, files: [files], receiptPath }, testContext());
     await load({ bundle: withFiles, files: [files], only: ['etc/a.toml'], receiptPath }, testContext());
@@ -239,7 +239,15 @@ describe('a folder of files', () => {
       bundle: { name: 'tools', version: '1' },
       start: '2026-11-01T00:00:00.000Z',
       failed: 0,
-      targets: [{ kind: 'files', entries: [{ name: 'etc/a.toml', state: 'present' }] }],
+      targets: [
+        {
+          kind: 'files',
+          entries: [
+            { name: 'etc/a.toml', state: 'present', added: { names: [join(files, 'etc/a.toml')] } },
+            { name: 'bin/tool', state: 'written', added: { names: [join(files, 'bin/tool')] } },
+          ],
+        },
+      ],
     });
   });
 

@@ -69,7 +69,11 @@ export async function planImages(
   const pieces = piecesOf(works);
   await findPieces(client, pieces, options.signal);
   const there = await findRecords(client, works, options.signal);
-  for (const work of works) compareRecords(work, there);
+  for (const work of works) {
+    compareRecords(work, there);
+    const added = work.records.filter(({ isThere }) => !isThere).map(({ record }) => record.name);
+    work.entry.added = { names: added, manifests: [] };
+  }
   decide(works, pieces.values());
   return { works, pieces: [...pieces.values()] };
 }

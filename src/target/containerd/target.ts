@@ -79,6 +79,7 @@ function containerdTarget(options: {
   return {
     kind: 'containerd',
     name,
+    address: `${socket} ${namespace}`,
     store: socket,
     accepts: (item: Item) => item.kind === 'image',
     plan: async (items: readonly Item[], { context, source }: TargetOptions): Promise<TargetRun> => {

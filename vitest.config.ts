@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/** Three projects: the floor rules (fast, part of `check`), the tests that need only Node, and those that need real peers. */
+/**
+ * The floor rules (fast, part of `check`), the tests that need only Node, those that need real peers, and those that need
+ * real Nexus servers.
+ */
 export default defineConfig({
   test: {
     projects: [
@@ -9,7 +12,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/peers/**', 'test/architecture.test.ts'],
+          exclude: ['test/peers/**', 'test/nexus/**', 'test/architecture.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           // It imports JSON as bundlers do.
@@ -20,6 +23,16 @@ export default defineConfig({
         test: {
           name: 'peers',
           include: ['test/peers/**/*.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'nexus',
+          include: ['test/nexus/**/*.test.ts'],
+          globalSetup: ['test/support/nexus-setup.ts'],
           testTimeout: 600_000,
           hookTimeout: 300_000,
           fileParallelism: false,

@@ -1,18 +1,24 @@
 /** Starts the real programs that the peer tests run against. `scripts/peers` installs them and knows where they are. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { constants, tmpdir } from 'node:os';
+import { type ChildProcess, execFile, execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
 import type { Context } from '../../src/core/events.ts';
+import {
+  type Daemon,
+  inOwnDirectory,
+  removeOwnDirectory,
+  startDaemon,
+  stopDaemon,
+  untilReady,
+} from './daemon.ts';
 
 const installer = fileURLToPath(new URL('../../scripts/peers', import.meta.url));
 const readyWithin = 60_000;
-const stopWithin = 15_000;
 const outputLimit = 256 * 1024 * 1024;
 
 const located = new Map<string, string>();
@@ -92,78 +98,6 @@ function exitCode(child: ChildProcess): number | undefined {
   return child.exitCode !== null && child.exitCode >= 0 ? child.exitCode : undefined;
 }
 
-const running = new Set<ChildProcess>();
-const ownDirectories = new Set<string>();
-
-process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-  for (const dir of ownDirectories) {
-    try {
-      rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
-    } catch {
-      // What a dying daemon still holds stays in the temporary directory; that is no reason to fail the tests.
-    }
-  }
-});
-
-interface Daemon {
-  readonly child: ChildProcess;
-  readonly name: string;
-  readonly log: string;
-}
-
-function startDaemon(
-  program: string,
-  args: readonly string[],
-  files: { stdout: string; log: string },
-): Daemon {
-  const path = peer(program);
-  const stdout = openSync(files.stdout, 'a');
-  const log = openSync(files.log, 'a');
-  try {
-    // vitest kills its workers, and then the exit hook above is not run. So the kernel is asked to end the daemon too.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', path, ...args], {
-      stdio: ['ignore', stdout, log],
-      // Distribution 3 would send traces to a collector on port 4318.
-      env: { ...process.env, OTEL_TRACES_EXPORTER: 'none' },
-    });
-    running.add(child);
-    child.once('exit', () => running.delete(child));
-    child.once('error', () => running.delete(child));
-    return { child, name: program, log: files.log };
-  } finally {
-    closeSync(stdout);
-    closeSync(log);
-  }
-}
-
-/** Asks a daemon until `probe` answers; throws with the end of the daemon's log when the daemon dies or takes too long. */
-async function untilReady<T>(daemon: Daemon, probe: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + readyWithin;
-  for (;;) {
-    const dead = !running.has(daemon.child);
-    const answer = dead ? undefined : await probe();
-    if (answer !== undefined) return answer;
-    if (dead || Date.now() > deadline) {
-      await stopDaemon(daemon, 'SIGKILL');
-      const log = readFileSync(daemon.log, 'utf8').slice(-4000);
-      throw new Error(
-        `${daemon.name} ${dead ? 'ended at once' : `is not ready after ${readyWithin} ms`}\n${log}`,
-      );
-    }
-    await sleep(25);
-  }
-}
-
-async function stopDaemon({ child }: Daemon, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-  if (!running.has(child)) return;
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  child.kill(signal);
-  const timer = setTimeout(() => child.kill('SIGKILL'), stopWithin);
-  await ended;
-  clearTimeout(timer);
-}
-
 export interface RegistryOptions {
   /** `docker-registry` is distribution 2.8 (the default), `registry3` is distribution 3. */
   readonly program?: 'docker-registry' | 'registry3';
@@ -208,7 +142,7 @@ async function startRegistryIn(own: string, options: RegistryOptions): Promise<R
   };
   await writeFile(config, JSON.stringify(settings));
 
-  const daemon = startDaemon(program, ['serve', config], files);
+  const daemon = startDaemon([peer(program), 'serve', config], files);
   // The registry chooses the free port itself and says it once it listens. So no other process can take the port in
   // between, and no request of ours stands in the access log.
   const url = await untilReady(
@@ -288,7 +222,7 @@ async function startContainerdIn(
   const ctr = (args: readonly string[], check: boolean) =>
     run(program, ['--address', socket, ...args], { check });
   async function start(): Promise<Daemon> {
-    const daemon = startDaemon(name, ['--config', config], { stdout: log, log });
+    const daemon = startDaemon([peer(name), '--config', config], { stdout: log, log });
     await untilReady(daemon, async () => ((await ctr(['version'], false)).code === 0 ? true : undefined));
     return daemon;
   }
@@ -420,27 +354,6 @@ function eachField(bytes: Uint8Array, take: (field: number, reader: BinaryReader
     const [field, wireType] = reader.tag();
     if (!take(field, reader)) reader.skip(wireType);
   }
-}
-
-/**
- * Gives `start` a temporary directory that is removed again when it fails. The path is short because a unix socket's path
- * has at most 107 bytes.
- */
-async function inOwnDirectory<T>(start: (dir: string) => Promise<T>): Promise<T> {
-  const parent = tmpdir().length > 60 ? '/tmp' : tmpdir();
-  const dir = mkdtempSync(join(parent, 'sealift-'));
-  ownDirectories.add(dir);
-  try {
-    return await start(dir);
-  } catch (error) {
-    await removeOwnDirectory(dir);
-    throw error;
-  }
-}
-
-async function removeOwnDirectory(dir: string): Promise<void> {
-  await rm(dir, { recursive: true, force: true, maxRetries: 3 });
-  ownDirectories.delete(dir);
 }
 
 /** A context of the real clock that shows nothing. */

@@ -14,6 +14,7 @@ import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addServe } from './commands/serve.ts';
 import { addSign } from './commands/sign.ts';
+import { addUnload } from './commands/unload.ts';
 import { addVerify } from './commands/verify.ts';
 import { examples } from './examples.ts';
 import type { RunVerb } from './outcome.ts';
@@ -74,7 +75,8 @@ function createProgram(finish: (exitCode: number) => void): Command {
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
   const verbs = [addLock, addPack, addVerify, addLs, addMerge, addDiff, addLoad, addServe];
-  for (const add of [...verbs, addPush, addPull, addKeygen, addSign, addLogin, addLogout]) add(program, run);
+  for (const add of [...verbs, addUnload, addPush, addPull, addKeygen, addSign, addLogin, addLogout])
+    add(program, run);
   return program;
 }
 
@@ -91,6 +93,7 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
     'merge',
     'diff',
     'load',
+    'unload',
     'serve',
     'push',
     'pull',

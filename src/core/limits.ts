@@ -62,6 +62,8 @@ export const LIMITS = {
   /** Targets of a receipt, and names and manifests that one entry of it added. */
   receiptTargets: 1_000,
   receiptNames: 20_000,
+  /** JSON files beside a receipt that are looked at for later ones. */
+  receiptsBeside: 1_000,
   /** Documents at the start of a bundle. */
   bundleDocument: 128 * MIB,
   bundleEntries: 1_000_000,

@@ -78,7 +78,7 @@ export async function openPlain(path: string): Promise<FileHandle> {
   }
 }
 
-async function hashFile(path: string): Promise<Digest> {
+export async function hashFile(path: string): Promise<Digest> {
   const handle = await openPlain(path);
   try {
     const range = { position: 0, length: Number.MAX_SAFE_INTEGER };

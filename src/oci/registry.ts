@@ -12,6 +12,7 @@ import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { nextQuery, parseRepositories, parseTags, statedDescriptor } from './answers.ts';
 import type { ReadOptions } from './content.ts';
+import { deleteManifest } from './deletes.ts';
 import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
 import { ping } from './ping.ts';
@@ -349,5 +350,10 @@ export class Registry {
     }
     this.#heads.saw({ repository, reference });
     return { indexed: response.headers['oci-subject'] !== undefined };
+  }
+
+  /** Deletes a tag, or a manifest by its digest with all its tags (`deleteManifest`). */
+  deleteManifest(repository: string, reference: string): ReturnType<typeof deleteManifest> {
+    return deleteManifest(this.#wire, { repository, reference });
   }
 }

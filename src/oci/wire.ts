@@ -20,16 +20,18 @@ export interface HostConfig extends TlsOptions {
 export interface Purpose {
   /** '' for the registry itself. */
   readonly repository: string;
-  readonly access: 'pull' | 'push';
+  readonly access: 'pull' | 'push' | 'delete';
   /** Another repository that a blob is mounted from. */
   readonly mountFrom?: string;
 }
 
+/** Registry.md A4: who deletes asks for that right by its own name. */
+const ACTIONS = { pull: 'pull', push: 'pull,push', delete: 'pull,delete' } as const;
+
 function scopesOf(purpose: Purpose): string[] {
   if (purpose.repository === '') return [];
-  const actions = purpose.access === 'push' ? 'pull,push' : 'pull';
   const from = purpose.mountFrom === undefined ? [] : [`repository:${purpose.mountFrom}:pull`];
-  return [`repository:${purpose.repository}:${actions}`, ...from];
+  return [`repository:${purpose.repository}:${ACTIONS[purpose.access]}`, ...from];
 }
 
 /** Requests to one registry, with its authorization. */

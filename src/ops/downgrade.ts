@@ -45,6 +45,7 @@ async function heldByReceipt(path: string): Promise<Held[]> {
   }
   const bundle: unknown = Reflect.get(Object(body), 'bundle');
   const [name, version, lock] = ['name', 'version', 'lock'].map((key) => textOf(bundle, key));
+  if (textOf(body, 'unloaded') !== undefined) return [];
   // Of what another tool made, a receipt states no version.
   if (name === undefined || version === undefined || lock === undefined) return [];
   return [{ where: path, name, version, lock }];

@@ -66,7 +66,7 @@ export interface LoadedEntry {
   readonly recompressed: string | null;
   /** What it is there when the target could not take the original. */
   readonly pushedDigest: Digest | null;
-  /** Of the image's manifest or index as it stands there, of the chart's archive or tree, of the file's bytes. */
+  /** What stands there: in a registry a manifest or index, elsewhere a chart's archive or tree, a file's bytes. */
   readonly content: Digest;
   readonly state: Entry['state'];
   /** The digest of what was under its name before: of something else, or of the same where parts of it lacked. */
@@ -157,7 +157,10 @@ async function runStage(racers: readonly Racer[], stage: Stage, stop: AbortContr
   if (fatal !== undefined) throw fatal;
 }
 
-function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
+function loadedEntry(
+  entry: Entry,
+  about: { readonly kind: Target['kind']; readonly outOfRace: boolean },
+): LoadedEntry {
   const { item } = entry;
   const added = additionOf(entry);
   const isEmpty = added === undefined || added.names.length + added.manifests.length === 0;
@@ -169,8 +172,8 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
     replacedBy: (item.kind === 'image' ? item.replacedBy : undefined) ?? null,
     recompressed: (item.kind === 'image' ? item.recompressed : undefined) ?? null,
     pushedDigest: entry.pushedDigest ?? null,
-    content: contentOf(entry),
-    state: outOfRace && entry.state === 'write' ? 'failed' : entry.state,
+    content: contentOf(entry, about.kind),
+    state: about.outOfRace && entry.state === 'write' ? 'failed' : entry.state,
     found: entry.found ?? null,
     added: isEmpty ? null : added,
     presentBytes: entry.presentBytes,
@@ -180,9 +183,9 @@ function loadedEntry(entry: Entry, outOfRace: boolean): LoadedEntry {
   };
 }
 
-function contentOf({ item, pushedDigest, content }: Entry): Digest {
+function contentOf({ item, pushedDigest, content }: Entry, target: Target['kind']): Digest {
   if (content !== undefined) return content;
-  if (item.kind === 'image') return pushedDigest ?? item.root.digest;
+  if (item.kind === 'image' || target === 'registry') return pushedDigest ?? item.root.digest;
   return item.kind === 'chart' ? item.archive.digest : item.content.digest;
 }
 
@@ -193,7 +196,9 @@ function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
     address: target.address ?? null,
     fault: fault ?? null,
     tally: run?.tally ?? emptyTally(),
-    entries: (run?.entries ?? []).map((e) => loadedEntry(e, fault !== undefined)),
+    entries: (run?.entries ?? []).map((e) =>
+      loadedEntry(e, { kind: target.kind, outOfRace: fault !== undefined }),
+    ),
   };
 }
 

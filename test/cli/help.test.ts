@@ -15,6 +15,7 @@ describe('help', () => {
       'ls',
       'diff',
       'load',
+      'unload',
       'serve',
       'push',
       'pull',

@@ -25,6 +25,7 @@ const METHOD = {
   listImages: 'images.v1.Images/List',
   createImage: 'images.v1.Images/Create',
   updateImage: 'images.v1.Images/Update',
+  deleteImage: 'images.v1.Images/Delete',
   plugins: 'introspection.v1.Introspection/Plugins',
   listNamespaces: 'namespaces.v1.Namespaces/List',
   listLeases: 'leases.v1.Leases/List',
@@ -180,6 +181,11 @@ export class ContainerdClient {
   async getImage(name: string, signal: AbortSignal): Promise<wire.ImageRecord | undefined> {
     const answer = await this.#ask('getImage', name, signal);
     return answer === undefined ? undefined : this.#read(wire.decodeImage, answer, 'getImage');
+  }
+
+  /** Removes an image record; that there is none is fine. Its content goes with a later garbage collection. */
+  async deleteImage(name: string, signal: AbortSignal): Promise<void> {
+    await this.#ask('deleteImage', name, signal);
   }
 
   /**

@@ -70,10 +70,13 @@ const assetSchema = z.object({
   lastModified: text.nullish(),
 });
 
-const pageSchema = z.object({
-  items: z.array(assetSchema).max(LIMITS.nexusPageItems),
-  continuationToken: text.nullish(),
+const componentSchema = z.object({
+  id: text.min(1),
+  assets: z.array(assetSchema).max(LIMITS.nexusPageItems),
 });
+
+const pageOf = <T>(item: z.ZodType<T>) =>
+  z.object({ items: z.array(item).max(LIMITS.nexusPageItems), continuationToken: text.nullish() });
 
 const quotaSchema = z.object({
   isViolation: z.boolean().nullish(),
@@ -91,6 +94,7 @@ export type NexusSettings = z.infer<typeof settingsSchema>;
 export type NexusConnector = z.infer<typeof connectorSchema>;
 export type NexusBlobStore = z.infer<typeof blobStoreSchema>;
 export type NexusAsset = z.infer<typeof assetSchema>;
+export type NexusComponent = z.infer<typeof componentSchema>;
 export type NexusQuota = z.infer<typeof quotaSchema>;
 
 /** What a server says of itself. */
@@ -191,12 +195,30 @@ export class NexusAdmin {
   }
 
   /** All assets of a repository, page by page, consistent with what was written (not the search index). */
-  async *assets(repository: string): AsyncGenerator<NexusAsset> {
+  assets(repository: string): AsyncGenerator<NexusAsset> {
+    return this.#pages('assets', repository, assetSchema);
+  }
+
+  /** The same by component: the files of one version of a project or chart. */
+  components(repository: string): AsyncGenerator<NexusComponent> {
+    return this.#pages('components', repository, componentSchema);
+  }
+
+  /** Deletes a component with all its files, or one file; that there is none is fine. @throws as `WebServer.fail` */
+  async remove(kind: 'components' | 'assets', id: string): Promise<void> {
+    const path = `service/rest/v1/${kind}/${encodeURIComponent(id)}`;
+    const response = await this.server.send({ method: 'DELETE', path });
+    const isDone = response.status === 404 || (response.status >= 200 && response.status < 300);
+    if (!isDone) throw await this.server.fail(response, `DELETE ${kind}`);
+    await response.body.dump();
+  }
+
+  async *#pages<T>(list: 'assets' | 'components', repository: string, item: z.ZodType<T>): AsyncGenerator<T> {
     let token: string | undefined;
     for (let page = 0; page < LIMITS.nexusPages; page++) {
       const more = token === undefined ? '' : `&continuationToken=${encodeURIComponent(token)}`;
-      const path = `assets?repository=${encodeURIComponent(repository)}${more}`;
-      const found = await this.#ask(path, pageSchema, `the assets of ${repository}`);
+      const path = `${list}?repository=${encodeURIComponent(repository)}${more}`;
+      const found = await this.#ask(path, pageOf(item), `the ${list} of ${repository}`);
       if (found === undefined) return;
       yield* found.items;
       const next = found.continuationToken ?? undefined;

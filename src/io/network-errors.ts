@@ -49,6 +49,11 @@ export function isNetworkError(error: unknown): boolean {
   return codesOf(error).some((c) => NETWORK_CODES.has(c));
 }
 
+/** True where TLS itself failed: a certificate that is not trusted, or no TLS on the other side. */
+export function isTlsError(error: unknown): boolean {
+  return codesOf(error).some((c) => TLS_CODE.test(c));
+}
+
 /** What an error says, for a line on the screen: its message, else its code. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'broken';

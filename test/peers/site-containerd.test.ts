@@ -1,12 +1,14 @@
-import { rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkContainerd } from '../../src/target/containerd/check.ts';
 import { fixContainerd } from '../../src/target/containerd/fix.ts';
 import { containerdTargets } from '../../src/target/containerd/target.ts';
 import type { Finding, TargetReport } from '../../src/target/finding.ts';
+import { checkFolder } from '../../src/target/folder-check.ts';
 import type { ImageItem } from '../../src/target/target.ts';
-import { type Containerd, listCriImages, startContainerd } from '../support/peers.ts';
+import { type Containerd, listCriImages, run, startContainerd } from '../support/peers.ts';
 import { createContext, createStore, makeImage, type Store } from '../target/containerd-fixture.ts';
 
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
@@ -241,5 +243,21 @@ describe.each(['1.6', '2.2'] as const)('a real containerd %s that keeps namespac
     if (version === '1.6') expect(again?.fault?.hint).toContain('images export');
     else expect(again).toMatchObject({ state: 'copied', fault: null });
     expect(find(await check(containerd), 'IMAGES_INCOMPLETE')).toBeUndefined();
+  });
+});
+
+describe('a folder on a file system that is read-only', () => {
+  it('is refused with the way to make it writable', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'ro-'));
+    await run('mount', ['-t', 'tmpfs', '-o', 'ro', 'none', dir]);
+    try {
+      const { findings } = await checkFolder(join(dir, 'charts'), 'chart-tree');
+      expect(findings).toMatchObject([
+        { level: 'fault', code: 'STORE_READ_ONLY', fix: expect.stringContaining('remount,rw') },
+      ]);
+    } finally {
+      await run('umount', [dir]);
+      await rm(dir, { recursive: true });
+    }
   });
 });

@@ -144,9 +144,12 @@ export class NexusAdmin {
   async #probe(name: string): Promise<HttpResponse> {
     // Its 503 is an answer: no tries against it.
     const response = await this.server.send({ method: 'GET', path: `service/rest/v1/${name}`, tries: 1 });
-    const said = await errorText(response);
-    const isAnswer = response.status === 200 || response.status === 503;
-    if (isAnswer && !/^\s*</.test(said)) return response;
+    const isNexus = /^Nexus\//.test(response.headers.server ?? '');
+    // Nobody needs a login for this, but a wrong one is refused all the same.
+    if (response.status === 401) throw await this.server.fail(response, 'asked for its status');
+    const isPageOf = /^\s*</.test(await errorText(response));
+    const isAnswer = response.status === 200 ? !isPageOf : response.status === 503 && (isNexus || !isPageOf);
+    if (isAnswer) return response;
     throw new SealiftError(
       'TARGET_UNREACHABLE',
       `${this.server.base.href}: HTTP ${response.status} for its status: no Nexus answers there`,

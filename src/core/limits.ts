@@ -54,6 +54,15 @@ export const LIMITS = {
   /** Of the Python packages of a lock: files, and projects with their versions; requirements, files of them, indexes, Pythons, platforms. */
   packages: 20_000,
   requirements: 1_000,
+  /** A package index's page about one project, and the files on it. */
+  simplePage: 32 * MIB,
+  simpleFiles: 100_000,
+  /** Requirements and constraints files of one manifest, those that they include among them. */
+  requirementFiles: 200,
+  /** The program that resolves Python packages: its time, what it prints, what it writes. */
+  resolverMs: 30 * 60_000,
+  resolverText: 256 * KIB,
+  resolverResult: 32 * MIB,
   /** Tokens of a YAML text, and nodes after its aliases are followed. */
   yamlNodes: 500_000,
   yamlDepth: 64,

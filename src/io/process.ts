@@ -15,6 +15,8 @@ export interface ProcessOptions {
   /** Bytes that are kept of each output stream; the rest is read and dropped. */
   readonly limit: number;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The folder that it starts in; default that of this process. */
+  readonly cwd?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -40,7 +42,11 @@ export function runProcess(
   options: ProcessOptions,
 ): Promise<ProcessResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, { stdio: 'pipe', env: { ...options.env } });
+    const child = spawn(file, args, {
+      stdio: 'pipe',
+      env: { ...options.env },
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    });
     const stdout = gather(child.stdout, options.limit);
     const stderr = gather(child.stderr, options.limit);
     const end = (settle: () => void): void => {

@@ -3,6 +3,7 @@ import { type Fault, fault, type Position } from '../core/errors.ts';
 import type { Sequence } from '../core/packed-list.ts';
 import { type Platform, parsePlatform, platformMatches } from '../core/platform.ts';
 import { INCLUDES, type Include } from '../core/referrer.ts';
+import { pythonDifferences, type WantedPython } from './check-python.ts';
 import {
   type ChartLock,
   type ChartSource,
@@ -69,6 +70,7 @@ export interface Wanted {
   readonly images: Sequence<WantedImage>;
   readonly charts: readonly WantedChart[];
   readonly files: readonly WantedFile[];
+  readonly python?: WantedPython;
 }
 
 /** Names of locked entries whose pin holds. */
@@ -79,6 +81,8 @@ export interface Satisfied {
   readonly charts: ReadonlySet<string>;
   /** File names. */
   readonly files: ReadonlySet<string>;
+  /** The Python packages, all of them: they are resolved together. */
+  readonly python: boolean;
 }
 
 export interface CheckResult {
@@ -307,6 +311,14 @@ function compareCharts(lock: Lock, wanted: Wanted): Compared {
   });
 }
 
+function comparePython({ python: locked }: Lock, { python: wanted }: Wanted): Fault[] {
+  if (wanted === undefined) {
+    return locked === undefined ? [] : [stale('Python packages are in the lock, but nothing asks for them')];
+  }
+  if (locked === undefined) return [stale('Python packages are missing in the lock', wanted.position)];
+  return pythonDifferences(wanted, locked).map((text) => stale(`Python packages ${text}`, wanted.position));
+}
+
 /**
  * Compares a lock with what the manifest wants now. Pure: what is on disk is told by the caller (`treeNow`,
  * `contentNow`, values), the network is not asked.
@@ -342,12 +354,13 @@ export function checkLock(lock: Lock, wanted: Wanted): CheckResult {
     nameOfLocked: (l) => l.name,
     differ: fileDifference,
   });
+  const python = comparePython(lock, wanted);
   const bundle = (['name', 'version'] as const)
     .filter((key) => lock[key] !== wanted[key])
     .map((key) => stale(`the bundle's ${key} is ${wanted[key]}, the lock has ${lock[key]}`));
   return {
-    faults: [...bundle, ...images.faults, ...charts.faults, ...files.faults],
-    satisfied: { images: images.kept, charts: charts.kept, files: files.kept },
+    faults: [...bundle, ...images.faults, ...charts.faults, ...files.faults, ...python],
+    satisfied: { images: images.kept, charts: charts.kept, files: files.kept, python: python.length === 0 },
     pinned,
   };
 }

@@ -28,6 +28,7 @@ import {
   mergeFiles,
   mergeImages,
 } from './merge.ts';
+import { type ManifestPython, readPython } from './python.ts';
 import { manifestSchema } from './schema.ts';
 
 /** What sealift.yaml asks for, checked and with its image lists read in. */
@@ -41,10 +42,12 @@ export interface Manifest {
   readonly images: Sequence<ManifestImage>;
   readonly charts: readonly ManifestChart[];
   readonly files: readonly ManifestFile[];
+  readonly python?: ManifestPython;
   readonly registries: Readonly<Record<string, RegistrySettings>>;
 }
 
-const EXAMPLE = 'apiVersion: sealift/v1, name, version and at least one entry under images, charts or files';
+const EXAMPLE =
+  'apiVersion: sealift/v1, name, version and at least one entry under images, charts, files or python';
 
 /** The YAML of a manifest. @throws MANIFEST_NOT_FOUND, MANIFEST_EMPTY, MANIFEST_INVALID */
 async function readManifest(path: string): Promise<YamlText> {
@@ -133,13 +136,15 @@ export async function loadManifest(
   const images = mergeImages(asked, { platforms, include });
   const charts = mergeCharts(readCharts(reading));
   const files = mergeFiles(readFiles(reading));
+  const python = readPython(reading);
   const registries = readRegistries(reading);
   for (const merged of [images, charts, files]) for (const one of merged.faults) faults.push(one);
   if (faults.length > 0) {
     const code = faults.find((f) => f.code === 'MANIFEST_INVALID')?.code ?? 'MANIFEST_CONFLICT';
     throw errorOf(sorted(faults, path), headline(path, faults), faults.length === 1 ? undefined : code);
   }
-  if (images.entries.length + charts.entries.length + files.entries.length === 0) {
+  const entries = images.entries.length + charts.entries.length + files.entries.length;
+  if (entries === 0 && python === undefined) {
     throw new SealiftError('MANIFEST_EMPTY', `${path} asks for nothing`, { hint: `write ${EXAMPLE}` });
   }
   const { apiVersion, name, version } = manifestSchema.parse(yaml.value);
@@ -151,6 +156,7 @@ export async function loadManifest(
     images: images.entries,
     charts: charts.entries,
     files: files.entries,
+    ...(python === undefined ? {} : { python }),
     registries,
   };
   return { manifest, warnings: floatingWarnings(images.entries) };

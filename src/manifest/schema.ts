@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { pythonObject } from './python-schema.ts';
+import { AS_WRITTEN, text } from './text.ts';
 import {
   isBundleName,
   isBundleVersion,
@@ -22,23 +24,6 @@ import {
  * The shape of sealift.yaml, from which the JSON schema for editors is made. Scalars come from the YAML reader as
  * text exactly as written, so a version is a string here even where YAML would call it a number.
  */
-
-type Meta = Readonly<Record<string, unknown>>;
-
-/** A text that keeps a rule. */
-export function text(rule: Rule, description: string, meta: Meta = {}): z.ZodString {
-  return z
-    .string()
-    .superRefine((value, context) => {
-      const wrong = rule(value);
-      if (wrong === undefined) return;
-      context.addIssue({ code: 'custom', message: wrong.message, params: { hint: wrong.hint } });
-    })
-    .meta({ description, ...meta });
-}
-
-/** What YAML calls a number and we take as written: editors must not complain about `version: 1.10`. */
-export const AS_WRITTEN: Meta = { type: ['string', 'number'] };
 
 /** A list of platforms, or `all`. */
 export const platformList = z
@@ -193,6 +178,9 @@ export const manifestSchema = z
       .array(z.union([urlFile, pathFile]))
       .nullish()
       .meta({ description: 'Files to carry' }),
+    python: pythonObject.nullish().meta({
+      description: 'Python packages to carry, for every Python on every platform of the site',
+    }),
     registries: z
       .record(registryHost, registryEntry)
       .nullish()
@@ -209,6 +197,7 @@ export function allowedKeys(path: readonly PropertyKey[], value: unknown): reado
   const [section] = path;
   if (section === undefined) return Object.keys(manifestSchema.shape);
   if (section === 'images') return Object.keys(imageObject.shape);
+  if (section === 'python') return Object.keys(pythonObject.shape);
   if (section === 'registries') return path.length === 1 ? [] : Object.keys(registryEntry.shape);
   const has = (key: string): boolean => typeof value === 'object' && value !== null && key in value;
   if (section === 'charts') {

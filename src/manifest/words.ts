@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import { SealiftError } from '../core/errors.ts';
 import { parseMirror } from '../core/mirror.ts';
 import { parsePlatform } from '../core/platform.ts';
+import { isTargetPython, parseWheelPlatform } from '../core/python-target.ts';
 import { isHost, isRepository, parseReference } from '../core/reference.ts';
 
 /** What is wrong with one text of the manifest, and what to write instead. */
@@ -174,3 +175,50 @@ export const isListPattern: Rule = (text) =>
   text.startsWith('!')
     ? { message: `${shown(text)}: a pattern cannot start with "!"`, hint: 'name the lists that you want' }
     : isLocalPath(text);
+
+export const isPythonText: Rule = (text) =>
+  isTargetPython(text)
+    ? undefined
+    : {
+        message: `${shown(text)} is not a version of Python`,
+        hint: 'write 3.8 or later, without a patch version, such as "3.11"',
+      };
+
+export const isWheelPlatformText = readable(parseWheelPlatform);
+
+/** A simple index (PEP 503): an address without login, query and fragment, all of which could be secrets. */
+export const isIndexUrl: Rule = (text) => {
+  if (/:\/\/[^/\s?#]*@/.test(text)) {
+    return {
+      message: 'the address of an index has a user name or a password in it',
+      hint: 'leave them out: logins come from netrc, from the configuration of pip or uv, and from SEALIFT_CREDENTIALS_<HOST>_USERNAME and _PASSWORD',
+    };
+  }
+  const wrong = isWebUrl(text);
+  if (wrong !== undefined) return { ...wrong, hint: 'write a full address, such as https://pypi.org/simple' };
+  return /[?#]/.test(text)
+    ? { message: `${shown(text.replace(/[?#].*$/, ''))} has a query or a fragment`, hint: 'leave it out' }
+    : undefined;
+};
+
+/**
+ * One requirement as a line of a requirements file (PEP 508), or the path of a wheel. It is handed to another program
+ * in a file: it must be one line, and nothing but a requirement.
+ */
+export const isRequirementText: Rule = (text) => {
+  const hint = 'write a project with its versions, such as "requests>=2.31", or the path of a wheel';
+  if (text.trim() !== text || text === '' || text.length > MAX_PATH || CONTROL.test(text)) {
+    return { message: `${shown(text)} is not one requirement`, hint };
+  }
+  if (/:\/\/[^/\s?#]*@/.test(text)) {
+    return { message: 'a requirement has a user name or a password in it', hint };
+  }
+  if (text.startsWith('-') || /\s--?[A-Za-z]/.test(text)) {
+    return {
+      message: `${shown(text)}: an option is not a requirement`,
+      hint: 'options go into a file under requirements',
+    };
+  }
+  if (/[\\$`]|(?:^|\s)#/.test(text)) return { message: `${shown(text)}: "\\", "$", "\`" or a comment`, hint };
+  return undefined;
+};

@@ -23,6 +23,7 @@ import type { Trust } from '../trust/policy.ts';
 import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
+import { resolvePython } from './resolve-python.ts';
 import { attempt, withHttp } from './session.ts';
 import { judgeSignedLock } from './trust.ts';
 import { cannotLock } from './unreachable.ts';
@@ -33,7 +34,7 @@ export interface LockOptions {
   readonly manifestPath: string;
   /** Default: `versions.lock` beside the manifest. */
   readonly lockPath?: string;
-  /** Entries whose pin shall move: image names (also without host, path or tag), chart names, file names. */
+  /** Entries whose pin shall move: image names (also without host, path or tag), chart names, file names, Python projects. */
   readonly update?: readonly string[];
   readonly updateAll?: boolean;
   /** Carry foreign layers of every image that has some, unless the manifest says no for it. */
@@ -159,9 +160,10 @@ function movesOf(options: LockOptions, state: WantedState, before: Lock | undefi
     note(`chart ${chartName(chart)}`, chartNames(chart));
   if (asked.size > 0) for (const { name } of images) note(`image ${name}`, imageNames(name));
   for (const { name } of files) note(`file ${name}`, [name]);
+  for (const { name } of before?.python?.pins ?? []) note(`package ${name}`, [name]);
   if (unknown.size > 0) {
     throw new SealiftError('USAGE', `--update: nothing is called ${[...unknown].join(', ')}`, {
-      hint: 'give an image, chart or file name as it stands in versions.lock',
+      hint: 'give an image, chart, file or Python project name as it stands in versions.lock',
     });
   }
   return (kind, name) => moved.has(`${kind} ${name}`);
@@ -192,7 +194,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
     });
     const manifestName = basename(options.manifestPath);
     const mayRecompress = options.recompress === true ? () => true : recompressedIn(known);
-    const { images, charts, files } = await withAccess(
+    const { images, charts, files, python } = await withAccess(
       state,
       { http, context, mayRecompress },
       async (access) => {
@@ -202,18 +204,20 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
           images: await resolveImages(tools),
           charts: await resolveCharts({ ...tools, manifestName, changedPaths }),
           files: await resolveFiles(tools),
+          python: await resolvePython(tools),
         };
       },
     );
-    const faults = [...images.faults, ...charts.faults, ...files.faults];
+    const faults = [...images.faults, ...charts.faults, ...files.faults, ...python.faults];
     if (faults.length > 0) throw cannotLock(faults);
     const made: Lock = {
       ...emptyLock(state.manifest.name, state.manifest.version),
       images: images.entries,
       charts: charts.entries,
       files: files.entries,
+      ...(python.python === undefined ? {} : { python: python.python }),
     };
-    const warnings = [...state.warnings, ...images.warnings, ...charts.warnings];
+    const warnings = [...state.warnings, ...images.warnings, ...charts.warnings, ...python.warnings];
     if (digest !== undefined && digest === digestOf(lockPieces(made))) {
       return { path, lock: known, diff: diffLocks(known, known), written: false, warnings };
     }

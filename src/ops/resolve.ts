@@ -40,7 +40,7 @@ export interface ResolveTools {
   /** Carry foreign layers where there are any and the manifest does not say (`--foreign-layers`). */
   readonly foreignLayers?: boolean;
   /** True for entries whose pin shall move (`--update`). */
-  readonly moves: (kind: 'image' | 'chart' | 'file', name: string) => boolean;
+  readonly moves: (kind: 'image' | 'chart' | 'file' | 'package', name: string) => boolean;
 }
 
 interface Resolved<T> {

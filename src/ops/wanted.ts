@@ -14,8 +14,10 @@ import type { Wanted, WantedChart, WantedFile, WantedImage } from '../lock/check
 import type { Lock } from '../lock/schema.ts';
 import { loadManifest, type Manifest } from '../manifest/load.ts';
 import type { ManifestImage } from '../manifest/merge.ts';
+import type { RequirementFiles } from '../python/requirement-files.ts';
 import { listFiles, resolveFile } from '../source/file.ts';
 import type { RegistriesConfig } from '../source/registries.ts';
+import { readWantedPython } from './wanted-python.ts';
 
 /** A manifest with everything on this disk that it points to, in the words of the lock. */
 export interface WantedState {
@@ -23,6 +25,8 @@ export interface WantedState {
   /** Folder of the manifest: every path in it is relative to it. */
   readonly root: string;
   readonly wanted: Wanted;
+  /** What the requirements files say; there with `wanted.python`. */
+  readonly requirementFiles?: RequirementFiles;
   readonly warnings: readonly Fault[];
 }
 
@@ -125,17 +129,23 @@ export async function readWanted(manifestPath: string, tools: Tools): Promise<Wa
     // One by one: a folder may have more files than a call takes arguments.
     for (const one of found ?? []) files.push(one);
   }
+  const asked = manifest.python;
+  const python =
+    asked === undefined ? undefined : await attempt(() => readWantedPython(asked, root), asked.position);
+  faults.push(...(python?.files.faults ?? []));
   if (faults.length > 0) throw errorOf(faults, `${manifestPath}: ${faults.length} faults in what it names`);
   return {
     manifest,
     root,
     warnings,
+    ...(python === undefined ? {} : { requirementFiles: python.files }),
     wanted: {
       name: manifest.name,
       version: manifest.version,
       images: mapSequence(manifest.images, wantedImage),
       charts,
       files,
+      ...(python === undefined ? {} : { python: python.wanted }),
     },
   };
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { NAMINGS } from '../core/naming.ts';
 import { closest } from '../manifest/faults.ts';
-import { AS_WRITTEN, text } from '../manifest/schema.ts';
+import { AS_WRITTEN, text } from '../manifest/text.ts';
 import type { Rule } from '../manifest/words.ts';
 import { apiVersionSchema, trustSchema } from '../trust/site.ts';
 import {

@@ -71,12 +71,20 @@ export async function* openFile(
     yield* downloadUrl(source.url, rest);
     return;
   }
-  const absolute = join(options.root, source.path);
+  yield* openLocal(source.path, options);
+}
+
+/** Streams a file of this disk from `offset`. @throws FILE_NOT_FOUND, FILE_UNREADABLE */
+export async function* openLocal(
+  path: string,
+  options: { readonly root: string; readonly offset?: number },
+): AsyncGenerator<Buffer> {
+  const absolute = join(options.root, path);
   try {
     yield* createReadStream(absolute, { start: options.offset ?? 0, highWaterMark: 1024 * 1024 });
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw diskError(error, absolute);
-    throw new SealiftError('FILE_NOT_FOUND', `${source.path}: no such file`, { cause: error });
+    throw new SealiftError('FILE_NOT_FOUND', `${path}: no such file`, { cause: error });
   }
 }
 

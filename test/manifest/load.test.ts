@@ -187,7 +187,7 @@ registries:
     ]);
     const hints = error.faults.map((f) => f.hint ?? '');
     expect(hints[4]).toBe(
-      'allowed keys: apiVersion, name, version, platforms, include, images, imageLists, charts, files, registries',
+      'allowed keys: apiVersion, name, version, platforms, include, images, imageLists, charts, files, python, registries',
     );
     expect(hints[15]).toBe('allowed keys: name, version, repo, values, allowIndexMismatch');
     const silent = error.faults.filter((f) => f.hint === undefined && !f.message.includes(': expected '));

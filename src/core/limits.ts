@@ -89,6 +89,17 @@ export const LIMITS = {
   nexusRepositories: 10_000,
   nexusPageItems: 10_000,
   nexusPages: 100_000,
+  /** A file on a web server: up to this it is compared by reading it. */
+  assetRead: 64 * KIB,
+  /** Files that only reading or a list of all can compare: up to so many bytes of them are read; then up to so many entries of the list. */
+  assetsRead: 64 * MIB,
+  assetsListed: 10_000,
+  /** Up to this a file is sent out of memory. */
+  assetInMemory: 256 * KIB,
+  /** Uploads of one target to a web server at once. */
+  assetWriters: 20,
+  /** Until the index of a chart repository must list a chart that was uploaded, in milliseconds. */
+  chartListedMs: 120_000,
   /** site.yaml, the policy of a site, and the keys that it may name. */
   siteText: 1 * MIB,
   trustedKeys: 100,

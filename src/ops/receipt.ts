@@ -38,8 +38,10 @@ export function blobsThere(
   const there = new Set<Digest>();
   const done = racers.map(({ target, run, fault }) => {
     const entries = fault === undefined ? (run?.entries ?? []) : [];
-    const whole = entries.filter(({ state }) => state === 'present' || state === 'written');
-    return { target, items: new Set<Item>(whole.map(({ item }) => item)) };
+    const items = new Set<Item>(entries.map(({ item }) => item));
+    // An item may be several files there: a chart and its provenance.
+    for (const { item, state } of entries) if (state !== 'present' && state !== 'written') items.delete(item);
+    return { target, items };
   });
   for (const item of items) {
     const takers = done.filter(({ target }) => target.accepts(item));

@@ -99,7 +99,7 @@ export class AssetLook {
 
   /** One request. */
   async #ask(entry: AssetEntry): Promise<Answer> {
-    if (entry.content.size <= LIMITS.assetRead) return this.#read(entry);
+    if (entry.blob.size <= LIMITS.assetRead) return this.#read(entry);
     const { server } = this.#place;
     const response = await server.send({ method: 'HEAD', path: entry.path });
     const { status, headers } = response;
@@ -108,7 +108,7 @@ export class AssetLook {
     if (status === 404) return { state: 'absent' };
     const sha1 = sha1Of(headers.etag);
     const size = headers['content-length'];
-    const fits = size === undefined || size === String(entry.content.size);
+    const fits = size === undefined || size === String(entry.blob.size);
     if (entry.sha1 !== undefined && sha1 !== undefined && fits) return compared('sha1', entry.sha1, sha1);
     if (fits) return { state: 'unsure', sha1 };
     const isSmall = Number(size) <= LIMITS.assetsRead;
@@ -118,7 +118,7 @@ export class AssetLook {
 
   /** Reads what is there and hashes it; something much longer than what it should be is not read to its end. */
   async #read(entry: AssetEntry): Promise<Seen> {
-    const most = Math.max(entry.content.size, LIMITS.assetsRead);
+    const most = Math.max(entry.blob.size, LIMITS.assetsRead);
     const sha256 = createHash('sha256');
     let size = 0;
     try {
@@ -131,7 +131,7 @@ export class AssetLook {
       if (error instanceof SealiftError && error.code === 'CONTENT_NOT_FOUND') return { state: 'absent' };
       throw error;
     }
-    return compared('sha256', entry.content.digest.slice('sha256:'.length), sha256.digest('hex'));
+    return compared('sha256', entry.blob.digest.slice('sha256:'.length), sha256.digest('hex'));
   }
 
   /**
@@ -142,7 +142,7 @@ export class AssetLook {
     entries: readonly AssetEntry[],
   ): Promise<ReadonlyMap<string, Readonly<Record<string, unknown>>>> {
     const found = new Map<string, Readonly<Record<string, unknown>>>();
-    const bytes = entries.reduce((sum, { content }) => sum + content.size, 0);
+    const bytes = entries.reduce((sum, { blob }) => sum + blob.size, 0);
     if (bytes <= LIMITS.assetsRead) return found;
     const wanted = new Set(entries.map(({ name }) => name));
     const { server, repository } = this.#place;
@@ -168,7 +168,7 @@ export class AssetLook {
     },
   ): Promise<Seen> {
     const { sha256, sha1 = about.answer.sha1 } = about.listed ?? {};
-    const expected = entry.content.digest.slice('sha256:'.length);
+    const expected = entry.blob.digest.slice('sha256:'.length);
     if (typeof sha256 === 'string') return compared('sha256', expected, sha256.toLowerCase());
     const own = typeof sha1 === 'string' ? (entry.sha1 ?? (await this.#ownSha1(entry))) : undefined;
     if (own !== undefined && typeof sha1 === 'string') return compared('sha1', own, sha1.toLowerCase());
@@ -176,11 +176,11 @@ export class AssetLook {
   }
 
   /** Of the bytes of the bundle; undefined where they are not at hand. */
-  async #ownSha1({ content }: AssetEntry): Promise<string | undefined> {
+  async #ownSha1({ blob }: AssetEntry): Promise<string | undefined> {
     const { source, context, passing, isAbsent } = this.#options;
-    if (passing === true || isAbsent?.(content.digest) === true) return undefined;
+    if (passing === true || isAbsent?.(blob.digest) === true) return undefined;
     const sha1 = createHash('sha1');
-    for await (const chunk of source.open(content, { signal: context.signal })) sha1.update(chunk);
+    for await (const chunk of source.open(blob, { signal: context.signal })) sha1.update(chunk);
     return sha1.digest('hex');
   }
 }

@@ -101,7 +101,7 @@ export class AssetRun implements TargetRun {
   }
 
   #place(entry: AssetEntry, seen: Seen): void {
-    const { size } = entry.content;
+    const { size } = entry.blob;
     if (seen.state === 'same') {
       entry.state = 'present';
       entry.presentBytes = size;
@@ -114,7 +114,7 @@ export class AssetRun implements TargetRun {
       const found = entry.found ?? 'something of another size';
       if (onConflict === 'keep') {
         entry.state = 'kept';
-        entry.notes.push(`${found} is there and stays; the bundle has ${entry.content.digest}`);
+        entry.notes.push(`${found} is there and stays; the bundle has ${entry.blob.digest}`);
       } else if (onConflict === 'fail') {
         entry.state = 'failed';
         entry.fault = conflictFault(entry);
@@ -144,7 +144,7 @@ export class AssetRun implements TargetRun {
 
   async needs(isAbsent: (digest: Digest) => boolean): Promise<Digest[]> {
     return this.#open()
-      .map(({ content }) => content.digest)
+      .map(({ blob }) => blob.digest)
       .filter(isAbsent);
   }
 
@@ -154,7 +154,7 @@ export class AssetRun implements TargetRun {
   async intake(): Promise<BlobIntake> {
     const byDigest = new Map<Digest, AssetEntry[]>();
     for (const entry of this.#open()) {
-      const { digest } = entry.content;
+      const { digest } = entry.blob;
       byDigest.set(digest, [...(byDigest.get(digest) ?? []), entry]);
     }
     return {
@@ -176,9 +176,9 @@ export class AssetRun implements TargetRun {
   }
 
   async #hold(entry: AssetEntry, source: ContentReader): Promise<void> {
-    const { content, name } = entry;
+    const { blob, name } = entry;
     try {
-      const bytes = source.open(content, { signal: this.#options.context.signal });
+      const bytes = source.open(blob, { signal: this.#options.context.signal });
       this.#held.set(entry, await collect(bytes, { limit: LIMITS.provenance, what: name }));
     } catch (error) {
       await this.#fail(entry, error);
@@ -187,7 +187,7 @@ export class AssetRun implements TargetRun {
 
   /** What is on the server already, as content. */
   #stored(entry: AssetEntry): ContentReader {
-    const { digest, size } = entry.content;
+    const { digest, size } = entry.blob;
     return {
       open: (_, { offset = 0 }) => {
         const bytes = storedBytes(this.#options, entry, offset);
@@ -240,7 +240,7 @@ export class AssetRun implements TargetRun {
       else if (answer?.state === 'same') entry.state = 'written';
       else {
         const found = answer?.state === 'other' ? (answer.found ?? 'another size') : 'nothing';
-        const expected = entry.content.digest;
+        const expected = entry.blob.digest;
         const message = `${entry.as}: is not what was sent: expected ${expected}, found ${found}`;
         const hint =
           'somebody else may write there too; run the same command again, and ask who owns the server';

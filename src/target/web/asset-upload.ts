@@ -58,8 +58,8 @@ export class AssetUpload {
    */
   async send(entry: AssetEntry, source: ContentReader): Promise<boolean> {
     const { context } = this.#options;
-    const { as: id, name: label, content } = entry;
-    context.emit({ type: 'start', id, label, size: content.size });
+    const { as: id, name: label, blob } = entry;
+    context.emit({ type: 'start', id, label, size: blob.size });
     let outcome: 'done' | 'present' | 'failed' = 'failed';
     try {
       const isSent = await this.#put(entry, source);
@@ -75,7 +75,7 @@ export class AssetUpload {
     const body = await this.#bodyOf(entry, source);
     // Since 3.60 or so nobody's file is written over unseen; older servers do not look at it.
     const guard = entry.found === undefined ? { 'if-none-match': '*' } : {};
-    const request = { method: 'PUT', path: entry.path, contentLength: entry.content.size, body } as const;
+    const request = { method: 'PUT', path: entry.path, contentLength: entry.blob.size, body } as const;
     const response = await server.send({ ...request, headers: guard });
     if (await this.#isTaken(entry, response)) return true;
     if (response.status !== 400 && response.status !== 412 && response.status !== 409) {
@@ -112,9 +112,9 @@ export class AssetUpload {
     return this.#count(entry);
   }
 
-  #count({ content }: AssetEntry): true {
+  #count({ blob }: AssetEntry): true {
     this.#tally.blobsWritten += 1;
-    this.#tally.bytesWritten += content.size;
+    this.#tally.bytesWritten += blob.size;
     return true;
   }
 
@@ -124,10 +124,10 @@ export class AssetUpload {
     source: ContentReader,
   ): Promise<Uint8Array | (() => AsyncIterable<Uint8Array>)> {
     const { context } = this.#options;
-    const { content, as: id } = entry;
-    const open = (): AsyncIterable<Uint8Array> => source.open(content, { signal: context.signal });
-    if (content.size <= LIMITS.assetInMemory) {
-      const bytes = await collect(open(), { limit: content.size, what: entry.name });
+    const { blob, as: id } = entry;
+    const open = (): AsyncIterable<Uint8Array> => source.open(blob, { signal: context.signal });
+    if (blob.size <= LIMITS.assetInMemory) {
+      const bytes = await collect(open(), { limit: blob.size, what: entry.name });
       entry.sha1 = createHash('sha1').update(bytes).digest('hex');
       context.emit({ type: 'progress', id, bytes: bytes.length });
       return bytes;
@@ -137,7 +137,7 @@ export class AssetUpload {
       context.emit({ type: 'progress', id, bytes: -shown });
       shown = 0;
       const sha1 = createHash('sha1');
-      for await (const chunk of provenBytes(open(), content.size)) {
+      for await (const chunk of provenBytes(open(), blob.size)) {
         sha1.update(chunk);
         shown += chunk.length;
         context.emit({ type: 'progress', id, bytes: chunk.length });

@@ -17,7 +17,7 @@ export interface AssetEntry extends Entry {
   readonly name: string;
   /** Below the server's base, encoded. */
   readonly path: string;
-  readonly content: Descriptor;
+  readonly blob: Descriptor;
   /** Goes only where that one is. */
   readonly after?: AssetEntry;
   /** SHA-1 of its bytes as they were sent, 40 hex digits: what Nexus tells with HEAD. */
@@ -48,18 +48,18 @@ export function assetPath({ repository }: Pick<AssetPlace, 'repository'>, name: 
 export function assetEntry(
   item: Item,
   place: AssetPlace,
-  asset: { readonly name: string; readonly content: Descriptor; readonly after?: AssetEntry },
+  asset: { readonly name: string; readonly blob: Descriptor; readonly after?: AssetEntry },
 ): AssetEntry {
   const { server, repository } = place;
   try {
     const path = assetPath(place, asset.name);
-    return { ...newEntry(item, server.url(path).href), ...asset, path };
+    return { ...newEntry(item, server.url(path).href), ...asset, path, content: asset.blob.digest };
   } catch (error) {
     if (!(error instanceof SealiftError)) throw error;
     const entry = newEntry(item, `${server.base.href}repository/${encodeURIComponent(repository)}/?`);
     const { message, hint } = error;
     const refused = fault(error.code, message, hint === undefined ? {} : { hint });
-    return { ...entry, ...asset, path: '', state: 'failed', fault: refused };
+    return { ...entry, ...asset, path: '', content: asset.blob.digest, state: 'failed', fault: refused };
   }
 }
 
@@ -69,7 +69,7 @@ export const CONFLICT_HINT =
 
 /** Something else is under the name of an entry. Both digests are in the message and in the details. */
 export function conflictFault(entry: AssetEntry, hint = CONFLICT_HINT): Fault {
-  const expected: Digest = entry.content.digest;
+  const expected: Digest = entry.blob.digest;
   const found = entry.found ?? null;
   return fault(
     'TARGET_CONFLICT',

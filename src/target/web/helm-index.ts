@@ -33,7 +33,7 @@ export async function awaitListed(options: Waiting): Promise<void> {
       for (const entry of open) await options.fail(entry, error);
       return;
     }
-    open = open.filter((entry) => listedAs(index, entry) !== entry.content.digest);
+    open = open.filter((entry) => listedAs(index, entry) !== entry.blob.digest);
     const left = end - performance.now();
     if (open.length > 0 && left <= 0) {
       for (const entry of open) await options.fail(entry, notListed(options, { entry, index }));
@@ -60,11 +60,11 @@ async function readIndex(place: AssetPlace): Promise<RepositoryIndex | undefined
  * The digest under which a chart is listed: its own where one of the entries has it, or has none (khelm #27); undefined
  * where its version is not listed at all.
  */
-function listedAs(index: RepositoryIndex | undefined, { item, content }: AssetEntry): string | undefined {
-  if (item.kind !== 'chart') return content.digest;
+function listedAs(index: RepositoryIndex | undefined, { item, blob }: AssetEntry): string | undefined {
+  if (item.kind !== 'chart') return blob.digest;
   const listed = (index?.entriesOf(item.chartName) ?? []).filter(({ version }) => version === item.version);
-  const isOurs = listed.some(({ digest = content.digest }) => digest === content.digest);
-  return isOurs ? content.digest : listed[0]?.digest;
+  const isOurs = listed.some(({ digest = blob.digest }) => digest === blob.digest);
+  return isOurs ? blob.digest : listed[0]?.digest;
 }
 
 function notListed(
@@ -76,9 +76,9 @@ function notListed(
   const why =
     found === undefined
       ? 'its index.yaml does not list it'
-      : `its index.yaml lists ${found}, expected ${entry.content.digest}`;
+      : `its index.yaml lists ${found}, expected ${entry.blob.digest}`;
   return new SealiftError('TARGET_FAILED', `${entry.as}: is there, but ${why}: helm does not find it`, {
     hint: `run the task "Helm - Rebuild Helm metadata" for ${repository} on the server, then the same command again`,
-    details: { expected: entry.content.digest, found: found ?? null },
+    details: { expected: entry.blob.digest, found: found ?? null },
   });
 }

@@ -15,6 +15,7 @@ export function helmTarget(options: HelmTargetOptions): Target {
   return {
     kind: 'helm',
     name: `helm ${server.base.href}repository/${repository}`,
+    isSeenAtOnce: true,
     accepts: ({ kind }) => kind === 'chart',
     plan: (items, run) => {
       const entries = items.flatMap((item) => (item.kind === 'chart' ? chartEntries(item, options) : []));
@@ -30,11 +31,11 @@ export function helmTarget(options: HelmTargetOptions): Target {
 /** The index names exactly `<name>-<version>.tgz`, whatever a file is called (helm.md 1.9). */
 function chartEntries(item: ChartItem, options: HelmTargetOptions): AssetEntry[] {
   const name = `${item.chartName}-${item.version}.tgz`;
-  const chart = assetEntry(item, options, { name, content: item.archive });
+  const chart = assetEntry(item, options, { name, blob: item.archive });
   const provenance = [...item.graph.nodes.values()].find(
     ({ descriptor }) => descriptor.mediaType === MEDIA.helmProvenance,
   );
   if (provenance === undefined) return [chart];
-  const content = provenance.descriptor;
-  return [chart, assetEntry(item, options, { name: `${name}.prov`, content, after: chart })];
+  const blob = provenance.descriptor;
+  return [chart, assetEntry(item, options, { name: `${name}.prov`, blob, after: chart })];
 }

@@ -11,6 +11,7 @@ export function rawTarget(options: RawTargetOptions): Target {
   return {
     kind: 'raw',
     name: `raw ${server.base.href}repository/${repository}`,
+    isSeenAtOnce: true,
     accepts: ({ kind }) => kind === 'file',
     plan: async (items, run) => {
       const files = items.flatMap((item) => (item.kind === 'file' ? [item] : []));
@@ -20,7 +21,7 @@ export function rawTarget(options: RawTargetOptions): Target {
         run.context.emit({ type: 'note', message });
       }
       const entries = files.map((item: Item & { kind: 'file' }) =>
-        assetEntry(item, options, { name: item.name, content: item.content }),
+        assetEntry(item, options, { name: item.name, blob: item.content }),
       );
       return planAssets(entries, { ...options, ...run });
     },

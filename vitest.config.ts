@@ -15,6 +15,8 @@ export default defineConfig({
           exclude: ['test/peers/**', 'test/nexus/**', 'test/architecture.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          // vitest would leave one processor to itself, which waits: with two of them half the machine.
+          maxWorkers: '100%',
           // It imports JSON as bundlers do.
           server: { deps: { inline: ['@actions/workflow-parser'] } },
         },

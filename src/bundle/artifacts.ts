@@ -3,12 +3,14 @@ import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { MEDIA } from '../core/media.ts';
 import type { Sequence } from '../core/packed-list.ts';
+import { countsOf } from '../lock/counts.ts';
 import {
   type ChartLock,
   chartName,
   type FileLock,
   type ImageLock,
   type Lock,
+  type PackageLock,
   type ReferrerLock,
 } from '../lock/schema.ts';
 import { EMPTY_CONFIG, fileArtifact } from '../oci/artifact.ts';
@@ -134,13 +136,33 @@ export async function chartArtifactOf(chart: ChartLock, read: ReadManifest): Pro
   return { kind: 'chart', name, root, graph: graphOf(nodes, root) };
 }
 
-/** A file's artifact and the bytes of its manifest, both from the lock alone. */
-export function fileArtifactOf(file: FileLock): { readonly artifact: Artifact; readonly manifest: Buffer } {
-  const title = file.name.split('/').at(-1) ?? file.name;
-  const { descriptor, bytes, layer } = fileArtifact({
-    title,
-    content: { digest: file.sha256, size: file.size },
-  });
+/** What the lock alone says of one file: its artifact, and the bytes of its manifest. */
+export interface LoneFile {
+  readonly artifact: Artifact;
+  readonly manifest: Buffer;
+}
+
+/** A file's artifact and the bytes of its manifest. */
+export function fileArtifactOf({ name, sha256, size }: FileLock): LoneFile {
+  return loneFile({ kind: 'file', name }, { digest: sha256, size });
+}
+
+/** The same of a file of a Python package. */
+export function packageArtifactOf({ file, sha256, size }: PackageLock): LoneFile {
+  return loneFile({ kind: 'package', name: file }, { digest: sha256, size });
+}
+
+/** The descriptor of a file's or package's own bytes, as who loads it knows them. */
+export function contentOf({ sha256, size }: FileLock | PackageLock): Descriptor {
+  return { mediaType: 'application/octet-stream', digest: sha256, size };
+}
+
+function loneFile(
+  of: { readonly kind: 'file' | 'package'; readonly name: string },
+  content: { readonly digest: Digest; readonly size: number },
+): LoneFile {
+  const title = of.name.split('/').at(-1) ?? of.name;
+  const { descriptor, bytes, layer } = fileArtifact({ title, content });
   const nodes: GraphNode[] = [
     leaf(EMPTY_CONFIG, 'config'),
     leaf(layer, 'blob'),
@@ -148,7 +170,7 @@ export function fileArtifactOf(file: FileLock): { readonly artifact: Artifact; r
   ];
   return {
     manifest: bytes,
-    artifact: { kind: 'file', name: file.name, root: descriptor, graph: graphOf(nodes, descriptor) },
+    artifact: { ...of, root: descriptor, graph: graphOf(nodes, descriptor) },
   };
 }
 
@@ -162,8 +184,8 @@ export interface ArtifactJob {
 }
 
 /**
- * Every artifact that a lock names, in the lock's order: images, charts, files, and what is about the images. Each is to be
- * read by itself and made when it is asked for.
+ * Every artifact that a lock names, in the lock's order: images, charts, files, packages, and what is about the images.
+ * Each is to be read by itself and made when it is asked for.
  */
 export class ArtifactJobs implements Sequence<ArtifactJob> {
   readonly #lock: Lock;
@@ -182,28 +204,37 @@ export class ArtifactJobs implements Sequence<ArtifactJob> {
   }
 
   get length(): number {
-    const { images, charts, files } = this.#lock;
-    return images.length + charts.length + files.length + this.#referrers.length;
+    return this.#alone + this.#referrers.length;
+  }
+
+  /** Artifacts that are about no other. */
+  get #alone(): number {
+    const { images, charts, files, packages } = countsOf(this.#lock);
+    return images + charts + files + packages;
   }
 
   /** Whether bytes of an artifact may come from a registry. */
   isAsked(index: number): boolean {
-    const { images, charts, files } = this.#lock;
+    const { images, charts } = this.#lock;
     const chart = charts[index - images.length];
     if (chart !== undefined) return chart.source.type === 'oci';
-    return index < images.length || index >= images.length + charts.length + files.length;
+    return index < images.length || index >= this.#alone;
   }
 
   at(index: number): ArtifactJob | undefined {
-    const { images, charts, files } = this.#lock;
+    const { images, charts, files, python } = this.#lock;
     if (index < images.length) return this.#image(index);
-    const chart = charts[index - images.length];
+    let at = index - images.length;
+    const chart = charts[at];
     const read = this.#read;
     if (chart !== undefined)
       return { name: chartName(chart), chart, read: () => chartArtifactOf(chart, read) };
-    const file = files[index - images.length - charts.length];
+    at -= charts.length;
+    const file = files[at];
     if (file !== undefined) return { name: file.name, read: async () => fileArtifactOf(file).artifact };
-    return this.#referrer(index - images.length - charts.length - files.length);
+    const found = python?.files[at - files.length];
+    if (found !== undefined) return { name: found.file, read: async () => packageArtifactOf(found).artifact };
+    return this.#referrer(index - this.#alone);
   }
 
   #image(index: number): ArtifactJob | undefined {

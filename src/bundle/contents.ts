@@ -6,10 +6,10 @@ import { NumberList } from '../core/number-list.ts';
 import { mapSequence, PackedList, type Sequence } from '../core/packed-list.ts';
 import type { Graph, NodeKind } from '../oci/graph.ts';
 
-/** What a bundle carries under one name: an image, a chart, a file or what is about an image, with everything below it. */
+/** What a bundle carries under one name: an image, a chart, a file, a Python package's file or what is about an image, with everything below it. */
 export interface Artifact {
-  readonly kind: 'image' | 'chart' | 'file' | 'referrer';
-  /** The name in the lock: an image's name, `chart-1.2.3`, a file's name; of a referrer its image and its digest. */
+  readonly kind: 'image' | 'chart' | 'file' | 'package' | 'referrer';
+  /** The name in the lock: an image's name, `chart-1.2.3`, the name of a file or of a package's file; of a referrer its image and its digest. */
   readonly name: string;
   readonly root: Descriptor;
   readonly graph: Graph;
@@ -83,7 +83,7 @@ export class Contents {
     this.#ranks.set(id, Math.min(known, rank + 1));
   }
 
-  /** What `index.json` names, in bundle order: images, charts, files, referrers, each by name. */
+  /** What `index.json` names, in bundle order: images, charts, files, packages, referrers, each by name. */
   roots(): Sequence<NamedRoot> {
     const names = Array.from(this.#roots, ({ kind, name }, at) => ({ kind, name, at }));
     const places = sortArtifacts(names).map(({ at }) => at);
@@ -123,9 +123,9 @@ export function contentsOf(artifacts: Iterable<Artifact>): Contents {
   return contents;
 }
 
-/** The artifacts in bundle order: images, charts, files, referrers, each by name. */
+/** The artifacts in bundle order: images, charts, files, packages, referrers, each by name. */
 function sortArtifacts<T extends Pick<Artifact, 'kind' | 'name'>>(artifacts: readonly T[]): T[] {
-  const rank = { image: 0, chart: 1, file: 2, referrer: 3 };
+  const rank = { image: 0, chart: 1, file: 2, package: 3, referrer: 4 };
   return [...artifacts].sort(
     (a, b) => rank[a.kind] - rank[b.kind] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );

@@ -1,4 +1,5 @@
 import { EXIT, errorOf, exitCodeOf, type Fault, fault, type SealiftError } from '../core/errors.ts';
+import type { ForNone } from '../ops/for-none.ts';
 import type { LoadedEntry, LoadedTarget, LoadResult } from '../ops/load.ts';
 import { bytesText, count, exactBytes, firstLines, harmless, table } from './words.ts';
 
@@ -81,6 +82,26 @@ function faultsOf(result: LoadResult): Fault[] {
       e.fault === null ? [] : [named(e.fault, `${target.name}: ${e.kind} ${e.name}`)],
     ),
   ]);
+}
+
+/** How each kind is called, and what would take it. */
+const TAKERS: Readonly<Record<ForNone['kind'], { readonly noun: string; readonly give: string }>> = {
+  image: { noun: 'image', give: 'a registry or a containerd' },
+  chart: { noun: 'chart', give: 'a registry, a chart repository or a chart tree' },
+  file: { noun: 'file', give: 'a registry, a raw repository or a folder (--files)' },
+  package: {
+    noun: 'Python package',
+    give: 'a pypi or devpi target in site.yaml, or let pip ask `sealift serve`',
+  },
+};
+
+/** That no target takes some of what is loaded, and what would. */
+export function forNoneWarnings({ forNone }: LoadResult): Fault[] {
+  return forNone.map(({ kind, count: n }) => {
+    const { noun, give } = TAKERS[kind];
+    const message = `${count(n, noun)} ${n === 1 ? 'is' : 'are'} for none of the targets`;
+    return fault('USAGE', message, { hint: `give ${give}` });
+  });
 }
 
 /** The error of a load of which something failed: exit 4 when all of it is for want of permission, else 1. */

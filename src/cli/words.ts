@@ -1,6 +1,7 @@
 /** Words and numbers as a person reads them, and text from outside made fit for a terminal. */
 import { isAddress } from '../bundle/names.ts';
 import { withoutQuery } from '../io/redirect.ts';
+import type { Counts } from '../lock/counts.ts';
 
 const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB'] as const;
 
@@ -36,16 +37,13 @@ export function count(n: number, noun: string): string {
   return `${n} ${n === 1 ? noun : `${noun}s`.replace(/([^aeiou])ys$/, '$1ies')}`;
 }
 
-/** `3 images, 1 chart, 2 files`; kinds that are not there are left out, `nothing` when none is. */
-export function contentText(of: {
-  readonly images: number;
-  readonly charts: number;
-  readonly files: number;
-}): string {
+/** `3 images, 1 chart, 2 files, 12 Python packages`; kinds that are not there are left out, `nothing` when none is. */
+export function contentText(of: Counts): string {
   const parts = [
     ...(of.images > 0 ? [count(of.images, 'image')] : []),
     ...(of.charts > 0 ? [count(of.charts, 'chart')] : []),
     ...(of.files > 0 ? [count(of.files, 'file')] : []),
+    ...(of.packages > 0 ? [count(of.packages, 'Python package')] : []),
   ];
   return parts.length === 0 ? 'nothing' : parts.join(', ');
 }

@@ -9,6 +9,7 @@ import type { Place } from '../bundle/volumes.ts';
 import type { Digest } from '../core/digest.ts';
 import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import { type Counts, countsOf } from '../lock/counts.ts';
 import { chartName, type Lock } from '../lock/schema.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import { checkArchives } from './archive-items.ts';
@@ -121,7 +122,7 @@ async function verifyArchives(
       leftOut: null,
       request: null,
     };
-    return { ...facts, images: images.length, charts: 0, files: 0, ...found };
+    return { ...facts, images: images.length, charts: 0, files: 0, packages: 0, ...found };
   } finally {
     await archives.close();
   }
@@ -131,7 +132,8 @@ async function verifyArchives(
 interface Opened {
   readonly bundle: CheckedBundle;
   readonly lockFaults: readonly Fault[];
-  readonly facts: Pick<VerifyResult, 'name' | 'images' | 'charts' | 'files'> & {
+  readonly facts: Counts & {
+    readonly name: string;
     readonly version: string;
     readonly lock: Digest;
   };
@@ -158,9 +160,7 @@ async function openChecked(
         name: lock.name,
         version: lock.version,
         lock: lockDigest,
-        images: lock.images.length,
-        charts: lock.charts.length,
-        files: lock.files.length,
+        ...countsOf(lock),
       },
     };
   } catch (error) {

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { archiveOf, referrerName } from '../bundle/artifacts.ts';
+import { archiveOf, contentOf, referrerName } from '../bundle/artifacts.ts';
 import { readDocument } from '../bundle/compare.ts';
 import { closeGiven, type Given, openGiven, openJoint } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
@@ -112,10 +112,17 @@ function itemsOf(lock: Lock, byKey: ReadonlyMap<string, Graph>): Item[] {
   const files = lock.files.map((file): Item => {
     const graph = of(`file ${file.name}`);
     const { root } = graph;
-    const content = { mediaType: 'application/octet-stream', digest: file.sha256, size: file.size };
+    const content = contentOf(file);
     return { kind: 'file', name: file.name, root, graph, content, mode: Number.parseInt(file.mode, 8) };
   });
-  return [...images, ...charts, ...files];
+  const packages = (lock.python?.files ?? []).map((found): Item => {
+    const { file, name: project, version, requiresPython } = found;
+    const graph = of(`package ${file}`);
+    const content = contentOf(found);
+    const item = { kind: 'package', name: file, root: graph.root, graph, project, version, content } as const;
+    return requiresPython === undefined ? item : { ...item, requiresPython };
+  });
+  return [...images, ...charts, ...files, ...packages];
 }
 
 /** What a bundle leaves out. */

@@ -21,6 +21,7 @@ import {
   type TargetRun,
 } from '../target/target.ts';
 import { refuseDowngrade } from './downgrade.ts';
+import { type ForNone, forNone } from './for-none.ts';
 import { holdTargets } from './holds.ts';
 import { refuseLeftOut } from './left-out.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
@@ -100,6 +101,8 @@ export interface LoadResult {
   /** Whether every byte was checked before. */
   readonly verified: boolean;
   readonly targets: readonly LoadedTarget[];
+  /** What no target takes. */
+  readonly forNone: readonly ForNone[];
   /** Entries and targets that failed. */
   readonly failed: number;
 }
@@ -271,7 +274,7 @@ async function loadHeld(
     if (options.dryRun !== true) for (const { run } of racers) await run?.clear?.();
     for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
     const seen = (): Promise<void> =>
-      tell(resultOf(source, { racers, options, start, end: context.now() }), []);
+      tell(resultOf(source, { racers, items, options, start, end: context.now() }), []);
     if (options.dryRun !== true) await apply(racers, { stop, context, passing, seen });
   } catch (error) {
     isBad = passing !== undefined && isWrong(error);
@@ -280,7 +283,7 @@ async function loadHeld(
     await Promise.all(racers.map((r) => r.run?.close({ isBad })));
     await source.close();
   }
-  const result = resultOf(source, { racers, options, start, end: context.now() });
+  const result = resultOf(source, { racers, items, options, start, end: context.now() });
   await tell(result, blobsThere(items, racers));
   return result;
 }
@@ -335,6 +338,7 @@ function resultOf(
   source: Source,
   run: {
     readonly racers: readonly Racer[];
+    readonly items: readonly Item[];
     readonly options: LoadOptions;
     readonly start: number;
     readonly end: number;
@@ -349,6 +353,10 @@ function resultOf(
     dryRun: run.options.dryRun === true,
     verified: run.options.verify === true || source.isChecked === true,
     targets,
+    forNone: forNone(
+      run.items,
+      run.racers.map(({ target }) => target),
+    ),
     failed: failedEntries + targets.filter((t) => t.fault !== null).length,
   };
 }

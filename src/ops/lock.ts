@@ -10,6 +10,7 @@ import { readFileIfExists, readFileLimited, writeFileIfChanged } from '../io/fil
 import { mapBounded } from '../io/pool.ts';
 import { digestOf } from '../io/verify.ts';
 import { type CheckResult, checkLock } from '../lock/check.ts';
+import { type Counts, countsOf } from '../lock/counts.ts';
 import { diffLocks, type LockDiff } from '../lock/diff.ts';
 import { parseLock } from '../lock/read.ts';
 import { type ChartLock, chartName, type ImageLock, imageSource, type Lock } from '../lock/schema.ts';
@@ -62,7 +63,7 @@ export interface LockCheckResult {
   readonly faults: readonly Fault[];
   readonly warnings: readonly Fault[];
   /** Entries that were compared with the manifest, and with their source. */
-  readonly checked: { readonly images: number; readonly charts: number; readonly files: number };
+  readonly checked: Counts;
   readonly online: boolean;
   /** What was judged of its signature; null where nobody asked. */
   readonly signature: Pick<Trust, 'state' | 'keyId' | 'at'> | null;
@@ -270,7 +271,7 @@ export function checkLockFile(
       warnings: state.warnings,
       signature: trust === null ? null : { state: trust.state, keyId: trust.keyId, at: trust.at },
       faults: [...(trust?.faults ?? []), ...check.faults, ...drift],
-      checked: { images: locked.images.length, charts: locked.charts.length, files: locked.files.length },
+      checked: countsOf(locked),
     };
   };
   return withHttp(context, work, { waitForLimits: options.noWait !== true });

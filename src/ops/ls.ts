@@ -10,7 +10,7 @@ import { DigestTable } from '../core/digest-table.ts';
 import { errorOf } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { NumberList } from '../core/number-list.ts';
-import { chartName, type Lock } from '../lock/schema.ts';
+import { chartName, type Lock, type PythonLock } from '../lock/schema.ts';
 import { type Graph, isSparse } from '../oci/graph.ts';
 import { GraphStore } from '../oci/graph-store.ts';
 import { addressIn } from './address.ts';
@@ -61,6 +61,8 @@ export interface LsResult {
   /** The key id that its signature names, inside or beside it; nothing is checked. Null where there is none. */
   readonly signedBy: string | null;
   readonly artifacts: readonly Listed[];
+  /** What its lock says of Python packages; null where it has none. */
+  readonly python: PythonLock | null;
 }
 
 type Facts = Pick<Listed, 'kind' | 'name' | 'platforms' | 'usedBy' | 'replacedBy' | 'recompressed'>;
@@ -148,6 +150,7 @@ async function lsArchives(archives: ImageArchives): Promise<LsResult> {
       size: content.blobBytes,
       base: null,
       signedBy: null,
+      python: null,
       ...content,
     };
   } finally {
@@ -180,7 +183,9 @@ export function lsBundle({ bundle, artifacts, ...facts }: Listing): LsResult {
     artifacts.map((artifact) => ({ ...factsOf(lock, { artifact, places }), graph: artifact.graph })),
   );
   const { name, version } = lock;
-  return { ...facts, format: 'bundle', name, version, lock: lockDigest, base: baseFacts(bundle), ...content };
+  const base = baseFacts(bundle);
+  const python = lock.python ?? null;
+  return { ...facts, format: 'bundle', name, version, lock: lockDigest, base, python, ...content };
 }
 
 /**
@@ -228,7 +233,7 @@ function baseFacts({ info, plan }: Pick<Bundle, 'info' | 'plan'>): LsResult['bas
   return { of: info.base.of, carried, leftOut: plan.leftOut };
 }
 
-/** The blobs of a bundle with their sizes, and the bytes below each `<kind> <name>`, for comparing two. */
+/** The blobs of a bundle with their sizes, and the bytes below each `<kind> <name>`, as a comparison of two names it. */
 export async function blobsOf(
   path: string,
   context: Context,
@@ -244,6 +249,10 @@ export async function blobsOf(
     const blobs = new Map<Digest, number>();
     for (const entry of bundle.plan?.entries ?? []) {
       if (entry.digest !== undefined && entry.name !== B3SUMS) blobs.set(entry.digest, entry.size);
+    }
+    for (const { file, name, version } of bundle.lock.python?.files ?? []) {
+      const project = `package ${name}==${version}`;
+      sizes.set(project, (sizes.get(project) ?? 0) + (sizes.get(`package ${file}`) ?? 0));
     }
     return { lock: bundle.lock, blobs, sizes };
   } finally {

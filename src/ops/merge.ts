@@ -23,6 +23,7 @@ import type { Digest } from '../core/digest.ts';
 import { errorOf, fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { kindOf } from '../io/files.ts';
+import { type Counts, countsOf } from '../lock/counts.ts';
 import type { Lock } from '../lock/schema.ts';
 import { checkOpened } from './check-bundle.ts';
 import { refuseInput } from './inputs.ts';
@@ -48,7 +49,7 @@ export interface MergeResult {
   /** `present`: the bundle was there and nothing was written. */
   readonly outcome: 'merged' | 'present';
   readonly stats: WriterStats | null;
-  readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
+  readonly artifacts: Counts;
 }
 
 /** The shape of the complete bundle. @throws the faults of documents and manifests */
@@ -177,6 +178,6 @@ function resultOf(
     blobs: plan.blobs,
     outcome,
     stats,
-    artifacts: { images: lock.images.length, charts: lock.charts.length, files: lock.files.length },
+    artifacts: countsOf(lock),
   };
 }

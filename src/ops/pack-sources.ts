@@ -1,4 +1,11 @@
-import { type ArtifactJob, ArtifactJobs, fileArtifactOf, type ReadManifest } from '../bundle/artifacts.ts';
+import {
+  type ArtifactJob,
+  ArtifactJobs,
+  fileArtifactOf,
+  type LoneFile,
+  packageArtifactOf,
+  type ReadManifest,
+} from '../bundle/artifacts.ts';
 import { type Artifact, type Base, Contents } from '../bundle/contents.ts';
 import type { Bundle } from '../bundle/reader.ts';
 import { countOf } from '../core/count.ts';
@@ -11,7 +18,7 @@ import { NumberList } from '../core/number-list.ts';
 import { TextTable } from '../core/text-table.ts';
 import { createTurns, eachBounded } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
-import { type ChartLock, type FileLock, imageSource, type Lock } from '../lock/schema.ts';
+import { type ChartLock, type FileLock, imageSource, type Lock, type PackageLock } from '../lock/schema.ts';
 import { EMPTY_CONFIG_BYTES } from '../oci/artifact.ts';
 import type { BlobStream, NextStream } from '../oci/content.ts';
 import { foreignWarning } from '../oci/foreign.ts';
@@ -223,7 +230,10 @@ function otherSources(tools: PackTools): Map<Digest, BlobSource> {
   for (const chart of tools.lock.charts) {
     if (chart.source.type !== 'oci') addChart(sources, chart, tools);
   }
-  for (const file of tools.lock.files) addFile(sources, file, tools);
+  for (const file of tools.lock.files) addFile(sources, file, { ...fileArtifactOf(file), tools });
+  for (const file of tools.lock.python?.files ?? []) {
+    addFile(sources, file, { ...packageArtifactOf(file), tools });
+  }
   return sources;
 }
 
@@ -240,8 +250,11 @@ function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Pac
   sources.set(provenanceDigest, askInTurn([{ open: provenance }], access.context));
 }
 
-function addFile(sources: Map<Digest, BlobSource>, file: FileLock, tools: PackTools): void {
-  const { artifact, manifest } = fileArtifactOf(file);
+function addFile(
+  sources: Map<Digest, BlobSource>,
+  file: FileLock | PackageLock,
+  { artifact, manifest, tools }: LoneFile & { readonly tools: PackTools },
+): void {
   sources.set(artifact.root.digest, manifest);
   const open: BlobStream = (offset) => openFile(file.source, { ...tools.access, offset, size: file.size });
   sources.set(file.sha256, askInTurn([{ open }], tools.context));

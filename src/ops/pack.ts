@@ -15,6 +15,7 @@ import type { Context } from '../core/events.ts';
 import type { Output } from '../io/byte-sink.ts';
 import { kindOf } from '../io/files.ts';
 import type { HttpClient } from '../io/http.ts';
+import { type Counts, countsOf } from '../lock/counts.ts';
 import type { Lock } from '../lock/schema.ts';
 import { Registries } from '../source/registries.ts';
 import type { Vouched } from '../trust/comment.ts';
@@ -77,7 +78,7 @@ export interface PackResult {
   /** Whether a bundle that was there had its bytes read, or only its documents, headers and length. */
   readonly compared: 'bytes' | 'headers' | null;
   readonly stats: WriterStats | null;
-  readonly artifacts: { readonly images: number; readonly charts: number; readonly files: number };
+  readonly artifacts: Counts;
 }
 
 /**
@@ -89,9 +90,9 @@ export function pack(options: PackOptions, context: Context): Promise<PackResult
   const work = async (http: HttpClient): Promise<PackResult> => {
     if (options.output !== undefined) refuseTerminal(options.output);
     const { lock, digest, size } = await readLockFile(lockPathOf(options));
-    if (lock.images.length + lock.charts.length + lock.files.length === 0) {
+    if (Object.values(countsOf(lock)).every((n) => n === 0)) {
       throw new SealiftError('MANIFEST_EMPTY', 'the lock names nothing to carry', {
-        hint: 'add images, charts or files to sealift.yaml and run `sealift lock`',
+        hint: 'add images, charts, files or Python packages to sealift.yaml and run `sealift lock`',
       });
     }
     const known = (await kindOf(options.manifestPath)) !== undefined;
@@ -326,6 +327,6 @@ function result(facts: {
     outcome,
     compared,
     stats,
-    artifacts: { images: lock.images.length, charts: lock.charts.length, files: lock.files.length },
+    artifacts: countsOf(lock),
   };
 }

@@ -10,7 +10,7 @@ import { chartPlace, filePlace } from '../core/naming.ts';
 import { parseReference } from '../core/reference.ts';
 import { onDisk } from '../io/files.ts';
 import { stampOf } from '../io/open-file.ts';
-import { type ChartLock, chartName, type FileLock } from '../lock/schema.ts';
+import { type ChartLock, chartName, type FileLock, type PackageLock } from '../lock/schema.ts';
 import { type ChartEntry, createShelf, type Elsewhere, type Shelf } from '../serve/charts.ts';
 import { type Origin, ShelvedRegistry } from '../serve/shelved.ts';
 import { createSimpleIndex, type IndexedFile } from '../serve/simple-index.ts';
@@ -26,6 +26,7 @@ export interface OpenLibrary {
   readonly images: number;
   readonly charts: number;
   readonly files: number;
+  readonly packages: number;
   readonly registry: ShelvedRegistry;
   readonly shelf: Shelf;
   readonly simple: ReturnType<typeof createSimpleIndex> | undefined;
@@ -49,6 +50,8 @@ interface Gathering {
   readonly images: Set<string>;
   readonly charts: Map<string, Known>;
   readonly files: Map<string, Known & { readonly size: number }>;
+  /** Files of packages by their names. */
+  readonly packages: Map<string, Known & { readonly lock: PackageLock }>;
   readonly faults: Fault[];
   readonly warnings: Fault[];
   chart: ServedFacts['chart'];
@@ -144,6 +147,13 @@ function shelveFile(to: Gathering, { name, sha256, size }: FileLock, from: Origi
   to.shelf.put(`/files/${name}`, elsewhere(to, sha256));
 }
 
+function shelvePackage(to: Gathering, lock: PackageLock, from: Origin): void {
+  const { file, sha256 } = lock;
+  if (!isNew(to, to.packages, { name: file, digest: sha256, ...from })) return;
+  to.packages.set(file, { digest: sha256, path: from.path, lock });
+  to.shelf.put(`/packages/${file}`, elsewhere(to, sha256));
+}
+
 /** Keeps the last piece until its source has ended well. */
 async function* heldBack(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let last: Uint8Array | undefined;
@@ -215,18 +225,23 @@ async function readOne(
   return bundle;
 }
 
-/** Wheels and source archives among the files; one of two with the same file name. */
-function packagesOf(to: Gathering): IndexedFile[] {
+/** The packages, and the wheels and source archives among the files; one of two with the same file name. */
+function indexedOf(to: Gathering): IndexedFile[] {
   const found = new Map<string, IndexedFile>();
-  for (const [name, { digest, size }] of [...to.files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  const byName = <T>([a]: readonly [string, T], [b]: readonly [string, T]): number => (a < b ? -1 : 1);
+  for (const [file, { lock }] of [...to.packages].sort(byName)) {
+    const { name: project, version, sha256: digest, size, requiresPython, yanked } = lock;
+    found.set(file, { path: `packages/${file}`, project, version, digest, size, requiresPython, yanked });
+  }
+  for (const [name, { digest, size }] of [...to.files].sort(byName)) {
     const fileName = name.split('/').at(-1) ?? name;
     const distribution = parseDistribution(fileName);
     if (distribution === undefined) continue;
     const { project, version } = distribution;
     const other = found.get(fileName);
-    if (other === undefined) found.set(fileName, { name, digest, size, project, version });
+    if (other === undefined) found.set(fileName, { path: `files/${name}`, digest, size, project, version });
     else if (other.digest !== digest) {
-      const message = `the Python index has ${other.name}, not ${name}: the two have one file name and different bytes`;
+      const message = `the Python index has ${other.path}, not files/${name}: the two have one file name and different bytes`;
       to.warnings.push(fault('TARGET_NAME_COLLISION', message));
     }
   }
@@ -234,18 +249,19 @@ function packagesOf(to: Gathering): IndexedFile[] {
 }
 
 function libraryOf(to: Gathering, bundles: readonly Bundle[]): OpenLibrary {
-  const { registry, shelf, images, charts, files } = to;
-  const packages = packagesOf(to);
+  const { registry, shelf, images, charts, files, packages } = to;
+  const indexed = indexedOf(to);
   const [file] = files.keys();
   return {
     bundles: bundles.map(({ medium, lock: { name, version } }) => ({ path: medium.path, name, version })),
     images: images.size,
     charts: charts.size,
     files: files.size,
+    packages: packages.size,
     registry,
     shelf,
-    simple: packages.length === 0 ? undefined : createSimpleIndex(packages),
-    examples: { hosts: registry.hosts(), chart: to.chart, project: packages[0]?.project, file },
+    simple: indexed.length === 0 ? undefined : createSimpleIndex(indexed),
+    examples: { hosts: registry.hosts(), chart: to.chart, project: indexed[0]?.project, file },
     warnings: [...registry.warnings, ...to.warnings],
     close: async () => {
       for (const bundle of bundles) await bundle.close();
@@ -278,6 +294,7 @@ export async function openLibrary(
     images: new Set(),
     charts: new Map(),
     files: new Map(),
+    packages: new Map(),
     faults: [],
     warnings: [],
     chart: undefined,
@@ -299,6 +316,7 @@ export async function openLibrary(
     for (const { bundle, from } of read) {
       for (const chart of bundle.lock.charts) await shelveChart(to, chart, from);
       for (const file of bundle.lock.files) shelveFile(to, file, from);
+      for (const file of bundle.lock.python?.files ?? []) shelvePackage(to, file, from);
     }
     to.registry.finish();
     const faults = [...to.registry.faults, ...to.faults];

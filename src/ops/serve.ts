@@ -54,6 +54,7 @@ export interface Serving {
   readonly images: number;
   readonly charts: number;
   readonly files: number;
+  readonly packages: number;
   /** How each client is told to ask here, and all of it as text. */
   readonly snippets: readonly Snippet[];
   readonly text: string;
@@ -180,7 +181,7 @@ function servingOf(
   run: { readonly finish: () => Promise<ServeResult>; readonly signal: AbortSignal },
 ): Serving {
   const { url, library, facts } = about;
-  const { bundles, images, charts, files } = library;
+  const { bundles, images, charts, files, packages } = library;
   let end = (): void => {};
   const asked = new Promise<void>((done) => {
     end = done;
@@ -194,6 +195,7 @@ function servingOf(
     images,
     charts,
     files,
+    packages,
     snippets: snippetsOf(facts),
     text: snippetText(facts),
     ended,

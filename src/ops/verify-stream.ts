@@ -5,6 +5,7 @@ import { type EntryBody, openStream, type StreamedBundle } from '../bundle/strea
 import { type Fault, fault, faultOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { ByteSource } from '../io/byte-source.ts';
+import { countsOf } from '../lock/counts.ts';
 import { type ChartLock, chartName } from '../lock/schema.ts';
 import { chainOf, compareWithLock, readGivenLock } from './given-lock.ts';
 import { leftOutFacts } from './left-out.ts';
@@ -134,9 +135,7 @@ export async function verifyStream(
       path: source.what,
       format: 'bundle',
       ...facts,
-      images: lock.images.length,
-      charts: lock.charts.length,
-      files: lock.files.length,
+      ...countsOf(lock),
       chain: chainOf({ trust, given, deep }),
       signature: { state, keyId, at },
       entries: plan.entries.length,

@@ -5,6 +5,7 @@ import type { BaseBundle } from '../bundle/contents.ts';
 import { placesOf } from '../bundle/volumes.ts';
 import { type Fault, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
+import type { Counts } from '../lock/counts.ts';
 import type { Trust } from '../trust/policy.ts';
 import { addressIn } from './address.ts';
 import type { Format } from './archive-items.ts';
@@ -29,7 +30,7 @@ export interface VerifyOptions extends TrustOptions {
 /** What the bytes were compared with, strongest first. */
 export type Chain = 'signature' | 'signed-lock' | 'lock' | 'digests' | 'b3sums';
 
-export interface VerifyResult {
+export interface VerifyResult extends Counts {
   readonly path: string;
   readonly format: Format;
   readonly name: string;
@@ -46,9 +47,6 @@ export interface VerifyResult {
   readonly entries: number;
   /** Bytes of content that were read and hashed. */
   readonly bytes: number;
-  readonly images: number;
-  readonly charts: number;
-  readonly files: number;
   /** What a delta or a repair leaves out, and how much of it the others that were given have, whole; null for any other bundle. */
   readonly leftOut: {
     readonly of: readonly BaseBundle[];

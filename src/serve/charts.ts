@@ -36,7 +36,7 @@ export interface AddedChart {
   readonly urls?: readonly string[];
 }
 
-/** Plain HTTP content beside the registry: a chart repository under `/charts/` and files under `/files/`. */
+/** Plain HTTP content beside the registry: a chart repository under `/charts/`, files under `/files/`, and what else is put there. */
 export interface Shelf {
   /**
    * Adds a chart archive, or replaces the one of that file name.
@@ -48,11 +48,11 @@ export interface Shelf {
    * @throws USAGE for a name that is not a plain relative path
    */
   addFile(name: string, content: Uint8Array | string | { readonly path: string }): void;
-  /** Serves `/files/<name>` or `/charts/<name>` out of something else, whatever the name is. */
+  /** Serves a path out of something else, whatever its name is. */
   put(path: string, content: Elsewhere): void;
   /** Names a chart in the index whose archive is put by itself. */
   listChart(chart: ListedChart): void;
-  /** Answers a request below `/charts/` or `/files/`. `base` is the server's own URL. */
+  /** Answers a request below `/charts/`, `/files/` or where else something was put. `base` is the server's own URL. */
   answer(exchange: Exchange, options: { readonly base: string }): Promise<Answer>;
 }
 

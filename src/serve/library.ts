@@ -7,7 +7,7 @@ import type { ShownRegistry } from './shown.ts';
 /** Everything that a read-only server has. */
 export interface Library {
   readonly registry: ShownRegistry;
-  /** Charts and files. */
+  /** Charts, files and packages. */
   readonly shelf: Shelf;
   /** The Python index; undefined where there are no packages. */
   readonly simple: ((exchange: Exchange) => Answer) | undefined;
@@ -27,7 +27,7 @@ export async function answerFrom(library: Library, exchange: Exchange): Promise<
       headers: { allow: 'GET, HEAD' },
     });
   }
-  if (path.startsWith('/charts/') || path.startsWith('/files/')) {
+  if (/^\/(?:charts|files|packages)\//.test(path)) {
     return await library.shelf.answer(exchange, { base: '' });
   }
   if (path.startsWith('/simple/')) return library.simple?.(exchange) ?? NOT_FOUND;

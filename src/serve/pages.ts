@@ -22,10 +22,25 @@ export interface Page extends Answer {
   readonly body: Uint8Array;
 }
 
+/** A link, with attributes that programs read. */
+export interface Link {
+  readonly href: string;
+  readonly text: string;
+  /** Name → value; those without a value are left out. */
+  readonly attributes?: Readonly<Record<string, string | undefined>>;
+}
+
+function linkLine({ href, text, attributes = {} }: Link): string {
+  const more = Object.entries(attributes).flatMap(([name, value]) =>
+    value === undefined ? [] : ` ${name}="${escaped(value)}"`,
+  );
+  return `<a href="${escaped(href)}"${more.join('')}>${escaped(text)}</a><br>`;
+}
+
 /** A page of links, one a line, that needs nothing from anywhere. */
 export function linksPage(
   title: string,
-  links: Iterable<{ readonly href: string; readonly text: string }>,
+  links: Iterable<Link>,
   options: { readonly type?: string; readonly head?: string } = {},
 ): Page {
   const lines = [
@@ -33,7 +48,7 @@ export function linksPage(
     `<html><head><meta charset="utf-8">${options.head ?? ''}<title>${escaped(title)}</title></head>`,
     `<body><h1>${escaped(title)}</h1>`,
   ];
-  for (const { href, text } of links) lines.push(`<a href="${escaped(href)}">${escaped(text)}</a><br>`);
+  for (const link of links) lines.push(linkLine(link));
   lines.push('</body></html>', '');
   return {
     status: 200,

@@ -1,15 +1,18 @@
 import { type Digest, hexOf } from '../core/digest.ts';
 import { type Distribution, normalizeProject } from '../core/distribution.ts';
 import { type Answer, type Exchange, jsonAnswer, NOT_FOUND, refusal } from './answer.ts';
-import { linksPage, urlPath } from './pages.ts';
+import { type Link, linksPage, urlPath } from './pages.ts';
 
 /** A wheel or source archive of the index. */
 export interface IndexedFile extends Pick<Distribution, 'project' | 'version'> {
-  /** Its path below `/files/`. */
-  readonly name: string;
+  /** Where it is served, from the root on: `packages/a-1.tar.gz`. */
+  readonly path: string;
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
+  readonly requiresPython?: string | undefined;
+  /** Why its publisher took it back; may be empty. */
+  readonly yanked?: string | undefined;
 }
 
 const JSON_TYPE = 'application/vnd.pypi.simple.v1+json';
@@ -38,7 +41,7 @@ function chooseType(accept: string | undefined): string | undefined {
   return best?.type;
 }
 
-/** Answers the simple index under `/simple/`: PEP 503 in HTML, PEP 691 and 700 in JSON. */
+/** Answers the simple index under `/simple/`: PEP 503 and 592 in HTML, PEP 691 and 700 in JSON. */
 export function createSimpleIndex(files: readonly IndexedFile[]): (exchange: Exchange) => Answer {
   const projects = new Map<string, IndexedFile[]>();
   for (const file of files) projects.set(file.project, [...(projects.get(file.project) ?? []), file]);
@@ -71,7 +74,7 @@ export function createSimpleIndex(files: readonly IndexedFile[]): (exchange: Exc
 const VARY = { vary: 'accept' };
 const HEAD = '<meta name="pypi:repository-version" content="1.1">';
 
-function page(title: string, links: Parameters<typeof linksPage>[1], type: string): Answer {
+function page(title: string, links: readonly Link[], type: string): Answer {
   const answer = linksPage(title, links, { type: `${type}; charset=utf-8`, head: HEAD });
   return { ...answer, headers: { ...answer.headers, ...VARY } };
 }
@@ -89,24 +92,37 @@ function listProjects(names: readonly string[], type: string): Answer {
 }
 
 function listFiles(project: string, files: readonly IndexedFile[], type: string): Answer {
-  const all = files.map(({ name, digest, size, version }) => {
-    const filename = name.split('/').at(-1) ?? name;
-    return { filename, url: `../../files/${urlPath(name)}`, sha256: hexOf(digest), size, version };
-  });
-  if (type !== JSON_TYPE) {
-    const links = all.map(({ url, sha256, filename }) => ({
-      href: `${url}#sha256=${sha256}`,
-      text: filename,
-    }));
-    return page(`Links for ${project}`, links, type);
-  }
+  return type === JSON_TYPE ? jsonFiles(project, files) : linkedFiles(project, files, type);
+}
+
+const fileName = (path: string): string => path.split('/').at(-1) ?? path;
+const urlOf = ({ path }: IndexedFile): string => `../../${urlPath(path)}`;
+
+function linkedFiles(project: string, files: readonly IndexedFile[], type: string): Answer {
+  const links = files.map((file) => ({
+    href: `${urlOf(file)}#sha256=${hexOf(file.digest)}`,
+    text: fileName(file.path),
+    attributes: { 'data-requires-python': file.requiresPython, 'data-yanked': file.yanked },
+  }));
+  return page(`Links for ${project}`, links, type);
+}
+
+function jsonFiles(project: string, files: readonly IndexedFile[]): Answer {
   return jsonAnswer(
     {
       meta: { 'api-version': '1.1' },
       name: project,
-      versions: [...new Set(all.map(({ version }) => version))],
-      files: all.map(({ filename, url, sha256, size }) => ({ filename, url, hashes: { sha256 }, size })),
+      versions: [...new Set(files.map(({ version }) => version))],
+      files: files.map((file) => ({
+        filename: fileName(file.path),
+        url: urlOf(file),
+        hashes: { sha256: hexOf(file.digest) },
+        size: file.size,
+        'requires-python': file.requiresPython,
+        // Without a reason it is only true.
+        yanked: file.yanked === '' ? true : file.yanked,
+      })),
     },
-    { type, headers: VARY },
+    { type: JSON_TYPE, headers: VARY },
   );
 }

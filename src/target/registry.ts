@@ -52,7 +52,8 @@ export function registryTarget(options: RegistryTargetOptions): Target {
     kind: 'registry',
     name: `registry ${registry.host}${prefix === '' ? '' : `/${prefix}`}`,
     address: `${registry.origin}${prefix === '' ? '' : `/${prefix}`}`,
-    accepts: () => true,
+    // No client of a package index finds anything there.
+    accepts: (item) => item.kind !== 'package',
     plan: (items, run) => planRegistry(items, { ...options, ...run }),
   };
 }

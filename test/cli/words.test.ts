@@ -54,8 +54,9 @@ describe('numbers in words', () => {
       '0 blobs',
       '3 keys',
     ]);
-    expect(contentText({ images: 2, charts: 1, files: 0 })).toBe('2 images, 1 chart');
-    expect(contentText({ images: 0, charts: 0, files: 0 })).toBe('nothing');
+    expect(contentText({ images: 2, charts: 1, files: 0, packages: 0 })).toBe('2 images, 1 chart');
+    expect(contentText({ images: 0, charts: 0, files: 1, packages: 12 })).toBe('1 file, 12 Python packages');
+    expect(contentText({ images: 0, charts: 0, files: 0, packages: 0 })).toBe('nothing');
   });
 
   it('shortens digests and leaves everything else', () => {

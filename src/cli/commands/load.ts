@@ -5,7 +5,7 @@ import type { LoadOptions, LoadResult } from '../../ops/load.ts';
 import type { RegistryPlace } from '../../ops/registry-place.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
-import { dryRunLines, loadedLines, loadFailure } from '../render-load.ts';
+import { dryRunLines, forNoneWarnings, loadedLines, loadFailure } from '../render-load.ts';
 import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
 import { harmless, shownWord } from '../words.ts';
 
@@ -121,7 +121,8 @@ function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly strin
   const { bundle } = result;
   const title = harmless([bundle.name, bundle.version].filter((t) => t !== null).join(' '));
   const receipt = flags.receipt === undefined || result.dryRun ? [] : [`receipt: ${harmless(flags.receipt)}`];
-  const failed = failure === undefined ? {} : { failure };
+  const warnings = forNoneWarnings(result);
+  const failed = failure === undefined ? { warnings } : { warnings, failure };
   if (result.dryRun) {
     return {
       document,

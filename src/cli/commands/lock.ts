@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, errorOf, exitCodeOf, SealiftError } from '../../core/errors.ts';
-import type { Lock } from '../../lock/schema.ts';
+import { countsOf } from '../../lock/counts.ts';
 import type { LockCheckResult, LockOptions, LockResult } from '../../ops/lock.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
@@ -38,13 +38,9 @@ function packCommand(flags: LockFlags, of: { readonly name: string; readonly ver
   return `sealift pack${placeFlags(flags)} -o ${shellWord(`${of.name}-${of.version}.tar`)}`;
 }
 
-function contentOf(lock: Lock): { readonly images: number; readonly charts: number; readonly files: number } {
-  return { images: lock.images.length, charts: lock.charts.length, files: lock.files.length };
-}
-
 function lockOutcome(result: LockResult, flags: LockFlags): Outcome {
   const { path, lock, diff, written, warnings } = result;
-  const content = contentOf(lock);
+  const content = countsOf(lock);
   const isDry = flags.diff === true;
   const document = { command: 'lock', path, written, dryRun: isDry, content, ...diff, warnings };
   const has = `${harmless(path)}: ${contentText(content)}`;

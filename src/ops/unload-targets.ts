@@ -5,6 +5,7 @@ import type { TlsOptions } from '../io/certificates.ts';
 import type { HttpClient } from '../io/http.ts';
 import { type CredentialSource, Credentials } from '../oci/credentials.ts';
 import type { AddedItem, Removal, RemoveOptions } from '../target/removal.ts';
+import type { WebServer as WebServerType } from '../target/web/server.ts';
 import type { Receipt, ReceiptTarget } from './receipt-read.ts';
 import { parseRegistryUrl } from './registry-place.ts';
 
@@ -107,21 +108,19 @@ async function webRemover(
   address: string,
   { http, context, accessOf, target }: Tools & { readonly target: ReceiptTarget },
 ): Promise<Remove> {
-  const [{ WebServer }, { removeFromNexus }] = await Promise.all([
-    import('../target/web/server.ts'),
-    import('../target/web/nexus-remove.ts'),
-  ]);
-  const [, base, repository] = /^(https?:\/\/[^?#]*\/)repository\/([^/?#]+)\/?$/.exec(address) ?? [];
-  if (base === undefined || repository === undefined) throw notAnAddress(target);
+  const { WebServer } = await import('../target/web/server.ts');
   const { tls, credentials = new Credentials({ env: context.env, signal: context.signal }) } =
     accessOf?.(target) ?? {};
-  const server = new WebServer({
-    http,
-    context,
-    base: new URL(base),
-    credentials,
-    ...(tls === undefined ? {} : { tls }),
-  });
-  return (items, about) =>
-    removeFromNexus({ server, repository: decodeURIComponent(repository) }, items, about);
+  const serverAt = (base: string): WebServerType =>
+    new WebServer({ http, context, base: new URL(base), credentials, ...(tls === undefined ? {} : { tls }) });
+  const [, nexus, repository] = /^(https?:\/\/[^?#]*\/)repository\/([^/?#]+)\/?$/.exec(address) ?? [];
+  if (nexus !== undefined && repository !== undefined) {
+    const { removeFromNexus } = await import('../target/web/nexus-remove.ts');
+    const place = { server: serverAt(nexus), repository: decodeURIComponent(repository) };
+    return (items, about) => removeFromNexus(place, items, about);
+  }
+  const [, devpi, index] = /^(https?:\/\/[^?#]*\/)([^/?#]+\/[^/?#]+)\/?$/.exec(address) ?? [];
+  if (target.kind !== 'pypi' || devpi === undefined || index === undefined) throw notAnAddress(target);
+  const { removeFromDevpi } = await import('../target/web/devpi-remove.ts');
+  return (items, about) => removeFromDevpi({ server: serverAt(devpi), index }, items, about);
 }

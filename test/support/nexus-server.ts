@@ -113,11 +113,9 @@ export async function startShared(): Promise<{ servers: SharedNexus[]; close(): 
 
 async function upNexus(version: NexusVersion): Promise<NexusLogin | undefined> {
   const { stdout } = await run(installer, ['nexus', 'list']);
-  for (const line of stdout.split('\n')) {
-    const [, name, , url, file] = line.split(' ');
-    if (name === version && url !== undefined && file !== undefined) {
-      return { url, username: 'admin', password: (await readFile(file, 'utf8')).trim() };
-    }
+  const [, url, file] = new RegExp(`^nexus ${version} .* (http:\\S+) (/.*)$`, 'm').exec(stdout) ?? [];
+  if (url !== undefined && file !== undefined) {
+    return { url, username: 'admin', password: (await readFile(file, 'utf8')).trim() };
   }
   return undefined;
 }

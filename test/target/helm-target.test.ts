@@ -2,44 +2,24 @@ import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { heldBlob } from '../../src/bundle/passing-blob.ts';
 import type { Digest } from '../../src/core/digest.ts';
-import { MEDIA } from '../../src/core/media.ts';
 import { digestOf } from '../../src/io/verify.ts';
-import type { GraphNode } from '../../src/oci/graph.ts';
-import type { ChartItem, Target } from '../../src/target/target.ts';
+import type { Target } from '../../src/target/target.ts';
 import { type HelmTargetOptions, helmTarget } from '../../src/target/web/helm.ts';
 import { failureOf, type TestContext, testContext } from '../io/server.ts';
-import { contentOf, runAll, SmallNexus, type SmallNexusOptions, serve, statesOf } from './small-nexus.ts';
+import {
+  CHART_BYTES,
+  chartItem,
+  contentOf,
+  runAll,
+  SmallNexus,
+  type SmallNexusOptions,
+  serve,
+  statesOf,
+} from './small-nexus.ts';
 
-const ARCHIVE = Buffer.from('the bytes of web-1.0.0.tgz');
+const ARCHIVE = CHART_BYTES;
 const OTHER = Buffer.from('other bytes of web-1.0.0.tgz');
 const PROV = Buffer.from('-----BEGIN PGP SIGNED MESSAGE-----\n');
-
-function chartItem(version: string, parts: { archive?: Buffer; prov?: Buffer } = {}): ChartItem {
-  const { archive = ARCHIVE, prov } = parts;
-  const blob = (bytes: Buffer, mediaType: string): GraphNode => ({
-    descriptor: { mediaType, digest: digestOf(bytes), size: bytes.length },
-    kind: 'blob',
-    children: [],
-    left: [],
-  });
-  const nodes = [
-    blob(archive, MEDIA.helmChart),
-    ...(prov === undefined ? [] : [blob(prov, MEDIA.helmProvenance)]),
-  ];
-  const root = { mediaType: MEDIA.ociManifest, digest: digestOf(`manifest ${version}`), size: 1 };
-  const graph = { root, nodes: new Map(nodes.map((n) => [n.descriptor.digest, n])) };
-  const { descriptor } = blob(archive, MEDIA.helmChart);
-  return {
-    kind: 'chart',
-    name: `web-${version}`,
-    chartName: 'web',
-    version,
-    root,
-    graph,
-    archive: descriptor,
-    tree: digestOf('tree'),
-  };
-}
 
 /** Lists the charts that are there, from the `after`-th question on. */
 function indexOf(

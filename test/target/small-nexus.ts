@@ -5,10 +5,13 @@ import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 import type { Descriptor } from '../../src/core/descriptor.ts';
 import type { Context } from '../../src/core/events.ts';
+import { MEDIA } from '../../src/core/media.ts';
 import { HttpClient } from '../../src/io/http.ts';
 import { digestOf } from '../../src/io/verify.ts';
 import type { ContentReader } from '../../src/oci/content.ts';
-import type { Item, Target, TargetOptions, TargetRun } from '../../src/target/target.ts';
+import { type CredentialSource, NOBODY } from '../../src/oci/credentials.ts';
+import type { GraphNode } from '../../src/oci/graph.ts';
+import type { ChartItem, Item, Target, TargetOptions, TargetRun } from '../../src/target/target.ts';
 import { WebServer } from '../../src/target/web/server.ts';
 
 const hex = (algorithm: string, bytes: Uint8Array): string =>
@@ -115,18 +118,31 @@ export class SmallNexus {
   }
 }
 
+/** A client of a server, which ends with the test. */
+export function webServer(
+  { url, ...login }: { readonly url: string; readonly username?: string; readonly password?: string },
+  context: Context,
+): WebServer {
+  const http = new HttpClient(context);
+  onTestFinished(() => http.close());
+  const { username, password } = login;
+  const credentials: CredentialSource =
+    username === undefined || password === undefined
+      ? NOBODY
+      : { find: async () => ({ kind: 'password', username, password }) };
+  return new WebServer({ http, context, base: new URL(url), credentials });
+}
+
 /** Starts it, with a client of it; both end with the test. */
 export async function serve(nexus: SmallNexus, context: Context): Promise<WebServer> {
   const server = createServer((req, res) => void nexus.answer(req, res));
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
-  const http = new HttpClient(context);
   onTestFinished(async () => {
-    await http.close();
     server.closeAllConnections();
     await new Promise((done) => server.close(done));
   });
   const { port } = server.address() as AddressInfo;
-  return new WebServer({ http, context, base: new URL(`http://127.0.0.1:${port}/`) });
+  return webServer({ url: `http://127.0.0.1:${port}/` }, context);
 }
 
 const EMPTY = new Map();
@@ -136,6 +152,36 @@ export function fileItem(name: string, bytes: Uint8Array, mode = 0o644): Item {
   const digest = digestOf(bytes);
   const content = { mediaType: 'application/octet-stream', digest, size: bytes.length };
   return { kind: 'file', name, root: content, graph: { root: content, nodes: EMPTY }, content, mode };
+}
+
+export const CHART_BYTES = Buffer.from('the bytes of web-1.0.0.tgz');
+
+/** The chart `web` as it would be loaded. */
+export function chartItem(version: string, parts: { archive?: Buffer; prov?: Buffer } = {}): ChartItem {
+  const { archive = CHART_BYTES, prov } = parts;
+  const blob = (bytes: Buffer, mediaType: string): GraphNode => ({
+    descriptor: { mediaType, digest: digestOf(bytes), size: bytes.length },
+    kind: 'blob',
+    children: [],
+    left: [],
+  });
+  const nodes = [
+    blob(archive, MEDIA.helmChart),
+    ...(prov === undefined ? [] : [blob(prov, MEDIA.helmProvenance)]),
+  ];
+  const root = { mediaType: MEDIA.ociManifest, digest: digestOf(`manifest ${version}`), size: 1 };
+  const graph = { root, nodes: new Map(nodes.map((n) => [n.descriptor.digest, n])) };
+  const { descriptor } = blob(archive, MEDIA.helmChart);
+  return {
+    kind: 'chart',
+    name: `web-${version}`,
+    chartName: 'web',
+    version,
+    root,
+    graph,
+    archive: descriptor,
+    tree: digestOf('tree'),
+  };
 }
 
 /** Content by digest, as a bundle gives it, in pieces; wrong content fails only behind its last byte. */

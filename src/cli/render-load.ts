@@ -30,10 +30,18 @@ function planLines(target: LoadedTarget): string[] {
   const present = entries.filter((e) => e.state === 'present').length;
   return [
     harmless(name),
+    ...madeLines(target),
     ...(target.fault === null ? [] : [`  cannot be asked: ${harmless(target.fault.message)}`]),
     ...(rows.length === 0 ? [] : table([heads, ...rows], [3, 4])),
     `  ${present} present, ${write} to write: ${exactBytes(sumOf(entries, 'writeBytes'))} to write, ${exactBytes(sumOf(entries, 'presentBytes'))} there already`,
   ];
+}
+
+/** The repository that has to be made, with its settings. */
+function madeLines({ made }: LoadedTarget): string[] {
+  if (made === null) return [];
+  const { repository, format, settings } = made;
+  return [harmless(`  new ${format} repository ${repository}: ${JSON.stringify(settings)}`)];
 }
 
 /** What `--dry-run` prints. */
@@ -66,7 +74,7 @@ function noteLines({ entries }: LoadedTarget): string[] {
 
 /** What every target got, each with the notes of its entries. */
 export function loadedLines(result: LoadResult): string[] {
-  return result.targets.flatMap((target) => [targetLine(target), ...noteLines(target)]);
+  return result.targets.flatMap((target) => [targetLine(target), ...madeLines(target), ...noteLines(target)]);
 }
 
 function named(inner: Fault, where: string): Fault {

@@ -43,6 +43,8 @@ export const NOBODY: CredentialSource = { find: async () => undefined };
 interface SearchOptions {
   readonly env: Env;
   readonly signal?: AbortSignal;
+  /** The only file that is asked, instead of the environment and all files. */
+  readonly only?: string;
   /** Is told what went wrong where the search could go on. */
   readonly onNote?: (message: string) => void;
 }
@@ -96,10 +98,11 @@ export class Credentials implements CredentialSource {
 
   /** As `find`, with where it was found. */
   async locate(host: string, repository: string): Promise<FoundCredential | undefined> {
-    const { env } = this.#options;
-    const login = envLogin(env, host);
+    const { env, only } = this.#options;
+    const login = only === undefined ? envLogin(env, host) : undefined;
     if (login !== undefined) return { credential: { kind: 'password', ...login }, from: 'the environment' };
-    for (const path of [AUTH_VARIABLE, ...credentialFiles(env)]) {
+    const paths = only === undefined ? [AUTH_VARIABLE, ...credentialFiles(env)] : [only];
+    for (const path of paths) {
       const file = await this.#read(path);
       const credential = file && (await this.#inFile(file, host.toLowerCase(), repository));
       if (credential !== undefined) return { credential, from: path };

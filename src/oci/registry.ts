@@ -12,6 +12,7 @@ import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
 import { nextQuery, parseRepositories, parseTags, statedDescriptor } from './answers.ts';
 import type { ReadOptions } from './content.ts';
+import type { CredentialSource } from './credentials.ts';
 import { deleteManifest } from './deletes.ts';
 import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
@@ -27,6 +28,8 @@ export interface RegistryOptions {
   readonly http: HttpClient;
   readonly context: Context;
   readonly config?: HostConfig;
+  /** Default: those of the environment and the credential files. */
+  readonly credentials?: CredentialSource;
 }
 
 export interface ManifestContent {

@@ -8,6 +8,7 @@ import { errorOf, type Fault, fault, faultOf, isAbort, SealiftError } from '../c
 import type { Context } from '../core/events.ts';
 import type { Release } from '../io/hold.ts';
 import type { HttpClient } from '../io/http.ts';
+import type { AskLogin } from '../site/credentials.ts';
 import {
   type Addition,
   additionOf,
@@ -26,14 +27,16 @@ import { holdTargets } from './holds.ts';
 import { refuseLeftOut } from './left-out.ts';
 import { type LoadedSource, openSource, type Source } from './load-source.ts';
 import type { PassingSource } from './load-stream.ts';
-import { type TargetChoice, targetsOf } from './load-targets.ts';
+import { namesTargets, type TargetChoice, targetsOf } from './load-targets.ts';
 import { matchNames } from './names.ts';
+import { type PlannedTarget, runOfMissing } from './planned-target.ts';
 import { blobsThere, ReceiptFile, refuseUnwritable } from './receipt.ts';
 import { withHttp } from './session.ts';
+import { chosenSite, type SiteChoice, siteTrees } from './site.ts';
 import { tooLittleSpace } from './space.ts';
 import type { TrustOptions } from './trust.ts';
 
-export interface LoadOptions extends TrustOptions, TargetChoice {
+export interface LoadOptions extends TrustOptions, TargetChoice, SiteChoice {
   /** A file or a folder; or a volume, the folder of the volumes, or a pattern of these. */
   readonly bundle: string;
   /** Where a bundle comes from in order, instead of `bundle`, which then only names it. */
@@ -52,6 +55,8 @@ export interface LoadOptions extends TrustOptions, TargetChoice {
   readonly allowDowngrade?: boolean;
   /** Where the receipt is written; a dry run writes none. */
   readonly receiptPath?: string;
+  /** Asks a person for the login of a target of the site; absent where nobody can be asked. */
+  readonly askLogin?: AskLogin;
 }
 
 /** One item on one target, as the receipt tells it. Bytes. */
@@ -85,10 +90,20 @@ export interface LoadedTarget {
   readonly name: string;
   /** What a flag of `load` would say; null where the name says it. */
   readonly address: string | null;
+  /** Its name in the site's file; null where a flag named it. */
+  readonly site: string | null;
+  /** The repository that the load made for it, or would make, with its settings. */
+  readonly made: MadeRepository | null;
   /** Why nothing at all could be done there. */
   readonly fault: Fault | null;
   readonly tally: Tally;
   readonly entries: readonly LoadedEntry[];
+}
+
+export interface MadeRepository {
+  readonly repository: string;
+  readonly format: string;
+  readonly settings: Readonly<Record<string, unknown>>;
 }
 
 /** The receipt: what is now on the targets and how it came there. */
@@ -108,24 +123,20 @@ export interface LoadResult {
 }
 
 /** A target with its run; `fault` once it is out of the race. */
-interface Racer {
-  readonly target: Target;
+interface Racer extends PlannedTarget {
   run?: TargetRun;
   fault?: Fault;
+  /** Whether `missing` was made, or in a dry run would be. */
+  isMade?: boolean;
 }
 
 /** Plans every target. Name collisions stop everything; any other failure is the target's own. */
-async function planAll(racers: readonly Racer[], items: readonly Item[], plan: TargetOptions): Promise<void> {
-  const done = await Promise.allSettled(
-    racers.map(async (racer) => {
-      const own = items.filter((item) => racer.target.accepts(item));
-      if (own.length === 0) {
-        const message = `nothing that is loaded is for ${racer.target.name}`;
-        plan.context.emit({ type: 'warning', fault: fault('USAGE', message) });
-      }
-      racer.run = await racer.target.plan(own, plan);
-    }),
-  );
+async function planAll(
+  racers: readonly Racer[],
+  items: readonly Item[],
+  plan: TargetOptions & { readonly dryRun: boolean },
+): Promise<void> {
+  const done = await Promise.allSettled(racers.map((racer) => planOne(racer, items, plan)));
   for (const [i, outcome] of done.entries()) {
     if (outcome.status === 'fulfilled') continue;
     const error: unknown = outcome.reason;
@@ -137,6 +148,30 @@ async function planAll(racers: readonly Racer[], items: readonly Item[], plan: T
     const racer = racers[i];
     if (racer !== undefined) racer.fault = faultOf(error);
   }
+}
+
+async function planOne(
+  racer: Racer,
+  items: readonly Item[],
+  plan: TargetOptions & { readonly dryRun: boolean },
+): Promise<void> {
+  if (racer.fault !== undefined) return;
+  const { target, missing } = racer;
+  const own = items.filter((item) => target.accepts(item));
+  if (own.length === 0) {
+    const message = `nothing that is loaded is for ${target.name}`;
+    plan.context.emit({ type: 'warning', fault: fault('USAGE', message) });
+  }
+  if (missing !== undefined) {
+    racer.isMade = plan.dryRun;
+    if (plan.dryRun) {
+      racer.run = runOfMissing(own, missing);
+      return;
+    }
+    await missing.make();
+    racer.isMade = true;
+  }
+  racer.run = await target.plan(own, plan);
 }
 
 type Stage = 'writeBlobs' | 'writeManifests' | 'commit';
@@ -192,11 +227,14 @@ function contentOf({ item, pushedDigest, content }: Entry, target: Target['kind'
   return item.kind === 'chart' ? item.archive.digest : item.content.digest;
 }
 
-function loadedTarget({ target, run, fault }: Racer): LoadedTarget {
+function loadedTarget({ target, run, fault, site, missing, isMade }: Racer): LoadedTarget {
+  const made = isMade === true ? missing : undefined;
   return {
     kind: target.kind,
     name: target.name,
     address: target.address ?? null,
+    site: site ?? null,
+    made: made === undefined ? null : { repository: made.name, format: made.format, settings: made.settings },
     fault: fault ?? null,
     tally: run?.tally ?? emptyTally(),
     entries: (run?.entries ?? []).map((e) =>
@@ -236,6 +274,7 @@ async function loadHeld(
 ): Promise<LoadResult> {
   const { http, context } = tools;
   const start = context.now();
+  const site = namesTargets(options) ? undefined : await chosenSite(options);
   const stop = new AbortController();
   const linked: Context = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) };
   setMaxListeners(0, linked.signal); // Every running request of every target listens.
@@ -256,12 +295,15 @@ async function loadHeld(
       await refuseUnwritable(resolve(options.receiptPath), inputs);
     }
     items = matchNames(source.items, options.only);
-    const targets = await targetsOf(options, source, { http, context: linked });
-    await tools.hold(targets);
+    const dryRun = options.dryRun === true;
+    const ask = options.askLogin === undefined ? {} : { ask: options.askLogin };
+    const targets = await targetsOf(options, source, { http, context: linked, site, dryRun, ...ask });
+    racers = busyOf(targets, items);
+    await tools.hold(racers.map(({ target }) => target));
     // Behind the hold: what another load writes until then counts.
-    await refuseDowngrade(source.about, options);
+    const chartTrees = [...(options.chartTrees ?? []), ...siteTrees(site)];
+    await refuseDowngrade(source.about, { ...options, chartTrees });
     if (options.verify === true) await refuseBad(source, context);
-    racers = targets.map((target) => ({ target }));
     context.emit({
       type: 'phase',
       name: 'plan',
@@ -269,7 +311,8 @@ async function loadHeld(
     });
     const { leftOut } = source;
     const absent = leftOut === undefined ? {} : { isAbsent: leftOut.isAbsent };
-    await planAll(racers, items, { source, context: linked, passing: passing !== undefined, ...absent });
+    const how = { source, context: linked, passing: passing !== undefined, dryRun, ...absent };
+    await planAll(racers, items, how);
     await refuseLeftOut(racers, source);
     if (options.dryRun !== true) for (const { run } of racers) await run?.clear?.();
     for (const [racer, full] of await tooLittleSpace(racers)) racer.fault = full;
@@ -286,6 +329,17 @@ async function loadHeld(
   const result = resultOf(source, { racers, items, options, start, end: context.now() });
   await tell(result, blobsThere(items, racers));
   return result;
+}
+
+/** A site's file is for every bundle: targets of it that nothing is for stay aside. What a flag names is for this one. */
+function busyOf(targets: readonly PlannedTarget[], items: readonly Item[]): Racer[] {
+  const busy = targets.filter(
+    ({ site, target }) => site === undefined || items.some((item) => target.accepts(item)),
+  );
+  if (busy.length > 0) return busy.map((one) => ({ ...one }));
+  throw new SealiftError('USAGE', "nothing that is loaded is for a target of the site's file", {
+    hint: `it has ${targets.map(({ target }) => target.name).join(', ')}`,
+  });
 }
 
 /** A bundle that comes through a pipe; undefined where a path is given. @throws USAGE, faults of the bundle */

@@ -3,6 +3,7 @@ import type { Context } from '../core/events.ts';
 import type { Naming } from '../core/naming.ts';
 import { isHost, isRepository } from '../core/reference.ts';
 import type { HttpClient } from '../io/http.ts';
+import type { CredentialSource } from '../oci/credentials.ts';
 import { type HostConfig, Registry } from '../oci/registry.ts';
 import { registryTarget } from '../target/registry.ts';
 import type { IndexPolicy } from '../target/registry-shapes.ts';
@@ -45,9 +46,16 @@ export function parseRegistryUrl(text: string): Pick<RegistryPlace, 'host' | 'pr
 /** The target of a registry place. */
 export function registryTargetOf(
   place: RegistryPlace,
-  tools: { readonly http: HttpClient; readonly context: Context },
+  tools: {
+    readonly http: HttpClient;
+    readonly context: Context;
+    /** Default: those of the environment and the credential files. */
+    readonly credentials?: CredentialSource;
+  },
 ): Target {
-  const registry = new Registry(place.host, { ...tools, config: place.config });
+  const { http, context, credentials } = tools;
+  const logins = credentials === undefined ? {} : { credentials };
+  const registry = new Registry(place.host, { http, context, config: place.config, ...logins });
   const { prefix, naming, indexPolicy } = place;
   return registryTarget({ registry, prefix, naming, indexPolicy });
 }

@@ -1,17 +1,17 @@
-import { lstat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Given } from '../bundle/joint.ts';
 import type { Medium } from '../bundle/medium.ts';
 import { errorOf, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
-import { diskError, errnoOf, kindOf, readFileLimited } from '../io/files.ts';
+import { kindOf, readFileLimited } from '../io/files.ts';
 import { digestOf } from '../io/verify.ts';
 import type { Lock } from '../lock/schema.ts';
 import { signaturePaths } from '../trust/places.ts';
 import type { Trust, TrustPolicy } from '../trust/policy.ts';
 import type { PublicKey } from '../trust/public-key.ts';
 import type { SiteTrust } from '../trust/site.ts';
+import { findSite } from './site.ts';
 
 /** What a verb is told about trust; the rest comes from the environment and from the site's file. */
 export interface TrustOptions {
@@ -36,21 +36,9 @@ async function readKey(text: string, folder: string): Promise<PublicKey> {
   return parsePublicKey(bytes, path);
 }
 
-/** Whether anything has this name, also a link to nothing: a policy that cannot be read is no policy that lacks. */
-async function isNamed(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error))) return false;
-    throw diskError(error, path);
-  }
-}
-
 async function siteOf({ sitePath }: TrustOptions): Promise<{ trust: SiteTrust; folder: string } | undefined> {
-  // As in trust/site.ts, which brings a YAML parser along.
-  const path = resolve(sitePath ?? 'site.yaml');
-  if (sitePath === undefined && !(await isNamed(path))) return undefined;
+  const path = await findSite(sitePath === undefined ? {} : { sitePath });
+  if (path === undefined) return undefined;
   const { readSite } = await import('../trust/site.ts');
   return { trust: await readSite(path), folder: dirname(path) };
 }

@@ -1,12 +1,14 @@
 import { type Command, Option } from 'commander';
 import { SealiftError } from '../../core/errors.ts';
+import type { Context } from '../../core/events.ts';
 import { NAMINGS, type Naming } from '../../core/naming.ts';
 import type { LoadOptions, LoadResult } from '../../ops/load.ts';
 import type { RegistryPlace } from '../../ops/registry-place.ts';
 import { examples } from '../examples.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
+import { readLogin } from '../password.ts';
 import { dryRunLines, forNoneWarnings, loadedLines, loadFailure } from '../render-load.ts';
-import { gather, KEY_HELP, SITE_HELP, trustOf } from '../trust-flags.ts';
+import { gather, KEY_HELP, trustOf } from '../trust-flags.ts';
 import { harmless, shownWord } from '../words.ts';
 
 const DEFAULT_NAMESPACE = 'k8s.io';
@@ -36,6 +38,7 @@ interface LoadFlags {
   readonly insecure?: boolean;
   readonly key?: readonly string[];
   readonly site?: string;
+  readonly target?: readonly string[];
   readonly allowDowngrade?: boolean;
   readonly force?: boolean;
   readonly dryRun?: boolean;
@@ -48,6 +51,16 @@ function refuseIdleFlags(flags: LoadFlags): void {
   const registry = flags.registry !== undefined;
   const containerd = flags.containerd !== undefined;
   const folders = flags.chartTree !== undefined || flags.files !== undefined;
+  const named = registry || containerd || folders;
+  if (flags.target !== undefined && named) {
+    throw new SealiftError(
+      'USAGE',
+      "--target is for the targets of the site's file, and a flag names another",
+      {
+        hint: 'write either --target NAME, or --registry, --containerd, --chart-tree and --files',
+      },
+    );
+  }
   const rules: readonly (readonly [given: boolean, flag: string, has: boolean, needs: string])[] = [
     [flags.namespace !== undefined, '--namespace', containerd, '--containerd'],
     [flags.pin === true, '--pin', containerd, '--containerd'],
@@ -57,7 +70,7 @@ function refuseIdleFlags(flags: LoadFlags): void {
     [flags.clientCert !== undefined, '--client-cert', registry, '--registry'],
     [flags.clientKey !== undefined, '--client-key', registry, '--registry'],
     [flags.insecure === true, '--insecure', registry, '--registry'],
-    [flags.force === true, '--force', folders, '--chart-tree or --files'],
+    [flags.force === true, '--force', folders || !named, '--chart-tree or --files'],
   ];
   const idle = rules.find(([given, , has]) => given && !has);
   if (idle === undefined) return;
@@ -82,6 +95,18 @@ async function placesOf(flags: LoadFlags): Promise<RegistryPlace[]> {
   });
 }
 
+/** Who is asked for logins, where the site's file says `prompt`: nobody but a person at a terminal. */
+function askingOf({ signal }: Context): Pick<LoadOptions, 'askLogin'> {
+  const { stdin: input, stderr: output } = process;
+  if (input.isTTY !== true) return {};
+  return {
+    askLogin: async (target) => {
+      output.write(`${harmless(target)}\n`);
+      return readLogin({}, { input, output, signal });
+    },
+  };
+}
+
 async function optionsOf(given: readonly string[], flags: LoadFlags): Promise<LoadOptions> {
   const [bundle = '', ...others] = given;
   refuseIdleFlags(flags);
@@ -103,6 +128,7 @@ async function optionsOf(given: readonly string[], flags: LoadFlags): Promise<Lo
     ...(flags.only === undefined ? {} : { only: flags.only }),
     ...(flags.name === undefined ? {} : { name: flags.name }),
     ...(flags.receipt === undefined ? {} : { receiptPath: flags.receipt }),
+    ...(flags.target === undefined ? {} : { targetNames: flags.target }),
   };
 }
 
@@ -161,7 +187,7 @@ export function addLoad(program: Command, run: RunVerb): void {
     .command('load')
     .summary('put a bundle into registries, containerd, a chart tree, a folder')
     .description(
-      'Plans what is missing on every target, then sends only that. Nothing becomes visible before every blob arrived. Running it again goes on.',
+      "Plans what is missing on every target, then sends only that. Nothing becomes visible before every blob arrived. Running it again goes on. Without --registry, --containerd, --chart-tree and --files it loads into the targets of the site's file; with one of these the file's targets are not used, but what it says about trust holds.",
     )
     .argument(
       '<bundle...>',
@@ -170,6 +196,7 @@ export function addLoad(program: Command, run: RunVerb): void {
     .addHelpText(
       'before',
       examples(
+        'sealift load astrago.tar --dry-run                                 into all targets of site.yaml: what would be written?',
         'sealift load astrago.tar --registry nexus.local:5000 --dry-run     what would be written?',
         'sealift load astrago.tar --registry nexus.local:5000/gpu --receipt receipt.json',
         'sealift load astrago.tar --containerd /run/containerd/containerd.sock --pin',
@@ -200,7 +227,11 @@ export function addLoad(program: Command, run: RunVerb): void {
     .option('--client-key <file>', 'registry: a PEM file with the key of --client-cert')
     .option('--insecure', 'registry: accept any certificate')
     .option('--key <key>', KEY_HELP, gather)
-    .option('--site <file>', SITE_HELP)
+    .option(
+      '--site <file>',
+      'the policy and the targets of this site (default: site.yaml in the working folder)',
+    )
+    .option('--target <name>', "a target of the site's file (default: all); may be repeated", gather)
     .option('--allow-downgrade', 'load an older bundle than what the receipt or the chart tree says is there')
     .option('--force', 'replace hand-edited charts and files with other bytes')
     .option('--dry-run', 'plan only: what is there and what would be written')
@@ -208,7 +239,7 @@ export function addLoad(program: Command, run: RunVerb): void {
     .option('--json', 'the receipt as one JSON document on stdout')
     .action((given: readonly string[], flags: LoadFlags) => {
       return run(flags, async (context) => {
-        const options = await optionsOf(given, flags);
+        const options = { ...(await optionsOf(given, flags)), ...askingOf(context) };
         const { load } = await import('../../ops/load.ts');
         return loadOutcome(await load(options, context), flags, process.argv.slice(2));
       });

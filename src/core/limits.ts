@@ -46,6 +46,11 @@ export const LIMITS = {
   /** How deep charts inside charts are followed. */
   chartDepth: 8,
   provenance: 1 * MIB,
+  /** What a wheel or source archive says of itself, its fields, the entries of one, and all that may come out of a source archive. */
+  packageMetadata: 4 * MIB,
+  packageFields: 10_000,
+  packageEntries: 500_000,
+  packageUnpacked: 8 * GIB,
   /** sealift.yaml, versions.lock, image lists. */
   manifestText: 8 * MIB,
   lockText: 64 * MIB,

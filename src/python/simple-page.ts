@@ -11,6 +11,8 @@ export interface IndexFile {
   readonly url: string;
   /** Absent where the index names none. */
   readonly sha256: Digest | undefined;
+  /** Hex digits; only where it names no better hash, as old Nexus does. */
+  readonly md5?: string;
   /** Bytes; absent where the index names none. */
   readonly size?: number;
   /** As written (PEP 503, `data-requires-python`). */
@@ -21,6 +23,7 @@ export interface IndexFile {
 
 const FILE = /^[A-Za-z0-9][A-Za-z0-9._!+-]{0,254}$/;
 const HEX = /^[0-9a-f]{64}$/;
+const MD5 = /^[0-9a-f]{32}$/;
 const PRINTABLE = /^[\x20-\x7e]{1,1024}$/;
 const MAX_REASON = 1000;
 
@@ -38,6 +41,7 @@ interface Named {
   readonly file: string;
   readonly address: string;
   readonly sha256: string | undefined;
+  readonly md5: string | undefined;
   readonly size?: number | null | undefined;
   readonly requiresPython?: string | null | undefined;
   readonly yanked?: string | undefined;
@@ -54,11 +58,13 @@ function fileOf(named: Named, base: string): IndexFile | undefined {
   url.search = '';
   url.hash = '';
   const hex = named.sha256?.toLowerCase() ?? '';
+  const md5 = named.md5?.toLowerCase() ?? '';
   const requires = requiresPython?.trim() ?? '';
   return {
     file,
     url: url.href,
     sha256: HEX.test(hex) ? digestOfHex(hex) : undefined,
+    ...(MD5.test(md5) && !HEX.test(hex) ? { md5 } : {}),
     ...(typeof size === 'number' ? { size } : {}),
     ...(PRINTABLE.test(requires) ? { requiresPython: requires } : {}),
     ...(yanked === undefined ? {} : { yanked: plainText(yanked) }),
@@ -90,6 +96,7 @@ function filesOfJson(text: string, base: string): IndexFile[] | undefined {
       file: filename,
       address: url,
       sha256: hashes.sha256,
+      md5: hashes.md5,
       size,
       requiresPython: read.data['requires-python'],
       ...(why === undefined ? {} : { yanked: why }),
@@ -124,6 +131,7 @@ function filesOfHtml(text: string, address: string): IndexFile[] {
         file: nameOf(url),
         address: href,
         sha256: /^#(?:.*&)?sha256=([0-9A-Fa-f]{64})/.exec(url.hash)?.[1],
+        md5: /^#(?:.*&)?md5=([0-9A-Fa-f]{32})/.exec(url.hash)?.[1],
         requiresPython: attributes['data-requires-python'],
         ...(yanked === undefined ? {} : { yanked }),
       };

@@ -35,6 +35,13 @@ describe('a page of a simple index', () => {
     ]);
   });
 
+  it('of an old Nexus names MD5, which counts only without a better hash', () => {
+    const md5 = 'a'.repeat(32);
+    const [old] = html(`<a href="../../packages/x/1.0/x-1.0.zip#md5=${md5}" rel="internal"  >x</a>`);
+    expect(old).toMatchObject({ file: 'x-1.0.zip', sha256: undefined, md5 });
+    expect(json([{ filename: 'x-1.zip', url: 'x-1.zip', hashes: { md5, sha256: SHA } }])[0]).not.toHaveProperty('md5');
+  });
+
   it('in HTML may say what its addresses are relative to', () => {
     const [file] = html('<base href="https://cdn.example.com/f/"><a href="x-1.zip">x</a>');
     expect(file?.url).toBe('https://cdn.example.com/f/x-1.zip');

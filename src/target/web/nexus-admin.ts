@@ -230,6 +230,25 @@ export class NexusAdmin {
     }
   }
 
+  /**
+   * The assets of a repository that have some bytes, by the search index: fast, and some time behind what was written.
+   * @param of.md5 hex digits
+   */
+  async search(of: { readonly repository: string; readonly md5: string }): Promise<NexusAsset[]> {
+    const query = `repository=${encodeURIComponent(of.repository)}&md5=${encodeURIComponent(of.md5)}`;
+    return (await this.#ask(`search/assets?${query}`, pageSchema, 'the search'))?.items ?? [];
+  }
+
+  /** Removes an asset; one that is gone already is fine. @param id `NexusAsset.id` */
+  async remove(id: string): Promise<void> {
+    const path = `service/rest/v1/assets/${encodeURIComponent(id)}`;
+    const response = await this.server.send({ method: 'DELETE', path });
+    if (response.status >= 300 && response.status !== 404) {
+      throw await this.server.fail(response, 'removal of an asset');
+    }
+    await response.body.dump();
+  }
+
   async blobStores(): Promise<NexusBlobStore[]> {
     const list = z.array(blobStoreSchema).max(LIMITS.nexusRepositories);
     return (await this.#read('blobstores', list, 'the blob stores')) ?? [];

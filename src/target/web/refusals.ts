@@ -41,7 +41,10 @@ const WRONG_ADDRESS =
   'check the address: of Nexus it is that of its user interface, with its path if it has one; check the name of the repository, and proxies in between';
 
 /** The code and the hint of a status. */
-function meaning(status: number, { base, login, text }: About): readonly [ErrorCode, string] {
+function meaning(
+  status: number,
+  { base, login, text, words }: About & { readonly words: string },
+): readonly [ErrorCode, string] {
   const who =
     login === undefined ? 'no login was found' : `the login is of ${JSON.stringify(login.username)}`;
   if (status === 401) {
@@ -85,9 +88,10 @@ function meaning(status: number, { base, login, text }: About): readonly [ErrorC
       'the server or a proxy before it is in trouble; a full disk or quota looks so too: see its log and its blob stores',
     ];
   }
-  return isPage(text)
+  // A page whose status line gives a reason of its own is that of Nexus.
+  return isPage(text) && words === ''
     ? ['TARGET_UNREACHABLE', WRONG_ADDRESS]
-    : ['TARGET_FAILED', 'the server refuses this: ask its owner'];
+    : ['TARGET_FAILED', 'the server refuses this: see its settings, or ask its owner'];
 }
 
 /** What the status line says beyond the name of its status: Nexus has its reason there, and an empty body or a page. */
@@ -104,8 +108,8 @@ export function refusalError(response: HttpResponse, about: About): SealiftError
   const { status, tries } = response;
   // A server may give back what was sent to it.
   const text = conceal(about.text, about.login?.secrets ?? []);
-  const [code, hint] = meaning(status, { ...about, text });
   const words = conceal(reasonOf(response), about.login?.secrets ?? []);
+  const [code, hint] = meaning(status, { ...about, text, words });
   const said = shortLine(words || (jsonMessage(text) ?? text));
   const times = tries > 1 ? ` (tried ${tries} times)` : '';
   const from = response.url.origin === about.base.origin ? '' : ` from ${response.url.host}`;

@@ -138,7 +138,8 @@ export function checkPackage(
     throw invalidPackage(fileName, `not the name of a file of ${project} ${version}`);
   }
   if (metadata === undefined) return;
-  if (normalizeProject(metadata.name) === project && versionKey(metadata.version) === versionKey(version)) return;
+  if (normalizeProject(metadata.name) === project && versionKey(metadata.version) === versionKey(version))
+    return;
   const says = `${metadata.name.slice(0, 200)} ${metadata.version.slice(0, 200)}`;
   throw invalidPackage(fileName, `it is to be ${project} ${version}, its metadata says ${says}`);
 }

@@ -39,7 +39,9 @@ describe('a page of a simple index', () => {
     const md5 = 'a'.repeat(32);
     const [old] = html(`<a href="../../packages/x/1.0/x-1.0.zip#md5=${md5}" rel="internal"  >x</a>`);
     expect(old).toMatchObject({ file: 'x-1.0.zip', sha256: undefined, md5 });
-    expect(json([{ filename: 'x-1.zip', url: 'x-1.zip', hashes: { md5, sha256: SHA } }])[0]).not.toHaveProperty('md5');
+    expect(
+      json([{ filename: 'x-1.zip', url: 'x-1.zip', hashes: { md5, sha256: SHA } }])[0],
+    ).not.toHaveProperty('md5');
   });
 
   it('in HTML may say what its addresses are relative to', () => {

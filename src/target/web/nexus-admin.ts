@@ -236,17 +236,7 @@ export class NexusAdmin {
    */
   async search(of: { readonly repository: string; readonly md5: string }): Promise<NexusAsset[]> {
     const query = `repository=${encodeURIComponent(of.repository)}&md5=${encodeURIComponent(of.md5)}`;
-    return (await this.#ask(`search/assets?${query}`, pageSchema, 'the search'))?.items ?? [];
-  }
-
-  /** Removes an asset; one that is gone already is fine. @param id `NexusAsset.id` */
-  async remove(id: string): Promise<void> {
-    const path = `service/rest/v1/assets/${encodeURIComponent(id)}`;
-    const response = await this.server.send({ method: 'DELETE', path });
-    if (response.status >= 300 && response.status !== 404) {
-      throw await this.server.fail(response, 'removal of an asset');
-    }
-    await response.body.dump();
+    return (await this.#ask(`search/assets?${query}`, pageOf(assetSchema), 'the search'))?.items ?? [];
   }
 
   async blobStores(): Promise<NexusBlobStore[]> {

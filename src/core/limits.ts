@@ -124,6 +124,10 @@ export const LIMITS = {
   answerHead: 64 * KIB,
   /** Tries of one request, the first included. */
   tries: 6,
+  /** Questions whether a server takes writes again, before a load gives up. */
+  writableAsks: 10,
+  /** Uploads to one target at once, whatever is asked for. */
+  writers: 20,
   /** Tries of one request that ends where a redirect led to and is refused there, the first included; each time a fresh redirect is asked for. */
   redirectedTries: 3,
   /** A transfer may break `tries` times in a row, and in all that often plus once for each of these bytes that came. */

@@ -6,6 +6,7 @@ import { isRepository, isTag } from '../core/reference.ts';
 import type { HttpResponse } from '../io/http.ts';
 import { isPage, shortLine } from '../io/page-text.ts';
 import { limitEnd } from '../io/rate-limit.ts';
+import { policyIn, policyMeaning } from './policies.ts';
 
 /** Answers to an upload after which the whole upload is tried again. */
 export function retriedStatus(status: number): boolean {
@@ -15,6 +16,8 @@ export function retriedStatus(status: number): boolean {
 interface RegistryError {
   readonly code: string;
   readonly message: string;
+  /** Where it is a text; Nexus has its reason there. */
+  readonly detail: string;
 }
 
 /** The start of an answer that was too long to be read whole, and so is no JSON. */
@@ -28,26 +31,26 @@ function registryErrors(text: string): RegistryError[] {
   } catch {
     // A refused index has one error for each child that lacks, so the first may be all that was read.
     const code = CUT_OFF.exec(text)?.[1];
-    return code === undefined ? [] : [{ code, message: '' }];
+    return code === undefined ? [] : [{ code, message: '', detail: '' }];
   }
   if (typeof body !== 'object' || body === null || !('errors' in body) || !Array.isArray(body.errors))
     return [];
   return body.errors.flatMap((error: unknown) => {
     if (typeof error !== 'object' || error === null) return [];
     const fields = new Map<string, unknown>(Object.entries(error));
-    const [code, message] = [fields.get('code'), fields.get('message')];
-    return [
-      {
-        code: typeof code === 'string' ? code.slice(0, 100) : '',
-        message: typeof message === 'string' ? message : '',
-      },
-    ];
+    const [code, message, detail] = ['code', 'message', 'detail'].map((key) => {
+      const value = fields.get(key);
+      return typeof value === 'string' ? value : '';
+    });
+    return [{ code: code?.slice(0, 100) ?? '', message: message ?? '', detail: detail ?? '' }];
   });
 }
 
 /** What an answer says is wrong, as one short line: each error once, or the start of the text. */
 function saidIn(text: string, errors: readonly RegistryError[]): string {
-  const lines = errors.map(({ code, message }) => [code, message].filter((t) => t !== '').join(': '));
+  const lines = errors.map(({ code, message, detail }) =>
+    [code, message, detail].filter((t) => t !== '').join(': '),
+  );
   const told = [...new Set(lines.filter((line) => line !== ''))].join('; ');
   return shortLine(told === '' ? text : told);
 }
@@ -63,13 +66,16 @@ function codeOfStatus(status: number): readonly [ErrorCode, string | undefined] 
     ];
   }
   if (status === 429) return ['REGISTRY_RATE_LIMITED', undefined];
+  if (status === 507) {
+    return ['TARGET_FULL', 'its disk or quota is full: make room there, then run the same command again'];
+  }
   return ['REGISTRY_FAILED', undefined];
 }
 
 /** What to do about a status that says nothing else. */
 function plainHint(status: number): string {
   return status >= 500 || status === 408
-    ? 'the registry or a proxy before it is in trouble: run the same command again later'
+    ? 'the registry or a proxy before it is in trouble, or its disk is full: run the same command again later'
     : 'the registry or a proxy before it refuses this: ask its owner';
 }
 
@@ -90,7 +96,9 @@ export function statusError(
     readonly now: number;
   },
 ): SealiftError {
-  const [code, statusHint] = codeOfStatus(response.status);
+  const policy = policyIn(response.status, about.text);
+  const [code, statusHint] =
+    policy === undefined ? codeOfStatus(response.status) : policyMeaning(policy, response.status);
   const limited = response.status === 429 ? limitEnd(response, about.now) : undefined;
   const isElsewhere = response.url.origin !== about.origin;
   const login = isElsewhere
@@ -116,6 +124,7 @@ export function statusError(
     details: {
       status: response.status,
       ...(serverCode === '' ? {} : { serverCode }),
+      ...(policy === undefined ? {} : { policy }),
       ...(limited === undefined ? {} : { resetAt: limited }),
     },
     side: about.side,

@@ -178,7 +178,7 @@ export class RegistryAuth {
     const stated = redact((challenge.params.realm ?? '').slice(0, 80));
     context.emit({
       type: 'note',
-      message: `${host}: the realm "${stated}" is not a URL, using ${realm.url.href}`,
+      message: `${host}: the realm "${stated}" is not where its token server is, using ${realm.url.href}`,
     });
   }
 

@@ -19,6 +19,8 @@ export class ManifestHeads {
   readonly #wire: RegistryWire;
   #known: ManifestPlace | undefined;
   #isHonest: Promise<boolean> | undefined;
+  /** HEAD of a manifest by its digest fails here, as on Nexus 3.96 (nexus-public #1059): nobody asks so again. */
+  #failsByDigest = false;
 
   constructor(wire: RegistryWire) {
     this.#wire = wire;
@@ -39,8 +41,11 @@ export class ManifestHeads {
     place: ManifestPlace,
     options: { readonly untried: boolean },
   ): Promise<HttpResponse['headers'] | 'absent' | undefined> {
+    const byDigest = isDigest(place.reference);
+    if (byDigest && this.#failsByDigest) return undefined;
     const head = await this.#send(place);
     const { status, headers } = head;
+    if (byDigest && status === 500) this.#failsByDigest = true;
     if (status === 200) {
       const stated = headers['docker-content-digest'];
       if (stated !== undefined && isDigest(stated)) this.#isHonest = Promise.resolve(true);

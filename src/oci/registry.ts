@@ -10,12 +10,13 @@ import { throwIfAborted } from '../io/pool.ts';
 import type { Quota } from '../io/rate-limit.ts';
 import { resumableBytes, WRONG_CONTENT } from '../io/resume.ts';
 import { digestOf, Verifier } from '../io/verify.ts';
-import { nextQuery, parseRepositories, parseTags, statedDescriptor } from './answers.ts';
+import { parseRepositories, parseTags, statedDescriptor } from './answers.ts';
 import type { ReadOptions } from './content.ts';
 import type { CredentialSource } from './credentials.ts';
 import { deleteManifest } from './deletes.ts';
 import { ManifestHeads } from './heads.ts';
 import { manifestMediaType } from './manifest.ts';
+import { listNames } from './name-lists.ts';
 import { ping } from './ping.ts';
 import { askQuota } from './quota.ts';
 import { askReferrers, listedReferrers } from './referrers.ts';
@@ -40,6 +41,12 @@ export interface ManifestContent {
   readonly recompressed?: string;
 }
 
+/** A blob to upload. */
+export interface BlobContent {
+  readonly open: () => AsyncIterable<Uint8Array>;
+  readonly again?: boolean;
+}
+
 /** A client of one registry (OCI distribution spec 1.1). Content that it returns is verified; what it sends is what it was given. */
 export class Registry {
   readonly host: string;
@@ -47,6 +54,8 @@ export class Registry {
   readonly #heads: ManifestHeads;
   readonly #uploader: Uploader;
   readonly #lacking = new Map<string, Promise<boolean>>();
+  /** Blobs that are being sent, to whatever repository; the promises never fail. */
+  readonly #sending = new Map<Digest, Promise<unknown>>();
   /** Whether the host has a referrers API; undefined until its first answer, which counts for all repositories. */
   #hasReferrersApi: boolean | undefined;
 
@@ -180,7 +189,8 @@ export class Registry {
   /** All tags of a repository, at most LIMITS.tags. */
   listTags(repository: string): Promise<string[]> {
     const url = `/v2/${repository}/tags/list`;
-    return this.#list(url, { repository, what: `${repository} tags`, parse: parseTags, most: LIMITS.tags });
+    const about = { repository, what: `${repository} tags`, parse: parseTags, most: LIMITS.tags };
+    return listNames(this.#wire, url, about);
   }
 
   /**
@@ -188,38 +198,8 @@ export class Registry {
    * @throws AUTH_REQUIRED, AUTH_DENIED, CONTENT_NOT_FOUND … where it does not tell them
    */
   listRepositories(): Promise<string[]> {
-    const parse = parseRepositories;
-    return this.#list('/v2/_catalog', { repository: '', what: 'catalog', parse, most: LIMITS.repositories });
-  }
-
-  /**
-   * A list in pages. Of a `Link: …; rel="next"` only the query is taken and the path rebuilt, because Nexus sends links that
-   * lead nowhere (nexus-public #1011). Ends at the first page without a new name: old Nexus gives the whole list whatever
-   * page is asked for (#209).
-   */
-  async #list(
-    path: string,
-    about: {
-      readonly repository: string;
-      readonly what: string;
-      readonly parse: (bytes: Buffer, what: string) => string[];
-      readonly most: number;
-    },
-  ): Promise<string[]> {
-    const { repository, parse, most } = about;
-    const what = `${this.host}/${about.what}`;
-    const names = new Set<string>();
-    for (let search: string | undefined = '?n=1000'; search !== undefined; ) {
-      const url = this.#wire.url(path);
-      url.search = search;
-      const ask = { repository, access: 'pull', limit: LIMITS.manifest, what } as const;
-      const { response, bytes } = await this.#wire.read({ url }, ask);
-      if (bytes === undefined) throw await this.#wire.fail(response, about.what, 'source');
-      const before = names.size;
-      for (const name of parse(bytes, what)) if (names.size < most) names.add(name);
-      search = names.size === before ? undefined : nextQuery(response.headers.link, url);
-    }
-    return [...names];
+    const about = { repository: '', what: 'catalog', parse: parseRepositories, most: LIMITS.repositories };
+    return listNames(this.#wire, '/v2/_catalog', about);
   }
 
   /**
@@ -307,16 +287,32 @@ export class Registry {
   }
 
   /**
-   * Uploads a blob, whole or in chunks (`Uploader`). `open` is called again for a retry, and must give the bytes from
-   * the start.
-   * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, REGISTRY_FAILED, NETWORK_FAILED
+   * Uploads a blob, whole or in chunks (`Uploader`), one upload of a digest at a time: Nexus keeps a blob once for all
+   * images and refuses a second one that comes meanwhile (registry.md 2.8). Who waited and finds it there sends nothing.
+   * @param content.open is called again for a retry, and must give the bytes from the start
+   * @param content.again send it although the registry says that it has it
+   * @returns whether these bytes were taken; false: the registry has it from another upload
+   * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, TARGET_READ_ONLY, REGISTRY_FAILED, NETWORK_FAILED
    */
-  writeBlob(
+  async writeBlob(
     repository: string,
     descriptor: Descriptor,
-    open: () => AsyncIterable<Uint8Array>,
-  ): Promise<void> {
-    return this.#uploader.write({ repository, descriptor, open });
+    content: (() => AsyncIterable<Uint8Array>) | BlobContent,
+  ): Promise<boolean> {
+    const { open, again = false } = typeof content === 'function' ? { open: content } : content;
+    const { digest } = descriptor;
+    for (let running = this.#sending.get(digest); running; running = this.#sending.get(digest)) {
+      await running;
+      if (!again && (await this.hasBlob(repository, digest))) return false;
+    }
+    const sent = this.#uploader.write({ repository, descriptor, open });
+    const settled = sent.catch(() => {});
+    this.#sending.set(digest, settled);
+    try {
+      return await sent;
+    } finally {
+      if (this.#sending.get(digest) === settled) this.#sending.delete(digest);
+    }
   }
 
   /**

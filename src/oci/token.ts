@@ -54,6 +54,10 @@ export function realmOf(
   realm.password = '';
   const sameHost = realm.host === origin.host;
   if (realm.protocol === 'http:' && origin.protocol === 'https:') {
+    // A proxy that ends TLS and tells Nexus neither scheme nor port (nexus-public #435).
+    if (!sameHost && realm.hostname === origin.hostname && realm.port === '') {
+      return { url: new URL('/v2/token', origin), repaired: true };
+    }
     if (!sameHost) throw refused(`its token server ${realm.host} is plain http`);
     realm.protocol = 'https:';
   }

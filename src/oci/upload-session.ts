@@ -46,6 +46,21 @@ export function moveSession(wire: RegistryWire, session: UploadSession, location
   if (location !== undefined) session.url = uploadUrl(location, session.url, wire);
 }
 
+/** Answers of places that take no uploads at all. */
+const NO_UPLOADS = new Set([400, 404, 405, 501]);
+
+/** A refusal of the first request of an upload, which is about the place, not about the blob. */
+function notTaken(error: SealiftError): SealiftError {
+  const { status, policy } = error.details ?? {};
+  if (typeof status !== 'number' || !NO_UPLOADS.has(status) || policy !== undefined) return error;
+  return new SealiftError('REGISTRY_FAILED', error.message, {
+    hint: 'nothing can be uploaded there: with Nexus give the address of a hosted repository, because a proxy and a group take no uploads; elsewhere the project or the path may not exist, or be read-only',
+    cause: error,
+    ...(error.details === undefined ? {} : { details: error.details }),
+    side: 'destination',
+  });
+}
+
 /**
  * Opens an upload session.
  * @throws AUTH_REQUIRED, AUTH_DENIED, REGISTRY_FAILED, REGISTRY_ANSWER_INVALID, NETWORK_FAILED
@@ -60,7 +75,7 @@ export async function startUpload(
     { method: 'POST', url, contentLength: 0, body: new Uint8Array() },
     { repository, access: 'push' },
   );
-  if (started.status !== 202) throw await wire.fail(started, what, 'destination');
+  if (started.status !== 202) throw notTaken(await wire.fail(started, what, 'destination'));
   await started.body.dump();
   const { location } = started.headers;
   const stated = Number(started.headers['oci-chunk-min-length'] ?? 0);

@@ -27,6 +27,8 @@ interface Job {
   /** Chunk size for this blob only, after its whole uploads broke. */
   chunk: number | undefined;
   wrongBytes: number;
+  /** The registry has it from somebody else. */
+  isOthers: boolean;
 }
 
 /** Why one session did not end well, when another may. */
@@ -46,10 +48,12 @@ export interface Uploader {
   /**
    * Uploads a blob: POST, then one PUT with the digest. Where a registry or a proxy refuses so much at once (413, or two
    * breaks of a large one), it goes in chunks by PATCH, and later blobs to this host start so. A session that broke is
-   * cancelled and the whole starts over from POST (registry.md 1.4 points 3, 4 and 7, A6).
+   * cancelled and the whole starts over from POST (registry.md 1.4 points 3, 4 and 7, A6). An upload that is refused because
+   * somebody else sent the blob, or is taken and committed later, is waited for (2.8).
+   * @returns whether it is these bytes that the registry took; false: others were faster
    * @throws what `open`'s stream throws (a bad source), AUTH_DENIED, REGISTRY_FAILED, NETWORK_FAILED
    */
-  write(upload: Upload): Promise<void>;
+  write(upload: Upload): Promise<boolean>;
 }
 
 /** Makes the uploader of a registry. */
@@ -58,10 +62,10 @@ export function createUploader(wire: RegistryWire): Uploader {
   return { write: (upload) => writeBlob(wire, way, upload) };
 }
 
-async function writeBlob(wire: RegistryWire, way: UploadWay, upload: Upload): Promise<void> {
+async function writeBlob(wire: RegistryWire, way: UploadWay, upload: Upload): Promise<boolean> {
   const { context } = wire;
   const what = `${upload.repository} blob ${upload.descriptor.digest}`;
-  const job: Job = { wire, way, upload, what, cuts: [], chunk: undefined, wrongBytes: 0 };
+  const job: Job = { wire, way, upload, what, cuts: [], chunk: undefined, wrongBytes: 0, isOthers: false };
   for (let attempt = 1; ; ) {
     const session = await startUpload(wire, upload.repository, what);
     let failure: Failure | undefined;
@@ -71,7 +75,7 @@ async function writeBlob(wire: RegistryWire, way: UploadWay, upload: Upload): Pr
       if (!context.signal.aborted) await cancelUpload(wire, session);
       throw error;
     }
-    if (failure === undefined) return;
+    if (failure === undefined) return !job.isOthers;
     if (failure.cancel) await cancelUpload(wire, session);
     if (failure.free === true) continue;
     if (attempt >= LIMITS.tries) throw failure.error;
@@ -166,12 +170,19 @@ async function ended(
     return undefined;
   }
   const error = await job.wire.fail(answer, job.what, 'destination');
-  const code = error.details?.serverCode;
+  const { serverCode: code, policy } = error.details ?? {};
+  if (status === 202 && (await appears(job, LIMITS.tries))) return undefined;
+  // Nexus takes a blob once, and while it takes it refuses all others that bring it (nexus-public #967).
+  const mayBeThere = status === 400 && code === 'BLOB_UPLOAD_INVALID' && policy !== 'read-only';
+  if (mayBeThere && (await appears(job, policy === 'once' ? LIMITS.tries : 1))) {
+    job.isOthers = true;
+    return undefined;
+  }
   const wrong = status === 400 && typeof code === 'string' && WRONG_BYTES.has(code);
   if (wrong) job.wrongBytes += 1;
   // A token that ran out in the middle, and what a half-filled session makes of the second sending (A6).
   const again = retriedStatus(status) || status === 401 || (wrong && (about.resent || job.wrongBytes < 2));
-  if (!again) throw error;
+  if (!again || (policy === 'read-only' && status === 400)) throw error;
   const waitMs = retryAfterMs(headers['retry-after'], job.wire.context.now());
   const reason = `HTTP ${status}`;
   return {
@@ -204,6 +215,18 @@ async function isThere(job: Job): Promise<boolean> {
   } catch {
     throwIfAborted(wire.context.signal);
     return false;
+  }
+}
+
+/** Waits for a blob that the registry is about to have. @param asks questions, at least one */
+async function appears(job: Job, asks: number): Promise<boolean> {
+  const { wire, what } = job;
+  for (let ask = 1; ; ask += 1) {
+    if (await isThere(job)) return true;
+    if (ask >= asks) return false;
+    const waitMs = backoffMs(ask, wire.context.random);
+    wire.context.emit({ type: 'retry', what, reason: 'not there yet', waitMs: Math.round(waitMs) });
+    await sleep(waitMs, wire.context.signal);
   }
 }
 

@@ -5,12 +5,13 @@ import { isHost, isRepository } from '../core/reference.ts';
 import type { HttpClient } from '../io/http.ts';
 import type { CredentialSource } from '../oci/credentials.ts';
 import { type HostConfig, Registry } from '../oci/registry.ts';
-import { registryTarget } from '../target/registry.ts';
+import { type RegistryTargetOptions, registryTarget } from '../target/registry.ts';
 import type { IndexPolicy } from '../target/registry-shapes.ts';
 import type { Target } from '../target/target.ts';
 
 /** A registry to load into. */
-export interface RegistryPlace {
+export interface RegistryPlace
+  extends Pick<RegistryTargetOptions, 'onConflict' | 'movesLatest' | 'parallel' | 'writable'> {
   readonly host: string;
   /** Path below which everything is put; '' for none. */
   readonly prefix: string;
@@ -55,7 +56,7 @@ export function registryTargetOf(
 ): Target {
   const { http, context, credentials } = tools;
   const logins = credentials === undefined ? {} : { credentials };
-  const registry = new Registry(place.host, { http, context, config: place.config, ...logins });
-  const { prefix, naming, indexPolicy } = place;
-  return registryTarget({ registry, prefix, naming, indexPolicy });
+  const { host, config, ...how } = place;
+  const registry = new Registry(host, { http, context, config, ...logins });
+  return registryTarget({ registry, ...how });
 }

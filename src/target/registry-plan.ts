@@ -5,6 +5,7 @@ import { chartPlace, filePlace, imageRepository, type Naming } from '../core/nam
 import { eachBounded } from '../io/pool.ts';
 import type { Registry } from '../oci/registry.ts';
 import { carriedManifests } from '../oci/sparse.ts';
+import { type ConflictRule, meetConflict } from './registry-conflicts.ts';
 import { type Addition, type Entry, failEntry, type Item } from './target.ts';
 
 /** Requests that only ask, at once. */
@@ -120,12 +121,16 @@ async function hasManifests(entry: PlacedEntry, registry: Registry): Promise<boo
   return true;
 }
 
+interface NameOptions {
+  readonly registry: Registry;
+  /** Whether all that travels with an entry is there, where the entry itself is, under the digest that was found. */
+  readonly isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>;
+  readonly rule: ConflictRule;
+}
+
 /** What is found under the entry's name now; present when its digest is accepted and all carried manifests are there. */
-async function planName(
-  entry: PlacedEntry,
-  registry: Registry,
-  isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>,
-): Promise<void> {
+async function planName(entry: PlacedEntry, options: NameOptions): Promise<void> {
+  const { registry, isComplete, rule } = options;
   const { repository, tag } = entry.place;
   const accepted = entry.accepted ?? [entry.item.root.digest];
   for (const name of tag === undefined ? accepted : [tag]) {
@@ -133,9 +138,8 @@ async function planName(
     if (found === undefined) continue;
     entry.isNew = false;
     entry.found = found;
-    if (!accepted.includes(found)) {
-      entry.notes.push(`${repository}:${name} is ${found} there and becomes ${entry.item.root.digest}`);
-    } else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {
+    if (!accepted.includes(found)) meetConflict(entry, found, rule);
+    else if ((await hasManifests(entry, registry)) && (await isComplete(entry, found))) {
       entry.state = 'present';
       if (found !== entry.item.root.digest) entry.pushedDigest = found;
       for (const n of entry.item.graph.nodes.values()) entry.presentBytes += n.descriptor.size;
@@ -151,16 +155,11 @@ async function planName(
 /** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */
 export async function planNames(
   entries: readonly PlacedEntry[],
-  options: {
-    readonly registry: Registry;
-    readonly signal: AbortSignal;
-    /** Whether all that travels with an entry is there, where the entry itself is, under the digest that was found. */
-    readonly isComplete: (entry: PlacedEntry, found: Digest) => Promise<boolean>;
-  },
+  options: NameOptions & { readonly signal: AbortSignal },
 ): Promise<void> {
   await eachBounded(entries, { limit: ASK_PARALLEL, signal: options.signal }, async (entry) => {
     try {
-      await planName(entry, options.registry, options.isComplete);
+      await planName(entry, options);
     } catch (error) {
       failEntry(entry, error);
     }

@@ -1,6 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
+import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { referrersTag } from '../core/referrer.ts';
 import { collect } from '../io/verify.ts';
@@ -8,6 +9,7 @@ import type { ContentReader } from '../oci/content.ts';
 import { parseManifest } from '../oci/manifest.ts';
 import { addReferrers, referrerOf } from '../oci/referrers.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
+import { putOrFind } from './registry-conflicts.ts';
 import type { PlacedEntry } from './registry-plan.ts';
 import type { Item, ReferrerItem, Tally } from './target.ts';
 
@@ -53,9 +55,10 @@ function isRefused(error: unknown): error is SealiftError {
 export class Attachments {
   readonly #registry: Registry;
   readonly #source: ContentReader;
-  readonly #signal: AbortSignal;
+  readonly #context: Context;
   readonly #upload: (repository: string, descriptor: Descriptor) => Promise<void>;
   readonly #tally: Tally;
+  readonly #replaces: boolean;
   readonly #listed = new Map<PlacedEntry, Map<Digest, Listed[]>>();
   /** Lists of one subject are changed one after the other: the fallback tag is read, added to and written. */
   readonly #turns = new Map<string, Promise<void>>();
@@ -63,19 +66,22 @@ export class Attachments {
   constructor(tools: {
     readonly registry: Registry;
     readonly source: ContentReader;
-    readonly signal: AbortSignal;
+    readonly context: Context;
     readonly upload: (repository: string, descriptor: Descriptor) => Promise<void>;
     readonly tally: Tally;
+    /** Whether tags that lead to something else are written over. */
+    readonly replaces: boolean;
   }) {
     this.#registry = tools.registry;
     this.#source = tools.source;
-    this.#signal = tools.signal;
+    this.#context = tools.context;
     this.#upload = tools.upload;
     this.#tally = tools.tally;
+    this.#replaces = tools.replaces;
   }
 
   async #content(descriptor: Descriptor): Promise<ManifestContent> {
-    const bytes = this.#source.open(descriptor, { signal: this.#signal });
+    const bytes = this.#source.open(descriptor, { signal: this.#context.signal });
     const what = descriptor.digest;
     return { descriptor, bytes: await collect(bytes, { limit: LIMITS.manifest, what }) };
   }
@@ -126,7 +132,11 @@ export class Attachments {
       const present = (await this.#registry.resolve(repository, digest)) === digest;
       const { indexed } = present
         ? { indexed: false }
-        : await this.#registry.putManifest(repository, digest, content);
+        : await putOrFind(
+            this.#registry,
+            { repository, reference: digest },
+            { content, context: this.#context },
+          );
       this.#tally[present ? 'manifestsPresent' : 'manifestsWritten'] += 1;
       if (!present) entry.added?.manifests.push(digest);
       if (digest === root.digest) this.#remember(entry, content, indexed);
@@ -166,9 +176,12 @@ export class Attachments {
     const found = await this.#registry.resolve(repository, tag);
     if (found === root.digest) return;
     if (found !== undefined) {
-      entry.notes.push(`${repository}:${tag} is ${found} there and becomes ${root.digest}`);
+      const fate = this.#replaces ? `becomes ${root.digest}` : 'stays so';
+      entry.notes.push(`${repository}:${tag} is ${found} there and ${fate}`);
+      if (!this.#replaces) return;
     }
-    await this.#registry.putManifest(repository, tag, await this.#content(root));
+    const content = await this.#content(root);
+    await putOrFind(this.#registry, { repository, reference: tag }, { content, context: this.#context });
     if (found === undefined) entry.added?.names.push(tag);
   }
 
@@ -191,7 +204,13 @@ export class Attachments {
       // A registry with the API that lists something only when it is put may have got it before it had the API.
       const again = by === 'api' && !indexed;
       const done = again
-        ? (await this.#registry.putManifest(repository, descriptor.digest, content)).indexed
+        ? (
+            await putOrFind(
+              this.#registry,
+              { repository, reference: descriptor.digest },
+              { content, context: this.#context },
+            )
+          ).indexed
         : indexed;
       if (by === 'tag' || !done) lacking.push(descriptor);
     }

@@ -9,8 +9,13 @@ import type { Tally } from './target.ts';
 /** Stays in the processor's cache from the read over the hash to the socket. */
 const PIECE = 256 * KIB;
 
-/** Sends one blob from whoever has it into a repository. */
-export type Upload = (repository: string, descriptor: Descriptor, source: ContentReader) => Promise<void>;
+/** Sends one blob from whoever has it into a repository; `again` also when the registry says that it has it. */
+export type Upload = (
+  repository: string,
+  descriptor: Descriptor,
+  source: ContentReader,
+  how?: { readonly again: boolean },
+) => Promise<void>;
 
 /**
  * Uploads with progress and a count of what was written.
@@ -23,7 +28,7 @@ export function uploader(tools: {
   readonly passing: boolean;
 }): Upload {
   const { registry, context, tally, passing } = tools;
-  return async (repository, descriptor, source) => {
+  return async (repository, descriptor, source, how) => {
     const id = `${registry.host}/${repository} ${descriptor.digest}`;
     const label = `${repository} ${descriptor.digest.slice(7, 19)}`;
     context.emit({ type: 'start', id, label, size: descriptor.size });
@@ -37,8 +42,9 @@ export function uploader(tools: {
         yield chunk;
       }
     };
+    let isOurs: boolean;
     try {
-      await registry.writeBlob(repository, descriptor, open);
+      isOurs = await registry.writeBlob(repository, descriptor, { open, again: how?.again === true });
     } catch (error) {
       context.emit({ type: 'end', id, outcome: 'failed' });
       if (!passing && isDoubtful(error)) {
@@ -48,8 +54,8 @@ export function uploader(tools: {
       throw error;
     }
     context.emit({ type: 'end', id, outcome: 'done' });
-    tally.blobsWritten += 1;
-    tally.bytesWritten += descriptor.size;
+    tally[isOurs ? 'blobsWritten' : 'blobsPresent'] += 1;
+    if (isOurs) tally.bytesWritten += descriptor.size;
   };
 }
 

@@ -7,35 +7,35 @@ import { isNetworkError } from '../io/network-errors.ts';
 import { eachBounded } from '../io/pool.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
-import type { Substitute } from '../oci/sparse.ts';
 import { type BlobWork, BlobWorks, planBlobs } from './registry-blobs.ts';
+import { putTag } from './registry-conflicts.ts';
 import { findElsewhere } from './registry-elsewhere.ts';
 import { heldOrThere, registryIntake } from './registry-intake.ts';
-import {
-  noteReplaced,
-  type PlacedEntry,
-  placeOf,
-  planNames,
-  RegistryEntry,
-  refuseCollisions,
-} from './registry-plan.ts';
+import { ManifestWriter } from './registry-manifests.ts';
+import { type PlacedEntry, placeOf, planNames, RegistryEntry, refuseCollisions } from './registry-plan.ts';
 import { Attachments } from './registry-referrers.ts';
-import { isRefusal, LOST_BLOB, SPARSE_REFUSED } from './registry-refusals.ts';
-import { acceptedOf, type IndexPolicy, readManifest, type Shapes, shapesOf } from './registry-shapes.ts';
+import { acceptedOf, type IndexPolicy, type Shapes, shapesOf } from './registry-shapes.ts';
 import { type Upload, uploader } from './registry-upload.ts';
 import {
   emptyTally,
   failEntry,
   type Item,
+  type OnConflict,
   type Tally,
   type Target,
   type TargetOptions,
   type TargetRun,
 } from './target.ts';
+import { untilWritable } from './writable.ts';
 
-/** Blobs sent at once, and items whose manifests are put at once. */
+/** Blobs sent at once, and items whose manifests are put at once, where nothing else is asked for. */
 const BLOBS_PARALLEL = 8;
 const ITEMS_PARALLEL = 4;
+
+/** Writers at once: as many as are asked for, at most LIMITS.writers. */
+function writers(parallel: number | undefined, usual: number): number {
+  return Math.max(1, Math.min(parallel ?? usual, LIMITS.writers));
+}
 
 export interface RegistryTargetOptions {
   readonly registry: Registry;
@@ -43,6 +43,17 @@ export interface RegistryTargetOptions {
   readonly prefix: string;
   readonly naming: Naming;
   readonly indexPolicy: IndexPolicy;
+  /**
+   * What to do with a tag that leads to something else; default `replace`, as registries do. A repository that refuses to
+   * move it (Nexus's "Disable redeploy") makes it a conflict whatever is said here.
+   */
+  readonly onConflict?: OnConflict;
+  /** Write over the tag `latest` whatever `onConflict` says, because it is meant to move (Nexus's latestPolicy); default false. */
+  readonly movesLatest?: boolean;
+  /** Uploads at once, 1 to LIMITS.writers; default 8, and 4 items whose manifests are put at once. */
+  readonly parallel?: number;
+  /** Whether the server takes writes now (Nexus's /status/writable); it is waited for before the first write. Default: nobody asks. */
+  readonly writable?: () => Promise<boolean>;
 }
 
 /** A registry as a target: images, charts and files, each under its name. */
@@ -87,7 +98,9 @@ async function planRegistry(items: readonly Item[], options: Options): Promise<T
   }
   const ask = { registry, signal: context.signal };
   const run = new RegistryRun(entries, { options, shapes });
-  await planNames(entries.filter(isOpen), { ...ask, isComplete: run.isComplete });
+  const { onConflict = 'replace', movesLatest = false } = options;
+  const rule = { onConflict, movesLatest };
+  await planNames(entries.filter(isOpen), { ...ask, isComplete: run.isComplete, rule });
   run.works = await planBlobs(entries.filter(isOpen), ask);
   return run;
 }
@@ -113,8 +126,7 @@ class RegistryRun implements TargetRun {
   readonly #tops = new Map<PlacedEntry, Top>();
   /** Blobs that are nowhere at hand and in none of the repositories that need them: another one that has each. */
   #elsewhere: ReadonlyMap<Digest, string> = new Map();
-  /** True once the registry refused an index with absent children. */
-  #strict: boolean;
+  readonly #manifests: ManifestWriter;
 
   constructor(
     entries: readonly PlacedEntry[],
@@ -132,14 +144,21 @@ class RegistryRun implements TargetRun {
     this.#attachments = new Attachments({
       registry,
       source,
-      signal: context.signal,
+      context,
       upload: (repository, descriptor) => {
         const from = this.#elsewhere.get(descriptor.digest);
         return this.#upload(repository, descriptor, this.#supplierOf(descriptor, { from }));
       },
       tally: this.tally,
+      replaces: (parts.options.onConflict ?? 'replace') === 'replace',
     });
-    this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
+    const { options, shapes } = parts;
+    this.#manifests = new ManifestWriter({
+      options,
+      shapes,
+      tally: this.tally,
+      resend: (repository, descriptor) => this.#upload(repository, descriptor, source, { again: true }),
+    });
   }
 
   /** Indexes of the item that the registry has in another form when its name leads to `top`. */
@@ -168,10 +187,12 @@ class RegistryRun implements TargetRun {
   }
 
   async writeBlobs(): Promise<void> {
-    const { context } = this.#options;
+    const { context, parallel } = this.#options;
     const { works } = this;
     if (works === undefined) return;
-    await eachBounded(works.inOrder(), { limit: BLOBS_PARALLEL, signal: context.signal }, async (blob) => {
+    await this.#ready();
+    const limits = { limit: writers(parallel, BLOBS_PARALLEL), signal: context.signal };
+    await eachBounded(works.inOrder(), limits, async (blob) => {
       const work = works.at(blob);
       this.tally.blobsPresent += work.present.length;
       await this.#writeBlob(work);
@@ -179,7 +200,15 @@ class RegistryRun implements TargetRun {
     this.works = undefined;
   }
 
+  /** Waits until the server takes writes, where there is something to write. @throws TARGET_READ_ONLY */
+  async #ready(): Promise<void> {
+    const { writable, context, registry } = this.#options;
+    if (writable === undefined || this.#open().length === 0) return;
+    await untilWritable(writable, { name: registry.host, context });
+  }
+
   async intake(): Promise<BlobIntake> {
+    await this.#ready();
     const works = this.works ?? new BlobWorks([]);
     this.works = undefined;
     for (const blob of works.inOrder()) this.tally.blobsPresent += works.at(blob).present.length;
@@ -197,18 +226,13 @@ class RegistryRun implements TargetRun {
    * @param passing where it is read when it comes by itself
    */
   async #writeBlob(work: BlobWork, passing?: PassingContent): Promise<void> {
-    const { registry } = this.#options;
-    let from = work.present[0] ?? this.#elsewhere.get(work.descriptor.digest);
+    const { descriptor } = work;
+    let from = work.present[0] ?? this.#elsewhere.get(descriptor.digest);
     for (const repository of work.wanted) {
       try {
-        if (from !== undefined && (await registry.mountBlob(repository, work.descriptor.digest, from))) {
-          this.tally.blobsMounted += 1;
-        } else
-          await this.#upload(
-            repository,
-            work.descriptor,
-            this.#supplierOf(work.descriptor, { passing, from }),
-          );
+        const linked = await this.#link(repository, descriptor.digest, from);
+        if (linked !== undefined) this.tally[linked] += 1;
+        else await this.#upload(repository, descriptor, this.#supplierOf(descriptor, { passing, from }));
         from ??= repository;
       } catch (error) {
         // A repository that refuses is the failure of what goes there, not of others with the same blob.
@@ -218,6 +242,22 @@ class RegistryRun implements TargetRun {
         );
       }
     }
+  }
+
+  /**
+   * Has a repository get a blob from another one there. One that does not do that may still have it: Nexus keeps a blob
+   * once for all images (registry.md 2.8).
+   * @returns what to count; undefined: it must be sent
+   */
+  async #link(
+    repository: string,
+    digest: Digest,
+    from: string | undefined,
+  ): Promise<'blobsMounted' | 'blobsPresent' | undefined> {
+    const { registry } = this.#options;
+    if (from === undefined) return undefined;
+    if (await registry.mountBlob(repository, digest, from)) return 'blobsMounted';
+    return (await registry.hasBlob(repository, digest)) ? 'blobsPresent' : undefined;
   }
 
   /** Records a failure. A registry that is gone fails as a whole: nobody waits for the rest. @throws TARGET_UNREACHABLE */
@@ -239,10 +279,11 @@ class RegistryRun implements TargetRun {
   }
 
   async writeManifests(): Promise<void> {
-    const limits = { limit: ITEMS_PARALLEL, signal: this.#options.context.signal };
+    const { parallel, context } = this.#options;
+    const limits = { limit: writers(parallel, ITEMS_PARALLEL), signal: context.signal };
     await eachBounded(this.#open(), limits, async (entry) => {
       try {
-        const { descriptor, bytes } = await this.#putGraph(entry);
+        const { descriptor, bytes } = await this.#manifests.putGraph(entry);
         const isCarried = entry.item.graph.nodes.has(descriptor.digest);
         if (descriptor.digest !== entry.item.root.digest) {
           this.#tops.set(entry, isCarried ? { descriptor } : { descriptor, bytes });
@@ -254,89 +295,10 @@ class RegistryRun implements TargetRun {
     });
   }
 
-  /** Children first; returns what the name shall point to. */
-  async #putGraph(entry: PlacedEntry): Promise<ManifestContent> {
-    const shapes = this.#shapes.get(entry.item);
-    let top: ManifestContent | undefined;
-    for (const node of entry.item.graph.nodes.values()) {
-      if (node.kind !== 'manifest' && node.kind !== 'index') continue;
-      const { descriptor } = node;
-      if (shapes?.filtered.has(descriptor.digest) !== true) {
-        top = await this.#put(entry, await this.#content(descriptor));
-        continue;
-      }
-      const substitute = shapes.filtered.get(descriptor.digest);
-      top = (await this.#putSparse(entry, { node: descriptor, substitute, single: shapes.single })) ?? top;
-    }
-    if (top === undefined) throw new SealiftError('INTERNAL', `${entry.item.name}: an empty graph`);
-    return top;
-  }
-
-  async #content(descriptor: Descriptor): Promise<ManifestContent> {
-    return { descriptor, bytes: await readManifest(descriptor, this.#options) };
-  }
-
-  async #putSparse(
-    entry: PlacedEntry,
-    about: {
-      readonly node: Descriptor;
-      /** undefined: nothing below this index is carried. */
-      readonly substitute: Substitute | undefined;
-      readonly single: Descriptor | undefined;
-    },
-  ): Promise<ManifestContent | undefined> {
-    const policy = this.#options.indexPolicy;
-    if (!this.#strict) {
-      try {
-        return await this.#put(entry, await this.#content(about.node));
-      } catch (error) {
-        if (policy === 'original' || !isRefusal(error, SPARSE_REFUSED)) throw error;
-        this.#strict = true;
-      }
-    }
-    if (about.substitute === undefined) return undefined;
-    const content =
-      about.single !== undefined && policy !== 'filtered'
-        ? await this.#content(about.single)
-        : await this.#put(entry, about.substitute);
-    if (about.node.digest === entry.item.root.digest) {
-      noteReplaced(entry, { pushed: content.descriptor.digest, context: this.#options.context });
-    }
-    return content;
-  }
-
-  async #put(entry: PlacedEntry, content: ManifestContent): Promise<ManifestContent> {
-    const { registry } = this.#options;
-    const { repository } = entry.place;
-    const { digest } = content.descriptor;
-    if (!entry.isNew && (await registry.resolve(repository, digest)) === digest) {
-      this.tally.manifestsPresent += 1;
-      return content;
-    }
-    try {
-      await registry.putManifest(repository, digest, content);
-    } catch (error) {
-      if (!isRefusal(error, LOST_BLOB) || !(await this.#sendAgain(entry, digest))) throw error;
-      await registry.putManifest(repository, digest, content);
-    }
-    this.tally.manifestsWritten += 1;
-    entry.added?.manifests.push(digest);
-    return content;
-  }
-
-  /** Some registries say that a blob is there and then do not find it (nexus-public #264): its bytes are sent once more. */
-  async #sendAgain(entry: PlacedEntry, digest: Digest): Promise<boolean> {
-    const node = entry.item.graph.nodes.get(digest);
-    if (node?.kind !== 'manifest') return false;
-    for (const child of node.children)
-      await this.#upload(entry.place.repository, child, this.#options.source);
-    entry.notes.push(`the registry had lost blobs of ${digest}; they were sent again`);
-    return true;
-  }
-
   async commit(): Promise<void> {
-    const { registry, context } = this.#options;
-    await eachBounded(this.#open(), { limit: ITEMS_PARALLEL, signal: context.signal }, async (entry) => {
+    const { registry, context, parallel } = this.#options;
+    const limits = { limit: writers(parallel, ITEMS_PARALLEL), signal: context.signal };
+    await eachBounded(this.#open(), limits, async (entry) => {
       const top: Top = this.#tops.get(entry) ?? { descriptor: entry.item.root };
       const { repository, tag } = entry.place;
       try {
@@ -344,8 +306,9 @@ class RegistryRun implements TargetRun {
         const { descriptor, bytes } = top;
         const { digest } = descriptor;
         if (tag !== undefined) {
-          const content = bytes === undefined ? await this.#content(descriptor) : { descriptor, bytes };
-          await registry.putManifest(repository, tag, content);
+          const known = bytes === undefined ? undefined : { descriptor, bytes };
+          const content = known ?? (await this.#manifests.content(descriptor));
+          await putTag(registry, entry, { content, context });
         }
         const found = await registry.resolve(repository, tag ?? digest);
         if (found !== digest) {

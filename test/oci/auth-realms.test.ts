@@ -35,6 +35,12 @@ describe('realms (A7, A8)', () => {
     expect(realm('http://nexus.local/v2/token', 'https://nexus.local')).toBe('https://nexus.local/v2/token');
   });
 
+  it('[A8] a plain http realm of the same host without its port is built again from the registry', () => {
+    expect(realm('http://nexus.local/v2/token', 'https://nexus.local:5001')).toBe(
+      'repaired https://nexus.local:5001/v2/token',
+    );
+  });
+
   it('[A7-realm-http] a plain http realm elsewhere is refused for an https registry', () => {
     for (const bad of ['http://auth.example/token', 'http://registry.example:8080/token']) {
       expect(() => realm(bad, 'https://registry.example')).toThrow(/plain http/);

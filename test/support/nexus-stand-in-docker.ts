@@ -6,6 +6,7 @@ import {
   answerJson,
   answerPage,
   askUpstream,
+  bytesOf,
   dropBody,
   headUpstream,
   passOn,
@@ -62,8 +63,10 @@ export interface DockerState {
   commitAsks: number;
   /** Of each Nexus repository: the image in which the registry behind has a blob; blobs are one for all its images. */
   readonly blobs: Map<string, string>;
-  /** Digests whose last PUT runs, by repository. */
+  /** Digests whose last PUT runs, by repository, and manifests that are being put. */
   readonly running: Set<string>;
+  /** The most that ran at once. */
+  mostRunning: number;
   /** Blobs that were taken and are not found yet, with the questions left. */
   readonly pending: Map<string, number>;
 }
@@ -274,7 +277,7 @@ export class StandInDocker {
   async #tags(ask: Ask, place: Place, secure: boolean): Promise<void> {
     const { traps, upstream } = this.#docker;
     if (traps.has('no-paging')) {
-      await this.#pass(ask, place, { secure, query: '' });
+      await this.#allTags(ask, place);
       return;
     }
     if (!traps.has('bad-link')) {
@@ -291,6 +294,21 @@ export class StandInDocker {
     passOn(ask, from, {
       headers: { link: Array.isArray(link) ? undefined : link?.replace(/<[^>]*\/v2\//, told) },
     });
+  }
+
+  /** The whole list whatever page is asked for, and always a next one. */
+  async #allTags(ask: Ask, place: Place): Promise<void> {
+    const tags: unknown[] = [];
+    for (let query = '?n=1000'; query !== ''; ) {
+      const path = `${this.#behind(place)}${query}`;
+      const from = await askUpstream(this.#docker.upstream, { method: 'GET', path });
+      const body: unknown = JSON.parse((await bytesOf(from.message)).toString('utf8'));
+      const page: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, 'tags') : undefined;
+      tags.push(...(Array.isArray(page) ? page : []));
+      query = /<[^>]*(\?[^>]*)>/.exec(`${from.headers.link ?? ''}`)?.[1] ?? '';
+    }
+    const link = `<${ask.path}?n=1000&last=${tags.at(-1)}>; rel="next"`;
+    answerJson(ask, 200, { name: place.image, tags }, { link });
   }
 
   async #upload(ask: Ask, place: Place, secure: boolean): Promise<void> {
@@ -327,6 +345,7 @@ export class StandInDocker {
       return;
     }
     running.add(key);
+    this.#docker.mostRunning = Math.max(this.#docker.mostRunning, running.size);
     try {
       const { upstream } = this.#docker;
       const { authorization: _, ...headers } = ask.request.headers;
@@ -376,7 +395,12 @@ export class StandInDocker {
       return;
     }
     const mayMove = reference === 'latest' && storage.latestPolicy === true;
-    if (storage.writePolicy === 'ALLOW_ONCE' && !mayMove && (await this.#hasManifest(place, reference))) {
+    const { running } = this.#docker;
+    const isRunning = running.has(asset);
+    running.add(asset);
+    const isTaken = isRunning || (await this.#hasManifest(place, reference));
+    if (storage.writePolicy === 'ALLOW_ONCE' && !mayMove && isTaken) {
+      if (!isRunning) running.delete(asset);
       const isTag = !reference.startsWith('sha256:');
       // Orient and the databases after it say it in their own words (#696).
       uploadInvalid(
@@ -385,6 +409,19 @@ export class StandInDocker {
       );
       return;
     }
+    try {
+      await this.#putManifest(ask, place, { secure, bytes });
+    } finally {
+      running.delete(asset);
+    }
+  }
+
+  async #putManifest(
+    ask: Ask,
+    place: Place,
+    about: { readonly secure: boolean; readonly bytes: Buffer },
+  ): Promise<void> {
+    const { secure, bytes } = about;
     const unknown = await this.#unknown(place, bytes);
     if (unknown.length > 0) {
       refuse(

@@ -14,10 +14,15 @@ export interface Ask {
 /** Bodies that the stand-in reads whole: manifests and JSON. */
 const WHOLE = 16 * 1024 * 1024;
 
-export async function wholeBody(ask: Ask): Promise<Buffer> {
+export function wholeBody(ask: Ask): Promise<Buffer> {
+  return bytesOf(ask.request);
+}
+
+/** All bytes of a message. */
+export async function bytesOf(message: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of ask.request as AsyncIterable<Buffer>) {
+  for await (const chunk of message as AsyncIterable<Buffer>) {
     size += chunk.length;
     if (size > WHOLE) throw new Error('the body is too large');
     chunks.push(chunk);

@@ -193,6 +193,7 @@ export async function startNexusStandIn(options: StandInOptions = {}): Promise<N
     commitAsks: 2,
     blobs: new Map(),
     running: new Set(),
+    mostRunning: 0,
     pending: new Map(),
   };
   let connected = first;

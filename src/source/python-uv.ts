@@ -117,6 +117,42 @@ const FIRST = [
   '--no-python-downloads',
 ];
 
+/** What runs of uv for one lock have in common. */
+interface UvRun {
+  /** Pins that are preferred: those of all platforms. */
+  readonly all: string;
+  readonly folder: string;
+  readonly args: readonly string[];
+  readonly env: ReturnType<typeof resolverEnv>;
+}
+
+interface TargetPins {
+  /** The file that uv wrote. */
+  readonly out: string;
+  readonly pins: readonly ResolvedPin[];
+}
+
+function doAgree(found: readonly TargetPins[]): boolean {
+  const versions = new Map<string, string>();
+  return found.every(({ pins }) =>
+    pins.every(({ name, version }) => {
+      const other = versions.get(name);
+      versions.set(name, version);
+      return other === undefined || other === version;
+    }),
+  );
+}
+
+/** Targets of one Python on one machine together: only the C library tells them apart. */
+function alikeTargets(targets: readonly PythonTarget[]): readonly (readonly PythonTarget[])[] {
+  const groups = new Map<string, PythonTarget[]>();
+  for (const target of targets) {
+    const key = `${target.python} ${target.platform.machine}`;
+    groups.set(key, [...(groups.get(key) ?? []), target]);
+  }
+  return [...groups.values()];
+}
+
 /** uv as a resolver: once for all platforms, so that targets agree, then once for each, where the wheels decide. */
 export class UvResolver implements Resolver {
   readonly name: string;
@@ -153,25 +189,40 @@ export class UvResolver implements Resolver {
       // What it writes is what the targets prefer. It may fail for a platform that nobody asks for: then they decide alone.
       const universal = ['--universal', '--python-version', lowest, '--output-file', all];
       await this.#run([...universal, ...args], env);
-      const pins: (readonly ResolvedPin[])[] = [];
-      for (const [i, target] of what.targets.entries()) {
-        pins.push(await this.#resolveTarget(target, { all, out: join(folder, `${i}.txt`), args, env }));
+      const pins = new Map<PythonTarget, readonly ResolvedPin[]>();
+      for (const alike of alikeTargets(what.targets)) {
+        const found = await this.#resolveAlike(alike, { all, folder, args, env });
+        for (const [i, target] of alike.entries()) pins.set(target, found[i]?.pins ?? []);
       }
-      return pins;
+      return what.targets.map((target) => pins.get(target) ?? []);
     });
+  }
+
+  /** Targets that no marker can tell apart have to agree: where they do not, what one of them takes is tried for all. */
+  async #resolveAlike(targets: readonly PythonTarget[], run: UvRun): Promise<readonly TargetPins[]> {
+    const preferring = async (preferred: string, round: number): Promise<TargetPins[]> => {
+      const found: TargetPins[] = [];
+      for (const [i, target] of targets.entries()) {
+        const out = join(run.folder, `${target.python}-${target.platform.machine}-${round}-${i}.txt`);
+        found.push({ out, pins: await this.#resolveTarget(target, { ...run, preferred, out }) });
+      }
+      return found;
+    };
+    const first = await preferring(run.all, 0);
+    if (doAgree(first)) return first;
+    for (const [i, { out }] of first.entries()) {
+      const next = await preferring(out, i + 1);
+      if (doAgree(next)) return next;
+    }
+    return first;
   }
 
   async #resolveTarget(
     target: PythonTarget,
-    run: {
-      readonly all: string;
-      readonly out: string;
-      readonly args: readonly string[];
-      readonly env: ReturnType<typeof resolverEnv>;
-    },
+    run: UvRun & { readonly preferred: string; readonly out: string },
   ): Promise<readonly ResolvedPin[]> {
     // uv holds to the pins of the file that it writes, where they fit.
-    await copyFile(run.all, run.out);
+    await copyFile(run.preferred, run.out);
     const on = ['--python-version', target.python, '--python-platform', uvPlatform(target.platform)];
     const result = await this.#run([...on, '--output-file', run.out, ...run.args], run.env);
     if (result.code !== 0) throw resolverError(this.name, targetText(target), result);

@@ -25,10 +25,11 @@ import { foreignWarning } from '../oci/foreign.ts';
 import { foreignLayers } from '../oci/graph.ts';
 import { embeddedBytes } from '../oci/manifest.ts';
 import { type ChartAccess, ociReference, openArchive } from '../source/chart-archive.ts';
-import { downloadUrl } from '../source/download.ts';
+import { downloadUrl, type HostAccess } from '../source/download.ts';
 import { openFile } from '../source/file.ts';
 import { askForeign } from '../source/foreign.ts';
 import { askInTurn } from '../source/in-turn.ts';
+import { PythonLogins } from '../source/python-index.ts';
 import type { ManifestSpool } from './manifest-spool.ts';
 import { announcePulls, pullsOfPack } from './pulls.ts';
 import { attempt } from './session.ts';
@@ -230,9 +231,11 @@ function otherSources(tools: PackTools): Map<Digest, BlobSource> {
   for (const chart of tools.lock.charts) {
     if (chart.source.type !== 'oci') addChart(sources, chart, tools);
   }
-  for (const file of tools.lock.files) addFile(sources, file, { ...fileArtifactOf(file), tools });
-  for (const file of tools.lock.python?.files ?? []) {
-    addFile(sources, file, { ...packageArtifactOf(file), tools });
+  const { access, context, lock } = tools;
+  for (const file of lock.files) addFile(sources, file, { ...fileArtifactOf(file), access });
+  const ofIndexes = { ...access, registries: new PythonLogins(access.registries, { env: context.env }) };
+  for (const file of lock.python?.files ?? []) {
+    addFile(sources, file, { ...packageArtifactOf(file), access: ofIndexes });
   }
   return sources;
 }
@@ -250,12 +253,15 @@ function addChart(sources: Map<Digest, BlobSource>, chart: ChartLock, tools: Pac
   sources.set(provenanceDigest, askInTurn([{ open: provenance }], access.context));
 }
 
+/** How files are reached: each kind with the logins that are its own. */
+type FileAccess = Omit<ChartAccess, 'registries'> & { readonly registries: HostAccess };
+
 function addFile(
   sources: Map<Digest, BlobSource>,
   file: FileLock | PackageLock,
-  { artifact, manifest, tools }: LoneFile & { readonly tools: PackTools },
+  { artifact, manifest, access }: LoneFile & { readonly access: FileAccess },
 ): void {
   sources.set(artifact.root.digest, manifest);
-  const open: BlobStream = (offset) => openFile(file.source, { ...tools.access, offset, size: file.size });
-  sources.set(file.sha256, askInTurn([{ open }], tools.context));
+  const open: BlobStream = (offset) => openFile(file.source, { ...access, offset, size: file.size });
+  sources.set(file.sha256, askInTurn([{ open }], access.context));
 }

@@ -15,7 +15,13 @@ const lists = `${root}/../shared/data/imagelists`;
 describe('the example manifests', () => {
   it('are all named in this test', async () => {
     const found = (await readdir(`${root}/manifests`)).filter((name) => name.endsWith('.yaml'));
-    expect(found.toSorted()).toEqual(['astrago.yaml', 'minimal.yaml', 'platforms.yaml', 'replace.yaml']);
+    expect(found.toSorted()).toEqual([
+      'astrago.yaml',
+      'minimal.yaml',
+      'platforms.yaml',
+      'python.yaml',
+      'replace.yaml',
+    ]);
   });
 
   it('minimal.yaml carries two images for one platform', async () => {
@@ -42,6 +48,20 @@ describe('the example manifests', () => {
     const [image] = manifest.images;
     expect(imageName(image?.ref ?? { host: '', repository: '' })).toBe('ghcr.io/nobody/pypi:latest');
     expect(image?.replacedBy).toBe('docker.io/jonasal/devpi-server:6.17.0-alpine');
+  });
+
+  it('python.yaml asks for packages for four targets', async () => {
+    const { manifest, warnings } = await loadManifest(`${root}/manifests/python.yaml`);
+    expect(warnings).toEqual([]);
+    expect(manifest.python).toMatchObject({
+      requirements: ['files/requirements.txt'],
+      packages: ['uvicorn[standard]', "tomli; python_version < '3.11'"],
+      pythons: ['3.10', '3.11'],
+      platforms: ['linux/amd64', 'linux/arm64'],
+      indexes: [],
+      sdists: false,
+    });
+    expect(existsSync(`${root}/manifests/files/requirements.txt`)).toBe(true);
   });
 
   it('astrago.yaml uses everything, and what it names is there', async () => {

@@ -471,3 +471,62 @@ describe('image lists', () => {
     expect(near.manifest.images.at(0)).toMatchObject({ text: 'redis:7', origins: ['lists/near.txt'] });
   });
 });
+
+describe('python of a manifest', () => {
+  const faultsOfPython = async (body: string) => {
+    const error = await errorOf(load(`python:\n${body}`));
+    return error.faults.map((f) => [f.position?.line, f.position?.column, f.message]);
+  };
+
+  it('is read with its defaults, each thing once', async () => {
+    const { manifest } = await load(
+      'python:\n  requirements: [./r.txt, r.txt]\n  pythons: [3.10, "3.10"]\n  indexes: [https://pypi.example.com/simple/]\n',
+    );
+    expect(manifest.python).toMatchObject({
+      requirements: ['r.txt'],
+      constraints: [],
+      packages: [],
+      pythons: ['3.10'],
+      platforms: ['linux/amd64'],
+      indexes: ['https://pypi.example.com/simple'],
+      sdists: false,
+      position: { line: 4, column: 1 },
+    });
+    expect(manifest.python?.resolver).toBeUndefined();
+  });
+
+  it('tells all its faults with their places', async () => {
+    const found = await faultsOfPython(
+      [
+        '  packages: [-rother, "a --pre", "a\\tb", "a $HOME", "a @ https://u:p@e.example.com/a.whl"]',
+        '  pythons: [3.11.2, "2.7"]',
+        '  platforms: [windows/amd64]',
+        '  indexes: ["https://u:hunter2@e.example.com/simple", "https://e.example.com/simple?token=hunter2"]',
+        '  resolver: poetry',
+        '  sdist: true',
+        '',
+      ].join('\n'),
+    );
+    expect(found.map(([line, column]) => `${line}:${column}`)).toEqual([
+      '5:14',
+      '5:23',
+      '5:34',
+      '5:42',
+      '5:53',
+      '6:13',
+      '6:21',
+      '7:15',
+      '8:13',
+      '8:55',
+      '9:13',
+      '10:3',
+    ]);
+    expect(JSON.stringify(found)).not.toContain('hunter2');
+    expect(found.at(-1)?.[2]).toContain('did you mean "sdists"?');
+  });
+
+  it('needs something to install, and a Python', async () => {
+    expect(await faultsOfPython('  pythons: [3.11]\n')).toEqual([[5, 3, 'python: no requirements']]);
+    expect((await faultsOfPython('  packages: [a]\n'))[0]?.[2]).toBe('python: "pythons" is missing');
+  });
+});

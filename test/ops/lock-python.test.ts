@@ -6,6 +6,7 @@ import { SealiftError } from '../../src/core/errors.ts';
 import type { Context } from '../../src/core/events.ts';
 import { digestOf } from '../../src/io/verify.ts';
 import { checkLockFile, type LockOptions, lock } from '../../src/ops/lock.ts';
+import { pack } from '../../src/ops/pack.ts';
 import { testContext } from '../support/bundles.ts';
 import {
   type FakeUv,
@@ -333,6 +334,44 @@ describe('a login for an index', () => {
     const error = await failureOf(lockNow());
     expect(error.code).toBe('AUTH_REQUIRED');
     expect(error.hint).toContain('SEALIFT_CREDENTIALS_');
+  });
+});
+
+describe('pack of Python packages', () => {
+  const out = (): string => join(dir, 'bundle.tar');
+  const manifestPath = (): string => join(dir, 'sealift.yaml');
+
+  it('fetches each file with the login of its index, and carries wheels of this disk', async () => {
+    const closed = await start({ login: { username: 'bob', password: 'hunter2' } });
+    closed.put('any', any);
+    await put(abi3.file, abi3.bytes);
+    await manifest(
+      `  packages: [any, "./${abi3.file}"]\n  pythons: ["3.11"]\n  indexes: ["${closed.url}"]\n`,
+    );
+    await put('netrc', 'machine 127.0.0.1\n  login bob\n  password hunter2\n');
+    await uv.answers({ any: `any==1.0\n    # from ${closed.url}\n./${abi3.file}\n` });
+    const env = { NETRC: join(dir, 'netrc') };
+    await lockNow({}, env);
+    await pack({ manifestPath: manifestPath(), out: out() }, context(env));
+    const bundle = await readFile(out());
+    expect(bundle.includes(any.bytes) && bundle.includes(abi3.bytes)).toBe(true);
+    expect(bundle.includes('hunter2')).toBe(false);
+    await rm(out());
+    const error = await failureOf(pack({ manifestPath: manifestPath(), out: out() }, context()));
+    expect(error.code).toBe('AUTH_REQUIRED');
+  });
+
+  it('refuses a file that is no longer what was locked', async () => {
+    await manifest(`  packages: [any]\n  pythons: ["3.11"]\n  indexes: ["${index.url}"]\n`);
+    await uv.answers({ any: pin('any==1.0') });
+    await lockNow();
+    any.bytes[40] = (any.bytes[40] ?? 0) ^ 1;
+    try {
+      const error = await failureOf(pack({ manifestPath: manifestPath(), out: out() }, context()));
+      expect(error.code).toBe('CONTENT_DIGEST_MISMATCH');
+    } finally {
+      any.bytes[40] = (any.bytes[40] ?? 0) ^ 1;
+    }
   });
 });
 

@@ -384,6 +384,41 @@ describe('a raw repository', () => {
     expect(run.entries.filter(({ state }) => state === 'written').length).toBe(3);
   });
 
+  it.each([
+    ['3.71', 0],
+    ['3.30', 30],
+  ] as const)(
+    'is not asked for each of many files where it is empty, and guards itself (%s)',
+    async (version, asked) => {
+      const nexus = new SmallNexus({ version, policy: 'ALLOW' });
+      const items = Array.from({ length: 30 }, (_, i) => fileItem(`f${i}`, A));
+      const run = await (await rawOf(nexus)).plan(items, options());
+      expect([nexus.count('GET') + nexus.count('HEAD'), run.entries[7]?.writeBytes]).toEqual([
+        asked,
+        A.length,
+      ]);
+      // Somebody else is faster.
+      nexus.files.set('f7', B);
+      if (version === '3.30') return;
+      await run.commit();
+      expect(run.entries.filter(({ state }) => state === 'written').length).toBe(29);
+      expect(run.entries[7]?.fault).toMatchObject({
+        code: 'TARGET_CONFLICT',
+        details: { found: digestOf(B) },
+      });
+      expect(nexus.files.get('f7')).toEqual(B);
+    },
+  );
+
+  it('is not asked for what a short list does not have', async () => {
+    const nexus = new SmallNexus();
+    nexus.files.set('f3', A).set('f4', B);
+    const items = Array.from({ length: 30 }, (_, i) => fileItem(`f${i}`, A));
+    const run = await runAll(await rawOf(nexus), items, options());
+    expect(run.entries.filter(({ state }) => state === 'written').length).toBe(28);
+    expect([run.entries[3]?.state, run.entries[4]?.state]).toEqual(['present', 'failed']);
+  });
+
   it('has no more writers than are allowed', async () => {
     const nexus = new SmallNexus();
     const items = Array.from({ length: 60 }, (_, i) => fileItem(`f${i}`, A));

@@ -98,7 +98,10 @@ export class SmallNexus {
   /** Pages of 10, as both generations have them. */
   #rest(url: string, res: ServerResponse): void {
     const { pathname, searchParams } = new URL(url, 'http://x');
-    if (pathname.endsWith('/status')) return void res.writeHead(200).end();
+    if (pathname.endsWith('/status')) {
+      const server = `Nexus/${this.isOld ? '3.30.0-01' : '3.71.0-06'} (OSS)`;
+      return void res.writeHead(200, { server }).end();
+    }
     if (searchParams.get('repository') !== 'r') return void res.writeHead(404).end();
     const from = Number(searchParams.get('continuationToken') ?? 0);
     const names = [...this.files.keys()];

@@ -9,9 +9,14 @@ import { emptyTally, failEntry, type Tally, type TargetOptions, type TargetRun }
 import { type AssetEntry, type AssetPlace, conflictFault } from './asset.ts';
 import { AssetLook, type Seen, storedBytes } from './asset-look.ts';
 import { AssetUpload } from './asset-upload.ts';
+import { NexusAdmin } from './nexus-admin.ts';
 
 /** Writers at once where nothing else is asked for. */
 const WRITERS = 16;
+/** Up to so many files are asked for by name. */
+const FEW = 10;
+/** Nexus 3.71 refuses an upload over something with `If-None-Match: *`; 3.30 does not look at it. */
+const GUARDED_SINCE = 71;
 /** Refusals that are about no single file (400), one after the other, that end a target. */
 const IN_A_ROW = 20;
 /** What no other file of the same server would fare better with. */
@@ -41,24 +46,41 @@ type Options = AssetOptions & TargetOptions;
 export async function planAssets(entries: readonly AssetEntry[], options: Options): Promise<AssetRun> {
   const run = new AssetRun(entries, options);
   if (entries.length === 0) return run;
-  await refuseNoRepository(options);
-  await run.judge();
+  const names = await refuseNoRepository(options);
+  const isNew = names !== undefined && entries.length > FEW && (await isGuarded(options));
+  await run.judge(isNew ? ({ name }) => !names.has(name) : () => false);
   return run;
 }
 
-/** A missing file and a missing repository look the same; its list of files tells them apart. */
-async function refuseNoRepository({ server, repository }: AssetPlace): Promise<void> {
-  const path = `service/rest/v1/assets?repository=${encodeURIComponent(repository)}`;
+/**
+ * A missing file and a missing repository look the same; the list of its files tells them apart.
+ * @returns the names of all files where few are there; undefined where that is not known
+ * @throws TARGET_FAILED for no such repository; as `WebServer.json`
+ */
+async function refuseNoRepository({ server, repository }: AssetPlace): Promise<Set<string> | undefined> {
   try {
-    if ((await server.json(path, LIMITS.nexusAnswer)) !== undefined) return;
+    const page = await new NexusAdmin(server).firstAssets(repository);
+    if (page !== undefined) {
+      return page.isAll ? new Set(page.items.map(({ path }) => path.replace(/^\//, ''))) : undefined;
+    }
   } catch (error) {
     // Who may write need not be allowed to list.
-    if (error instanceof SealiftError && error.details?.status === 403) return;
+    if (error instanceof SealiftError && error.details?.status === 403) return undefined;
     throw error;
   }
   throw new SealiftError('TARGET_FAILED', `${server.base.href}: there is no repository ${repository}`, {
     hint: 'correct its name, make it, or set `create: true` for this server',
   });
+}
+
+/**
+ * Whether an upload may say that nothing must be there (`If-None-Match`), by the name of the server's version. Older ones
+ * write over it: there each name is asked for, because a list shows only what its reader may see.
+ */
+async function isGuarded(place: AssetPlace): Promise<boolean> {
+  const { version } = await new NexusAdmin(place.server).status();
+  const [, major, minor] = /^(\d+)\.(\d+)\./.exec(version ?? '') ?? [];
+  return Number(major) > 3 || (Number(major) === 3 && Number(minor) >= GUARDED_SINCE);
 }
 
 /** A planned load of files into one repository. Each file is visible as soon as it is sent: so that is done last. */
@@ -88,16 +110,17 @@ export class AssetRun implements TargetRun {
     this.#upload = new AssetUpload(options, { ...options, tally: this.tally, look });
   }
 
-  /** Compares with what is there. */
-  async judge(): Promise<void> {
-    const open = this.#open();
+  /** Compares with what is there. @param isNew what is known to be not there */
+  async judge(isNew: (entry: AssetEntry) => boolean): Promise<void> {
+    const open = this.#open().filter((entry) => !isNew(entry));
+    for (const entry of this.#open()) entry.writeBytes = entry.blob.size;
     const seen = await this.#look.all(open, (error) => this.#isFatal(error));
     for (const [at, entry] of open.entries()) {
       const answer = seen[at];
       if (answer instanceof SealiftError) failEntry(entry, answer);
       else if (answer !== undefined) this.#place(entry, answer);
     }
-    for (const entry of open) this.#followLeader(entry);
+    for (const entry of this.#open()) this.#followLeader(entry);
   }
 
   #place(entry: AssetEntry, seen: Seen): void {
@@ -105,6 +128,7 @@ export class AssetRun implements TargetRun {
     if (seen.state === 'same') {
       entry.state = 'present';
       entry.presentBytes = size;
+      entry.writeBytes = 0;
       this.tally.blobsPresent += 1;
       return;
     }
@@ -120,7 +144,7 @@ export class AssetRun implements TargetRun {
         entry.fault = conflictFault(entry);
       } else entry.notes.push(`${found} was there and is replaced`);
     }
-    if (entry.state === 'write') entry.writeBytes = size;
+    if (entry.state !== 'write') entry.writeBytes = 0;
   }
 
   /** What belongs to a file that is not there does not go either. */

@@ -202,6 +202,15 @@ export class NexusAdmin {
     return this.#pages('assets', repository, assetSchema);
   }
 
+  /** The first page of them, and whether it is all; undefined where there is no such repository. */
+  async firstAssets(
+    repository: string,
+  ): Promise<{ readonly items: readonly NexusAsset[]; readonly isAll: boolean } | undefined> {
+    const path = `assets?repository=${encodeURIComponent(repository)}`;
+    const page = await this.#ask(path, pageOf(assetSchema), `the assets of ${repository}`);
+    return page === undefined ? undefined : { items: page.items, isAll: page.continuationToken == null };
+  }
+
   /** The same by component: the files of one version of a project or chart. */
   components(repository: string): AsyncGenerator<NexusComponent> {
     return this.#pages('components', repository, componentSchema);

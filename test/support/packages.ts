@@ -40,7 +40,7 @@ export function makeWheel(name: string, version: string, facts: WheelFacts = {})
       ...requires.map((other) => `Requires-Dist: ${other}`),
     ),
     [`${info}/WHEEL`]: text('Wheel-Version: 1.0', 'Root-Is-Purelib: true', `Tag: ${tag}`),
-    [`${info}/RECORD`]: text(),
+    [`${info}/RECORD`]: text(`${module}/__init__.py,,`, `${info}/RECORD,,`),
   };
   const bytes = Buffer.from(zipSync(files, { mtime: '2026-01-01' }));
   const file = `${module}-${version}-${tag}.whl`;

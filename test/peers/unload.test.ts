@@ -64,7 +64,7 @@ describe.each(['docker-registry', 'registry3'] as const)('unload from %s', (prog
 
 describe('unload from containerd', () => {
   it('removes the image records of the load, and leaves those of another', async () => {
-    const containerd = await startContainerd();
+    const containerd = await startContainerd('containerd2');
     try {
       const into = { containerd: [{ socket: containerd.socket, namespaces: ['k8s.io'] }] };
       const receiptPath = site.path('containerd.json');

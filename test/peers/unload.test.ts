@@ -62,12 +62,12 @@ describe.each(['docker-registry', 'registry3'] as const)('unload from %s', (prog
   });
 });
 
-describe('unload from containerd', () => {
+describe.each(['1.6', '2.2'] as const)('unload from containerd %s', (version) => {
   it('removes the image records of the load, and leaves those of another', async () => {
-    const containerd = await startContainerd('containerd2');
+    const containerd = await startContainerd(version);
     try {
       const into = { containerd: [{ socket: containerd.socket, namespaces: ['k8s.io'] }] };
-      const receiptPath = site.path('containerd.json');
+      const receiptPath = site.path(`containerd-${version}.json`);
       await load({ bundle: first.path, ...into }, context);
       const before = (await containerd.ctr('-n', 'k8s.io', 'images', 'ls', '-q')).stdout;
       const held = (await containerd.ctr('-n', 'k8s.io', 'content', 'ls', '-q')).stdout;

@@ -14,6 +14,7 @@ import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addServe } from './commands/serve.ts';
 import { addSign } from './commands/sign.ts';
+import { addSite } from './commands/site.ts';
 import { addUnload } from './commands/unload.ts';
 import { addVerify } from './commands/verify.ts';
 import { examples } from './examples.ts';
@@ -75,7 +76,7 @@ function createProgram(finish: (exitCode: number) => void): Command {
     finish(await runVerb({ progress, color, json: flags.json === true }, verb));
   };
   const verbs = [addLock, addPack, addVerify, addLs, addMerge, addDiff, addLoad, addServe];
-  for (const add of [...verbs, addUnload, addPush, addPull, addKeygen, addSign, addLogin, addLogout])
+  for (const add of [...verbs, addUnload, addSite, addPush, addPull, addKeygen, addSign, addLogin, addLogout])
     add(program, run);
   return program;
 }
@@ -99,6 +100,7 @@ function usageError(error: CommanderError, argv: readonly string[]): SealiftErro
     'pull',
     'keygen',
     'sign',
+    'site',
     'login',
     'logout',
   ].find((name) => name === verb);

@@ -95,6 +95,7 @@ const CODES = {
   SIGNATURE_KEY_UNKNOWN: EXIT.integrity,
   SIGNATURE_MISSING: EXIT.integrity,
   SITE_INVALID: EXIT.usage,
+  SITE_NOT_READY: EXIT.checkSaysNo,
   TARGET_BUSY: EXIT.failed,
   TARGET_CONFLICT: EXIT.failed,
   TARGET_FAILED: EXIT.failed,

@@ -8,6 +8,7 @@ import type { CredentialSource } from '../oci/credentials.ts';
 import { askReferrers } from '../oci/referrers.ts';
 import { type HostConfig, RegistryWire } from '../oci/wire.ts';
 import { type Finding, finding, findingOf, type TargetReport } from './finding.ts';
+import { speaksOther } from './scheme.ts';
 
 export interface RegistryCheck {
   /** As in a reference: `10.0.0.1:5000`. */
@@ -46,22 +47,6 @@ async function knock(wire: RegistryWire): Promise<{ readonly door: Door; readonl
   return { door: answer.status === 401 || answer.status === 403 ? 'login' : 'other', answer };
 }
 
-/** Whether a registry answers under the other scheme, asked without any login. */
-async function answersAs(place: RegistryCheck, tools: Tools, plainHttp: boolean): Promise<boolean> {
-  const { protocol } = new URL(plainHttp ? 'http://x' : 'https://x');
-  const url = new URL(`${protocol}//${place.host}/v2/`);
-  try {
-    // A certificate that nobody trusts still proves that it speaks TLS.
-    const tls = plainHttp ? {} : { ...tlsOptionsOf(place.config), insecure: true };
-    const answer = await tools.http.request({ method: 'GET', url, tls, tries: 1, follow: false });
-    const isPage = /^\s*</.test(await errorText(answer));
-    return (answer.status === 200 || answer.status === 401) && !isPage;
-  } catch (error) {
-    if (isAbort(error)) throw error;
-    return false;
-  }
-}
-
 function unreachable(message: string, fix: string): Finding {
   return finding('fault', 'TARGET_UNREACHABLE', { message, fix });
 }
@@ -80,13 +65,11 @@ async function strangeFinding(
   const { wire, door, status, error } = about;
   const isPlain = wire.base.protocol === 'http:';
   const { host } = place;
-  if (await answersAs(place, tools, !isPlain)) {
+  const { http } = tools;
+  if (await speaksOther(wire.url('/v2/'), { http, tls: place.config })) {
     return isPlain
       ? unreachable(`${host} speaks HTTPS there, and site.yaml says http`, `write url: https://${host}`)
-      : unreachable(
-          `${host} speaks plain HTTP there, and site.yaml says https`,
-          `write url: http://${host}; better is a certificate for the registry`,
-        );
+      : unreachable(`${host} speaks plain HTTP there, and site.yaml says https`, `write url: http://${host}`);
   }
   if (error !== undefined) {
     const message = error.message;

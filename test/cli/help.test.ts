@@ -16,13 +16,16 @@ describe('help', () => {
       'diff',
       'load',
       'unload',
+      'site',
+      'site check',
+      'site fix',
       'serve',
       'push',
       'pull',
       'login',
       'logout',
     ]) {
-      const words = command === '' ? [] : [command];
+      const words = command === '' ? [] : command.split(' ');
       const ran = await runProgram([...words, '--help']);
       expect(ran, command).toMatchObject({ code: 0, stderr: '' });
       expect(ran.stdout.startsWith(`Examples:\n  sealift ${command}`), command).toBe(true);

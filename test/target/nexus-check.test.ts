@@ -42,9 +42,9 @@ async function check(
   wanted: readonly WantedRepository[],
   more: Partial<NexusPlace> & { readonly credentials?: CredentialSource } = {},
 ): Promise<readonly Finding[]> {
-  const { credentials = NOBODY, create = false, onConflict = 'fail' } = more;
+  const { credentials = NOBODY, ...place } = more;
   const server = serverOf(nexus.main.url, credentials);
-  return (await checkNexus(server, { wanted, create, onConflict })).findings;
+  return (await checkNexus(server, { wanted, create: false, onConflict: 'fail', ...place })).findings;
 }
 
 const ofCode = (findings: readonly Finding[], code: Finding['code']): readonly Finding[] =>
@@ -164,8 +164,8 @@ describe('the check of a Nexus', () => {
     });
     const ask = async (name: string): Promise<Finding | undefined> =>
       ofCode(await check(nexus, [{ format: 'docker', name }]), 'REPOSITORY_TYPE')[0];
-    expect(await ask('docker-all')).toMatchObject({ level: 'fault', fix: 'write docker: docker-other' });
-    expect((await ask('docker-proxy'))?.fix).toBe('write docker: one of docker-hosted, docker-other');
+    expect(await ask('docker-all')).toMatchObject({ level: 'fault', fix: 'write repository: docker-other' });
+    expect((await ask('docker-proxy'))?.fix).toBe('write repository: one of docker-hosted, docker-other');
   });
 
   it('names the repositories of the format where one has another, or is not there', async () => {
@@ -182,6 +182,13 @@ describe('the check of a Nexus', () => {
     });
     const made = await check(nexus, [{ format: 'helm', name: 'none' }], { create: true });
     expect(ofCode(made, 'REPOSITORY_ABSENT')[0]?.level).toBe('info');
+    const nowhere = { create: true, blobStore: 'none' };
+    expect(
+      ofCode(await check(nexus, [{ format: 'helm', name: 'none' }], nowhere), 'BLOB_STORE')[0],
+    ).toMatchObject({
+      level: 'fault',
+      fix: 'write blobStore: with one of default',
+    });
     expect(changes(nexus)).toEqual([]);
   });
 
@@ -236,7 +243,9 @@ describe('the check of a Nexus', () => {
     expect((await ask('images', 'http://127.0.0.1:5001'))[0]?.level).toBe('warning');
     expect((await ask('images', 'https://127.0.0.1:5000'))[0]?.level).toBe('warning');
     expect((await ask('paths', `${nexus.main.url}/paths`))[0]?.level).toBe('ok');
-    expect((await ask('paths', nexus.main.url))[0]).toMatchObject({
+    // The load puts the repository there by itself.
+    expect((await ask('paths', nexus.main.url))[0]?.level).toBe('ok');
+    expect((await ask('paths', `${nexus.main.url}/other`))[0]).toMatchObject({
       level: 'fault',
       fix: expect.stringContaining('/paths'),
     });

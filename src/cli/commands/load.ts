@@ -1,12 +1,11 @@
 import { type Command, Option } from 'commander';
 import { SealiftError } from '../../core/errors.ts';
-import type { Context } from '../../core/events.ts';
 import { NAMINGS, type Naming } from '../../core/naming.ts';
 import type { LoadOptions, LoadResult } from '../../ops/load.ts';
 import type { RegistryPlace } from '../../ops/registry-place.ts';
 import { examples } from '../examples.ts';
+import { askingOf } from '../login-asking.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
-import { readLogin } from '../password.ts';
 import { dryRunLines, forNoneWarnings, loadedLines, loadFailure } from '../render-load.ts';
 import { gather, KEY_HELP, trustOf } from '../trust-flags.ts';
 import { harmless, shownWord } from '../words.ts';
@@ -93,18 +92,6 @@ async function placesOf(flags: LoadFlags): Promise<RegistryPlace[]> {
     };
     return { ...place, config: { ...config, ...tls }, naming, indexPolicy };
   });
-}
-
-/** Who is asked for logins, where the site's file says `prompt`: nobody but a person at a terminal. */
-function askingOf({ signal }: Context): Pick<LoadOptions, 'askLogin'> {
-  const { stdin: input, stderr: output } = process;
-  if (input.isTTY !== true) return {};
-  return {
-    askLogin: async (target) => {
-      output.write(`${harmless(target)}\n`);
-      return readLogin({}, { input, output, signal });
-    },
-  };
 }
 
 async function optionsOf(given: readonly string[], flags: LoadFlags): Promise<LoadOptions> {

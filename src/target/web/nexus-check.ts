@@ -27,6 +27,8 @@ export interface NexusPlace {
   /** Missing repositories are made by the load. */
   readonly create: boolean;
   readonly onConflict: OnConflict;
+  /** Where missing repositories are made; default `default`. */
+  readonly blobStore?: string | undefined;
 }
 
 /** What questions of administrators gave; what was refused is told once, at the end. */
@@ -51,6 +53,10 @@ const sameFormat = (a: string, b: string): boolean => {
   const images = ['docker', 'oci'];
   return a === b || (images.includes(a) && images.includes(b));
 };
+
+/** The key of the site's file that names a repository of the format. */
+const keyOf = (format: NexusFormat): string =>
+  format === 'docker' || format === 'oci' ? 'repository' : format;
 
 function reachFindings(server: WebServer, status: NexusStatus): Finding[] {
   const { version = 'of unknown version', edition } = status;
@@ -139,7 +145,7 @@ function kindFindings(
         fix:
           others.length === 0
             ? `name a repository of the format ${format}, or another name with create: true`
-            : `write ${format}: ${others.length === 1 ? others[0] : `one of ${others.join(', ')}`}`,
+            : `write ${keyOf(format)}: ${others.length === 1 ? others[0] : `one of ${others.join(', ')}`}`,
         details: { found: found.format, others },
       }),
     ];
@@ -153,7 +159,7 @@ function kindFindings(
       fix:
         right.length === 0
           ? `make a hosted ${format} repository (create: true with a new name), and name it`
-          : `write ${format}: ${right.length === 1 ? right[0] : `one of ${right.join(', ')}`}`,
+          : `write ${keyOf(format)}: ${right.length === 1 ? right[0] : `one of ${right.join(', ')}`}`,
       details: { type: found.type, hosted: right },
     }),
   ];
@@ -213,6 +219,12 @@ async function storeFindings(
   const stores = await asker.ask('the blob stores', () => admin.blobStores());
   const findings: Finding[] = [];
   let room: Room | undefined;
+  for (const name of stores === undefined ? [] : used) {
+    if (stores?.some((store) => store.name === name) === true) continue;
+    const message = `there is no blob store ${name}, where the repository would be made`;
+    const there = (stores ?? []).map((store) => store.name).join(', ');
+    findings.push(finding('fault', 'BLOB_STORE', { message, fix: `write blobStore: with one of ${there}` }));
+  }
   for (const store of stores ?? []) {
     const { name } = store;
     if (!used.has(name)) continue;
@@ -251,6 +263,7 @@ async function repositoryFindings(
     const members = settings?.group?.memberNames ?? [];
     const wrong = kindFindings(wanted, { found, all, members, create: place.create });
     findings.push(...wrong);
+    if (found === undefined && place.create) used.add(place.blobStore ?? 'default');
     if (found === undefined || wrong.length > 0) continue;
     findings.push(
       finding('ok', 'REPOSITORY', { message: `${found.name}: hosted, of the format ${found.format}` }),

@@ -92,7 +92,7 @@ function connectorFindings({ name }: NexusSettings, connector: NexusConnector, a
   if (url === undefined) return [];
   const { httpPort, httpsPort, subdomain, pathEnabled } = connector;
   const isMain = url.hostname === base.hostname && portOf(url) === portOf(base);
-  const hasPath = url.pathname.replace(/^\/|\/$/g, '').split('/')[0] === name;
+  const [first = ''] = url.pathname.replace(/^\/+/, '').split('/');
   const reach = `it is reached by ${ways.join(', ')}`;
   if (isMain && pathEnabled !== true) {
     return [
@@ -105,7 +105,8 @@ function connectorFindings({ name }: NexusSettings, connector: NexusConnector, a
       }),
     ];
   }
-  if (isMain && !hasPath) {
+  // Without a path the load puts the repository there by itself.
+  if (isMain && first !== '' && first !== name) {
     const fix = `write docker.url: ${base.origin}/${name}`;
     return [
       finding('fault', 'CONNECTOR', {

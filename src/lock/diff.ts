@@ -20,7 +20,7 @@ export type Facts = Readonly<Record<string, string>>;
 /** An entry that only one of two locks has. */
 export interface DiffEntry {
   readonly kind: DiffKind;
-  /** Image name, `<chart>-<version>`, file name, `<project>==<version>`; of what is asked of Python packages `python`. */
+  /** Image name, `<chart>-<version>`, file name, `<project>==<version>`; of what is asked of Python packages `requirements`. */
   readonly name: string;
   readonly facts: Facts;
 }
@@ -215,8 +215,8 @@ function pythonItems(python: PythonLock): Item[] {
     list.map((text) => `${plain(text.path)} ${text.sha256}`).join(', ');
   const asked: Item = {
     kind: 'python',
-    name: 'python',
-    family: 'python',
+    name: 'requirements',
+    family: 'requirements',
     facts: {
       pythons: python.pythons.join(', '),
       platforms: python.platforms.join(', '),

@@ -198,7 +198,7 @@ describe('the difference of Python packages', () => {
     const { added, removed, changed } = diffLocks(a, b);
     expect([added, removed]).toEqual([[], []]);
     expect(changed.map((c) => [c.kind, c.name, ...c.changes.map((f) => f.fact)])).toEqual([
-      ['python', 'python', 'pythons'],
+      ['python', 'requirements', 'pythons'],
       ['package', 'numpy==1.26.4', 'files', 'size', 'yanked', 'source'],
       ['package', 'requests==2.33.0', 'version', 'files', 'requiresPython', 'source'],
     ]);
@@ -213,7 +213,7 @@ describe('the difference of Python packages', () => {
   it('from a lock without any shows all of them as new', () => {
     const { added, changed } = diffLocks(lockOf(), lockOf({ python: pythonOf([requests, numpy]) }));
     expect(changed).toEqual([]);
-    expect(added.map((e) => e.name)).toEqual(['python', 'numpy==1.26.4', 'requests==2.32.3']);
+    expect(added.map((e) => e.name)).toEqual(['requirements', 'numpy==1.26.4', 'requests==2.32.3']);
     expect(added[2]?.facts).toMatchObject({ wanted: 'everywhere', requiresPython: '>=3.8', size: '11' });
   });
 });

@@ -65,7 +65,7 @@ it('writes images, what is about them, charts of each source and files as a file
   });
   const manifestPath = join(site.dir, 'all/sealift.yaml');
   const result = await pack({ manifestPath, out: '-', output }, testContext());
-  expect(result.artifacts).toEqual({ images: 1, charts: 4, files: 2 });
+  expect(result.artifacts).toEqual({ images: 1, charts: 4, files: 2, packages: 0 });
   const text = await readFile(join(site.dir, 'all/versions.lock'), 'utf8');
   for (const kind of ['type: "http"', 'type: "oci"', 'type: "path"', 'referrers:'])
     expect(text).toContain(kind);

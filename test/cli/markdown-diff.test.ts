@@ -4,7 +4,7 @@ import { COMMENT_LIMIT, COMMENT_MARK, markdownDiff } from '../../src/cli/markdow
 import { diffLocks } from '../../src/lock/diff.ts';
 import type { Lock } from '../../src/lock/schema.ts';
 import type { DiffResult } from '../../src/ops/diff.ts';
-import { chart, digestOf, file, image, lockOf } from '../lock/locks.ts';
+import { chart, digestOf, file, image, lockOf, pythonOf, wheel } from '../lock/locks.ts';
 
 function resultOf(a: Lock, b: Lock, more: Partial<DiffResult> = {}): DiffResult {
   const side = (path: string, { name, version }: Lock) => ({ path, kind: 'lock' as const, name, version });
@@ -63,6 +63,18 @@ describe('a difference as a comment', () => {
     expect(lines).toContain('| added | `bin/tool` | `777777777777` | 7 bytes |');
     expect(lines).toContain('<summary>Everything that changed, fact by fact</summary>');
     expect(lines.at(-1)).toBe('</details>');
+  });
+
+  it('has a row for each Python project, whatever number of files it has', () => {
+    const tar = { file: 'numpy-2.0.tar.gz', sha256: digestOf('9') };
+    const old = lockOf({ python: pythonOf([wheel('requests', '2.32.3'), wheel('numpy', '2.0')]) });
+    const files = [wheel('requests', '2.33.0'), wheel('numpy', '2.0'), wheel('numpy', '2.0', tar)];
+    const now = lockOf({ python: pythonOf([...files, wheel('six', '1.17')], { pythons: ['3.12'] }) });
+    const lines = markdownDiff(resultOf(old, now));
+    expect(lines).toContain('| changed | `requests` | `2.32.3` → `2.33.0` | 1 file | same |');
+    expect(lines).toContain('| changed | `numpy` | same | 1 file → 2 files | 11 bytes → 22 bytes |');
+    expect(lines).toContain('| added | `six` | `1.17` | 1 file | 11 bytes |');
+    expect(lines.join('\n')).toContain('- python `requirements`\n  - pythons: `3.11` → `3.12`');
   });
 
   it('tells the bytes where both sides are bundles, and that equal ones are equal', () => {

@@ -269,4 +269,26 @@ describe('an index of devpi', () => {
       result: { '1.0': { requires_python: '>=3.7', summary: 'ship-big of the tests' } },
     });
   });
+
+  it('says how devpi takes a file that is too large for it', async () => {
+    const big = { name: 'ship-big', version: '1.0' };
+    const { items } = packages([{ ...big, ...wheel(big) }]);
+    const [item] = items;
+    if (item === undefined) throw new Error('no item');
+    const large = { ...item, content: { ...item.content, size: 18_000 * 65_536 } };
+    const zeros = Buffer.alloc(65_536);
+    const passing = {
+      has: () => true,
+      async *open() {
+        for (let at = 0; at < large.content.size; at += zeros.length) yield zeros;
+      },
+    };
+    const { context } = open;
+    const run = await target('root/large').plan([large], { source: passing, context, passing: true });
+    const { takersOf } = await run.intake();
+    for (const take of takersOf(item.content.digest)) await take(passing);
+    await run.close();
+    // Its 413 gets lost where it ends the connection at once.
+    expect(run.entries[0]?.fault?.hint).toContain('--max-request-body-size');
+  });
 });

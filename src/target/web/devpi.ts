@@ -1,6 +1,6 @@
 import { type Digest, digestOfHex, hexOf } from '../../core/digest.ts';
 import { SealiftError } from '../../core/errors.ts';
-import { LIMITS } from '../../core/limits.ts';
+import { GIB, LIMITS } from '../../core/limits.ts';
 import { collect } from '../../io/verify.ts';
 import type { OnConflict, PackageItem, Target } from '../target.ts';
 import { hashThere } from './hash-there.ts';
@@ -62,6 +62,10 @@ function field(value: unknown, name: string): unknown {
 class DevpiIndex implements PythonIndex {
   readonly name: string;
   readonly uploadPath: string;
+  readonly most = {
+    bytes: GIB,
+    hint: 'devpi takes up to 1 GiB at once: start devpi-server with a larger --max-request-body-size; a proxy before it has a limit of its own (nginx: client_max_body_size 0)',
+  };
   readonly #server: WebServer;
   readonly #index: string;
   readonly #create: boolean;

@@ -15,6 +15,8 @@ export interface ListedFile {
 export interface PythonIndex {
   /** For messages: `pypi https://nexus.local/repository/pypi-hosted`. */
   readonly name: string;
+  /** Bytes that the server itself takes at most unless it is told otherwise, and what to do then. */
+  readonly most?: { readonly bytes: number; readonly hint: string };
   /** Where forms are sent, below the server's base. */
   readonly uploadPath: string;
   /**

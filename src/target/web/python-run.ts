@@ -148,7 +148,7 @@ class PythonRun implements TargetRun {
         await this.#upload(entry, source);
       } catch (error) {
         if (isNetworkError(error)) await this.#throwIfGone(error);
-        throw error;
+        throw tooLarge(error, entry, this.#options.index);
       }
     });
   }
@@ -255,6 +255,14 @@ class PythonRun implements TargetRun {
       // Each file is whole; what is told is the fault of the bundle.
     }
   }
+}
+
+/** A server that takes no more ends the connection, and its 413 does not always arrive. */
+function tooLarge(error: unknown, { item }: PythonEntry, { most }: PythonIndex): unknown {
+  if (most === undefined || item.content.size < most.bytes || !(error instanceof SealiftError)) return error;
+  if (!isNetworkError(error) && error.details?.status !== 413) return error;
+  const { code, message, details = {} } = error;
+  return new SealiftError(code, message, { hint: most.hint, details, cause: error });
 }
 
 /** Whether an index lists what was sent; other bytes there are the failure of the entry. */

@@ -72,6 +72,15 @@ function noteLines({ entries }: LoadedTarget): string[] {
   return firstLines(lines, NOTES_SHOWN);
 }
 
+/** How clients use what is there now. */
+export function useLines({ targets }: LoadResult): string[] {
+  const useful = targets.filter(
+    ({ fault: lost, entries }) =>
+      lost === null && entries.some(({ state }) => state === 'written' || state === 'present'),
+  );
+  return useful.flatMap(({ use }) => use.map((line) => `  ${harmless(line)}`));
+}
+
 /** What every target got, each with the notes of its entries. */
 export function loadedLines(result: LoadResult): string[] {
   return result.targets.flatMap((target) => [targetLine(target), ...madeLines(target), ...noteLines(target)]);

@@ -92,6 +92,8 @@ export interface LoadedTarget {
   readonly address: string | null;
   /** Its name in the site's file; null where a flag named it. */
   readonly site: string | null;
+  /** How clients are told to use it: lines for people. */
+  readonly use: readonly string[];
   /** The repository that the load made for it, or would make, with its settings. */
   readonly made: MadeRepository | null;
   /** Why nothing at all could be done there. */
@@ -227,13 +229,14 @@ function contentOf({ item, pushedDigest, content }: Entry, target: Target['kind'
   return item.kind === 'chart' ? item.archive.digest : item.content.digest;
 }
 
-function loadedTarget({ target, run, fault, site, missing, isMade }: Racer): LoadedTarget {
+function loadedTarget({ target, run, fault, site, use, missing, isMade }: Racer): LoadedTarget {
   const made = isMade === true ? missing : undefined;
   return {
     kind: target.kind,
     name: target.name,
     address: target.address ?? null,
     site: site ?? null,
+    use: use ?? [],
     made: made === undefined ? null : { repository: made.name, format: made.format, settings: made.settings },
     fault: fault ?? null,
     tally: run?.tally ?? emptyTally(),

@@ -4,9 +4,10 @@ import type { NexusDocker, NexusSite } from '../site/load.ts';
 import type { Item, Target } from '../target/target.ts';
 import { NexusAdmin, type NexusFormat, type NexusRepository } from '../target/web/nexus-admin.ts';
 import { type Connector, hostedSettings } from '../target/web/nexus-settings.ts';
+import type { WebServer } from '../target/web/server.ts';
 import type { MissingRepository, PlannedTarget } from './planned-target.ts';
 import { registryTargetOf } from './registry-place.ts';
-import { type SiteTools, webServerOf } from './site-server.ts';
+import { pipUse, type SiteTools, webServerOf } from './site-server.ts';
 
 /** One repository of a Nexus of a site. */
 interface Part {
@@ -14,6 +15,8 @@ interface Part {
   readonly key: 'docker' | 'helm' | 'pypi' | 'raw';
   readonly repository: string;
   readonly target: Target;
+  /** How clients are told to use it, for people. */
+  readonly use?: readonly string[];
 }
 
 /** Formats that a key of the site's file may lead to; the first one is made. */
@@ -36,14 +39,15 @@ export async function nexusTargets(
 ): Promise<PlannedTarget[]> {
   const server = webServerOf(site, tools);
   const admin = new NexusAdmin(server);
-  const parts = await partsOf(site, tools);
+  const parts = await partsOf(site, { ...tools, server });
   const whole = { site: site.name };
   try {
     const there = await admin.repositories();
     if (!tools.dryRun && !(await admin.writable())) throw readOnly(site);
     const planned: PlannedTarget[] = [];
     for (const part of parts) {
-      planned.push({ ...whole, target: part.target, ...(await judge(part, there, { site, admin, tools })) });
+      const { target, use = [] } = part;
+      planned.push({ ...whole, target, use, ...(await judge(part, there, { site, admin, tools })) });
     }
     return planned;
   } catch (error) {
@@ -198,15 +202,30 @@ export function dockerPlace(
   return { host: url.host, prefix };
 }
 
-async function partsOf(site: NexusSite, tools: Tools): Promise<Part[]> {
+async function partsOf(site: NexusSite, tools: Tools & { readonly server: WebServer }): Promise<Part[]> {
+  const { docker, naming, indexPolicy, helm, pypi, raw, name, onConflict, parallel } = site;
+  const { server } = tools;
+  const how = { server, onConflict, ...(parallel === undefined ? {} : { parallel }) };
   const parts: Part[] = [];
-  const { docker, naming, indexPolicy } = site;
   if (docker !== undefined) {
     const config = { ...site.tls, plainHttp: docker.url.protocol === 'http:' };
     const place = { ...dockerPlace(docker, site.url), config, naming, indexPolicy };
-    const whole = registryTargetOf(place, tools);
-    const target = { ...whole, accepts: (item: Item) => isForDocker(item, site) };
+    const target = { ...registryTargetOf(place, tools), accepts: (item: Item) => isForDocker(item, site) };
     parts.push({ key: 'docker', repository: docker.repository, target });
+  }
+  if (helm !== undefined) {
+    const { helmTarget } = await import('../target/web/helm.ts');
+    const use = [`helm repo add ${name} ${server.url(`repository/${helm}`).href}`];
+    parts.push({ key: 'helm', repository: helm, target: helmTarget({ ...how, repository: helm }), use });
+  }
+  if (pypi !== undefined) {
+    const { pypiIndexUrl, pypiTarget } = await import('../target/web/pypi.ts');
+    const use = pipUse(pypiIndexUrl(server.base, pypi));
+    parts.push({ key: 'pypi', repository: pypi, target: pypiTarget({ ...how, repository: pypi }), use });
+  }
+  if (raw !== undefined) {
+    const { rawTarget } = await import('../target/web/raw.ts');
+    parts.push({ key: 'raw', repository: raw, target: rawTarget({ ...how, repository: raw }) });
   }
   return parts;
 }

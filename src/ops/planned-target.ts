@@ -24,6 +24,8 @@ export interface PlannedTarget {
   readonly target: Target;
   /** Its name in the site's file; absent for one that a flag names. */
   readonly site?: string;
+  /** How clients are told to use it: lines for people. */
+  readonly use?: readonly string[];
   /** Why nothing can be done there. */
   readonly fault?: Fault;
   /** What the load has to make first. */

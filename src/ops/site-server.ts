@@ -1,6 +1,7 @@
 import type { Context } from '../core/events.ts';
 import type { HttpClient } from '../io/http.ts';
 import type { CredentialSource } from '../oci/credentials.ts';
+import { pipSettings } from '../python/pip-conf.ts';
 import { type AskLogin, siteCredentials } from '../site/credentials.ts';
 import type { DevpiSite, NexusSite, RegistrySite, SiteTarget } from '../site/load.ts';
 import { WebServer } from '../target/web/server.ts';
@@ -58,4 +59,15 @@ export function webServerOf(
 ): WebServer {
   const { http, context, credentials } = tools;
   return new WebServer({ http, context, base: site.url, tls: site.tls, credentials });
+}
+
+/** How pip is told to use an index, for people. */
+export function pipUse(index: URL): string[] {
+  return [
+    'pip.conf:',
+    ...pipSettings(index)
+      .file.trimEnd()
+      .split('\n')
+      .map((line) => `  ${line}`),
+  ];
 }

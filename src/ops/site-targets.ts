@@ -1,10 +1,17 @@
 import { resolve } from 'node:path';
 import type { CredentialSource } from '../oci/credentials.ts';
-import type { ContainerdSite, FolderSite, RegistrySite, SiteFile, SiteTarget } from '../site/load.ts';
+import type {
+  ContainerdSite,
+  DevpiSite,
+  FolderSite,
+  RegistrySite,
+  SiteFile,
+  SiteTarget,
+} from '../site/load.ts';
 import type { Target } from '../target/target.ts';
 import type { TreeBundle } from './load-targets.ts';
 import type { PlannedTarget } from './planned-target.ts';
-import { type SiteTools, siteLogins } from './site-server.ts';
+import { pipUse, type SiteTools, siteLogins, webServerOf } from './site-server.ts';
 
 interface Tools extends SiteTools {
   readonly dryRun: boolean;
@@ -27,6 +34,8 @@ export async function siteTargets({ targets }: SiteFile, tools: Tools): Promise<
         const { nexusTargets } = await import('./nexus-targets.ts');
         return nexusTargets(site, { ...tools, credentials });
       }
+      if (site.type === 'devpi' && credentials !== undefined)
+        return [await devpiOf(site, { ...tools, credentials })];
       const made = await plainTargets(site, { ...tools, credentials });
       return made.map((target) => ({ target, site: site.name }));
     }),
@@ -60,6 +69,16 @@ async function registryOf(site: RegistrySite, tools: Made): Promise<Target> {
     { host: url.host, prefix, config, naming, indexPolicy },
     { http, context, ...logins },
   );
+}
+
+async function devpiOf(
+  site: DevpiSite,
+  tools: Tools & { readonly credentials: CredentialSource },
+): Promise<PlannedTarget> {
+  const { devpiIndexUrl, devpiTarget } = await import('../target/web/devpi.ts');
+  const { index, create, onConflict, url, name } = site;
+  const target = devpiTarget({ server: webServerOf(site, tools), index, create, onConflict });
+  return { target, site: name, use: pipUse(devpiIndexUrl(url, index)) };
 }
 
 async function containerdOf({ socket, namespaces, pin }: ContainerdSite): Promise<Target[]> {

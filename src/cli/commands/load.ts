@@ -6,7 +6,7 @@ import type { RegistryPlace } from '../../ops/registry-place.ts';
 import { examples } from '../examples.ts';
 import { askingOf } from '../login-asking.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
-import { dryRunLines, forNoneWarnings, loadedLines, loadFailure } from '../render-load.ts';
+import { dryRunLines, forNoneWarnings, loadedLines, loadFailure, useLines } from '../render-load.ts';
 import { gather, KEY_HELP, trustOf } from '../trust-flags.ts';
 import { harmless, shownWord } from '../words.ts';
 
@@ -153,7 +153,12 @@ function loadOutcome(result: LoadResult, flags: LoadFlags, words: readonly strin
     : 'goes on: what is there is not sent again';
   return {
     document,
-    summary: [isComplete ? done : `${title} is not wholly loaded`, ...loadedLines(result), ...receipt],
+    summary: [
+      isComplete ? done : `${title} is not wholly loaded`,
+      ...loadedLines(result),
+      ...receipt,
+      ...useLines(result),
+    ],
     ...failed,
     next: `${sameCommand(words, isComplete)}   # ${again}`,
   };

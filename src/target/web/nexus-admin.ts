@@ -176,6 +176,14 @@ export class NexusAdmin {
     return (await this.#read('repositorySettings', list, what))?.find((one) => one.name === name);
   }
 
+  /** Whether it knows a format at all: a repository that is not there is told in words, a format with none. */
+  async offers(format: NexusFormat): Promise<boolean> {
+    const path = `service/rest/v1/repositories/${format}/hosted/sealift-is-not-there`;
+    const response = await this.server.send({ method: 'GET', path });
+    const said = await errorText(response);
+    return response.status !== 404 || said.trim() !== '';
+  }
+
   /**
    * Makes a hosted repository.
    * @param body as `hostedSettings` makes it

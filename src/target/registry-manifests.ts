@@ -2,7 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SealiftError } from '../core/errors.ts';
 import { backoffMs } from '../io/http.ts';
-import { createTurns, sleep } from '../io/pool.ts';
+import { sleep, type Turns } from '../io/pool.ts';
 import type { ManifestContent } from '../oci/registry.ts';
 import type { Substitute } from '../oci/sparse.ts';
 import type { RegistryTargetOptions } from './registry.ts';
@@ -19,7 +19,8 @@ export class ManifestWriter {
   readonly #tally: Tally;
   /** Sends a blob once more that the registry says it has. */
   readonly #resend: (repository: string, descriptor: Descriptor) => Promise<void>;
-  readonly #turns = createTurns();
+  /** Images under several tags of one repository are the same manifests. */
+  readonly #puts: Turns;
   /** True once the registry refused an index with absent children. */
   #strict: boolean;
 
@@ -28,11 +29,13 @@ export class ManifestWriter {
     readonly shapes: ReadonlyMap<Item, Shapes>;
     readonly tally: Tally;
     readonly resend: (repository: string, descriptor: Descriptor) => Promise<void>;
+    readonly puts: Turns;
   }) {
     this.#options = parts.options;
     this.#shapes = parts.shapes;
     this.#tally = parts.tally;
     this.#resend = parts.resend;
+    this.#puts = parts.puts;
     this.#strict = parts.options.indexPolicy === 'filtered' || parts.options.indexPolicy === 'single';
   }
 
@@ -112,9 +115,8 @@ export class ManifestWriter {
     const { repository } = entry.place;
     const { digest } = content.descriptor;
     const node = entry.item.graph.nodes.get(digest);
-    // Images under several tags of one repository are the same manifests.
     const put = (): Promise<boolean> =>
-      this.#turns(`${repository} ${digest}`, async () => {
+      this.#puts(`${repository} ${digest}`, async () => {
         const { there } = await putOrFind(registry, { repository, reference: digest }, { content, context });
         return there;
       });

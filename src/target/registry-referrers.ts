@@ -4,6 +4,7 @@ import { SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
 import { referrersTag } from '../core/referrer.ts';
+import type { Turns } from '../io/pool.ts';
 import { collect } from '../io/verify.ts';
 import type { ContentReader } from '../oci/content.ts';
 import { parseManifest } from '../oci/manifest.ts';
@@ -62,6 +63,7 @@ export class Attachments {
   readonly #listed = new Map<PlacedEntry, Map<Digest, Listed[]>>();
   /** Lists of one subject are changed one after the other: the fallback tag is read, added to and written. */
   readonly #turns = new Map<string, Promise<void>>();
+  readonly #puts: Turns;
 
   constructor(tools: {
     readonly registry: Registry;
@@ -71,6 +73,8 @@ export class Attachments {
     readonly tally: Tally;
     /** Whether tags that lead to something else are written over. */
     readonly replaces: boolean;
+    /** Images under several tags of one repository have the same manifests about them. */
+    readonly puts: Turns;
   }) {
     this.#registry = tools.registry;
     this.#source = tools.source;
@@ -78,6 +82,7 @@ export class Attachments {
     this.#upload = tools.upload;
     this.#tally = tools.tally;
     this.#replaces = tools.replaces;
+    this.#puts = tools.puts;
   }
 
   async #content(descriptor: Descriptor): Promise<ManifestContent> {
@@ -129,18 +134,24 @@ export class Attachments {
         continue;
       }
       const content = await this.#content(descriptor);
-      const present = (await this.#registry.resolve(repository, digest)) === digest;
-      const { indexed } = present
-        ? { indexed: false }
-        : await putOrFind(
-            this.#registry,
-            { repository, reference: digest },
-            { content, context: this.#context },
-          );
-      this.#tally[present ? 'manifestsPresent' : 'manifestsWritten'] += 1;
-      if (!present) entry.added?.manifests.push(digest);
+      const put = (): Promise<boolean> => this.#putOne(entry, content);
+      const indexed = await this.#puts(`${repository} ${digest}`, put);
       if (digest === root.digest) this.#remember(entry, content, indexed);
     }
+  }
+
+  /** @returns whether the registry says that it lists it */
+  async #putOne(entry: PlacedEntry, content: ManifestContent): Promise<boolean> {
+    const { repository } = entry.place;
+    const { digest } = content.descriptor;
+    const isKnown = (await this.#registry.resolve(repository, digest)) === digest;
+    const place = { repository, reference: digest };
+    const put = isKnown
+      ? { indexed: false, there: true }
+      : await putOrFind(this.#registry, place, { content, context: this.#context });
+    this.#tally[put.there ? 'manifestsPresent' : 'manifestsWritten'] += 1;
+    if (!put.there) entry.added?.manifests.push(digest);
+    return put.indexed;
   }
 
   #remember(entry: PlacedEntry, content: ManifestContent, indexed: boolean): void {
@@ -157,7 +168,8 @@ export class Attachments {
     const { repository } = entry.place;
     try {
       for (const { root, tag } of splitReferrers(entry.item, gone).taken) {
-        if (tag !== undefined) await this.#tag(entry, { root, tag });
+        const put = (): Promise<void> => this.#tag(entry, { root, tag: tag ?? '' });
+        if (tag !== undefined) await this.#puts(`${repository}:${tag}`, put);
       }
       for (const [subject, listed] of this.#listed.get(entry) ?? []) {
         await this.#inTurn(`${repository} ${subject}`, () => this.#list(repository, subject, listed));

@@ -4,7 +4,7 @@ import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { Naming } from '../core/naming.ts';
 import { isNetworkError } from '../io/network-errors.ts';
-import { eachBounded } from '../io/pool.ts';
+import { createTurns, eachBounded } from '../io/pool.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import { type BlobWork, BlobWorks, planBlobs } from './registry-blobs.ts';
@@ -141,6 +141,7 @@ class RegistryRun implements TargetRun {
     const { registry, source, context } = parts.options;
     const passing = parts.options.passing === true;
     this.#upload = uploader({ registry, context, tally: this.tally, passing });
+    const puts = createTurns();
     this.#attachments = new Attachments({
       registry,
       source,
@@ -151,12 +152,14 @@ class RegistryRun implements TargetRun {
       },
       tally: this.tally,
       replaces: (parts.options.onConflict ?? 'replace') === 'replace',
+      puts,
     });
     const { options, shapes } = parts;
     this.#manifests = new ManifestWriter({
       options,
       shapes,
       tally: this.tally,
+      puts,
       resend: (repository, descriptor) => this.#upload(repository, descriptor, source, { again: true }),
     });
   }

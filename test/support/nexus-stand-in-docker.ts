@@ -1,4 +1,5 @@
 /** The docker format of the stand-in: what Nexus makes of registry requests, with its traps (registry.md 2.8). */
+import { MANIFEST_ACCEPT } from '../../src/core/media.ts';
 import type { AdminState, StandInRepository } from './nexus-stand-in-admin.ts';
 import {
   type Ask,
@@ -377,7 +378,7 @@ export class StandInDocker {
 
   async #hasManifest(place: Place, reference: string): Promise<boolean> {
     const path = this.#behind(place, place.image, `manifests/${reference}`);
-    const headers = { accept: '*/*, application/vnd.oci.image.index.v1+json' };
+    const headers = { accept: MANIFEST_ACCEPT };
     return (await headUpstream(this.#docker.upstream, { method: 'HEAD', path, headers })).status === 200;
   }
 

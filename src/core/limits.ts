@@ -96,9 +96,10 @@ export const LIMITS = {
   nexusPages: 100_000,
   /** A file on a web server: up to this it is compared by reading it. */
   assetRead: 64 * KIB,
-  /** Files that only reading or a list of all can compare: up to so many bytes of them are read; then up to so many entries of the list. */
-  assetsRead: 64 * MIB,
-  assetsListed: 10_000,
+  /** From this on the server is asked for its checksum before anybody reads the file. */
+  assetCompared: 16 * MIB,
+  /** Something else under its name is read up to this for its digest. */
+  assetOther: 64 * MIB,
   /** Up to this a file is sent out of memory. */
   assetInMemory: 256 * KIB,
   /** Uploads of one target to a web server at once. */

@@ -20,6 +20,7 @@ import {
 const A = Buffer.from('a tool\n');
 const B = Buffer.from('another tool\n');
 const LARGE = someBytes(300_000);
+const LARGEST = Buffer.alloc(LIMITS.assetCompared + 1, 'x');
 
 async function rawOf(
   nexus: SmallNexus,
@@ -243,34 +244,63 @@ describe.each(BOTH)('a raw repository of Nexus $version', (generation) => {
 });
 
 describe('a raw repository', () => {
-  it('tells by the list of all what would be much to read', async () => {
-    const nexus = new SmallNexus({ version: '3.71' });
-    const huge = Buffer.alloc(LIMITS.assetsRead + 1, 'x');
-    for (let i = 0; i < 25; i += 1) nexus.files.set(`other${i}`, A);
-    nexus.files.set('huge', huge);
-    const source = contentOf(huge);
-    const run = await runAll(await rawOf(nexus), [fileItem('huge', huge)], options(source));
-    expect(statesOf(run)).toEqual({ huge: 'present' });
-    expect([source.opened, nexus.count('GET'), nexus.count('PUT')]).toEqual([0, 0, 0]);
-  });
+  it.each([
+    ['3.71', 0],
+    ['3.30', 1],
+  ] as const)(
+    'is asked for the checksum of a large file, which it reads for nobody (%s)',
+    async (version, opened) => {
+      const nexus = new SmallNexus({ version });
+      nexus.files.set('copy', LARGEST).set('large', LARGEST);
+      const source = contentOf(LARGEST);
+      const run = await runAll(await rawOf(nexus), [fileItem('large', LARGEST)], options(source));
+      expect(statesOf(run)).toEqual({ large: 'present' });
+      expect([source.opened, nexus.count('GET'), nexus.count('PUT')]).toEqual([opened, 0, 0]);
+    },
+  );
 
-  it('ends a list that never ends, and reads instead', async () => {
-    let pages = 0;
-    const nexus = new SmallNexus({
-      version: '3.30',
+  it('is believed for what is there now, not for what its search index remembers', async () => {
+    const nexus: SmallNexus = new SmallNexus({
       instead: (req, res) => {
-        if (req.url?.startsWith('/service/rest/v1/assets') !== true) return false;
-        pages += 1;
-        const item = { id: 'i', path: 'x', repository: 'r', format: 'raw', checksum: { sha1: 'nonsense' } };
-        res.end(JSON.stringify({ items: Array(1000).fill(item), continuationToken: `t${pages}` }));
+        if (req.url?.startsWith('/service/rest/v1/search') !== true) return false;
+        const checksum = { sha256: digestOf(LARGEST).slice(7) };
+        const item = { id: 'large', path: '/large', repository: 'r', format: 'raw', checksum };
+        res.end(JSON.stringify({ items: [item], continuationToken: null }));
         return true;
       },
     });
-    const huge = Buffer.alloc(LIMITS.assetsRead + 1, 'x');
-    nexus.files.set('huge', huge);
-    const run = await runAll(await rawOf(nexus), [fileItem('huge', huge)], options(contentOf(huge)));
-    expect(statesOf(run)).toEqual({ huge: 'present' });
-    expect(pages).toBeLessThanOrEqual(1 + LIMITS.assetsListed / 1000);
+    const other = Buffer.from(LARGEST).fill(1, 0, 1);
+    nexus.files.set('large', other);
+    const run = await runAll(await rawOf(nexus), [fileItem('large', LARGEST)], options(contentOf(LARGEST)));
+    expect(run.entries[0]?.fault).toMatchObject({
+      code: 'TARGET_CONFLICT',
+      details: { found: digestOf(other) },
+    });
+  });
+
+  it.each([
+    ['an error', 'ERROR: IndexNotFoundException[no such index]'],
+    ['a hostile answer', JSON.stringify({ items: Array(20_000).fill({}), continuationToken: 'x' })],
+    [
+      'files of others',
+      JSON.stringify({
+        items: [{ id: 'x', path: '/other', repository: 'r', format: 'raw' }],
+        continuationToken: 'x',
+      }),
+    ],
+  ])('is read where its search gives %s and it has no ETag', async (_, answer) => {
+    const nexus = new SmallNexus({
+      version: '3.30',
+      instead: (req, res) => {
+        if (req.url?.startsWith('/service/rest/v1/search') !== true) return false;
+        res.end(answer);
+        return true;
+      },
+    });
+    nexus.files.set('large', LARGEST);
+    const run = await runAll(await rawOf(nexus), [fileItem('large', LARGEST)], options(contentOf(LARGEST)));
+    expect(statesOf(run)).toEqual({ large: 'present' });
+    expect(nexus.count('GET')).toBe(1);
   });
 
   it('does not read to its end what is far longer than it should be', async () => {
@@ -289,7 +319,7 @@ describe('a raw repository', () => {
     });
     const run = await (await rawOf(nexus)).plan([fileItem('tool', A)], options());
     expect(run.entries[0]).toMatchObject({ state: 'failed', fault: { code: 'TARGET_CONFLICT' } });
-    expect(sent).toBeLessThan(4 * LIMITS.assetsRead);
+    expect(sent).toBeLessThan(4 * LIMITS.assetOther);
   });
 
   it.each(['../up', 'a/../b', 'a//b', '/a', 'a/', '.', 'a\\b', 'a\nb', ''])(

@@ -102,17 +102,32 @@ export class SmallNexus {
       const server = `Nexus/${this.isOld ? '3.30.0-01' : '3.71.0-06'} (OSS)`;
       return void res.writeHead(200, { server }).end();
     }
+    const id = /\/v1\/assets\/(.+)$/.exec(pathname)?.[1];
+    if (id !== undefined) {
+      const name = decodeURIComponent(id);
+      return void (this.files.has(name)
+        ? res.end(JSON.stringify(this.#asset(name)))
+        : res.writeHead(404).end());
+    }
     if (searchParams.get('repository') !== 'r') return void res.writeHead(404).end();
-    const from = Number(searchParams.get('continuationToken') ?? 0);
     const names = [...this.files.keys()];
-    const items = names.slice(from, from + 10).map((name) => {
-      const bytes = this.files.get(name) ?? Buffer.alloc(0);
-      const more = this.isOld ? {} : { sha256: hex('sha256', bytes) };
-      const checksum = { sha1: hex('sha1', bytes), md5: hex('md5', bytes), ...more };
-      return { id: name, path: this.isOld ? name : `/${name}`, repository: 'r', format: 'raw', checksum };
-    });
+    if (pathname.endsWith('/search/assets')) {
+      const isFound = (name: string): boolean =>
+        Object.entries(this.#asset(name).checksum).some(([hash, hex]) => searchParams.get(hash) === hex);
+      const items = names.filter(isFound).map((name) => this.#asset(name));
+      return void res.end(JSON.stringify({ items, continuationToken: null }));
+    }
+    const from = Number(searchParams.get('continuationToken') ?? 0);
+    const items = names.slice(from, from + 10).map((name) => this.#asset(name));
     const continuationToken = from + 10 < names.length ? String(from + 10) : null;
     res.end(JSON.stringify({ items, continuationToken }));
+  }
+
+  #asset(name: string) {
+    const bytes = this.files.get(name) ?? Buffer.alloc(0);
+    const more = this.isOld ? {} : { sha256: hex('sha256', bytes) };
+    const checksum = { sha1: hex('sha1', bytes), md5: hex('md5', bytes), ...more };
+    return { id: name, path: this.isOld ? name : `/${name}`, repository: 'r', format: 'raw', checksum };
   }
 
   /** Requests of one method for files. */

@@ -5,20 +5,12 @@ import { mapBounded } from '../../io/pool.ts';
 import { resumableBytes } from '../../io/resume.ts';
 import type { TargetOptions } from '../target.ts';
 import type { AssetEntry, AssetPlace } from './asset.ts';
-import { NexusAdmin } from './nexus-admin.ts';
+import { NexusAdmin, type NexusAsset } from './nexus-admin.ts';
 
 /** What is under the name of an entry. `found`: `algorithm:hex`, where it is known. */
 export type Seen =
   | { readonly state: 'absent' | 'same' }
   | { readonly state: 'other'; readonly found: string | undefined };
-
-/** Something of the right size, of which no digest is known that could be compared. */
-interface Unsure {
-  readonly state: 'unsure';
-  readonly sha1: string | undefined;
-}
-
-type Answer = Seen | Unsure;
 
 /** Nexus's ETag of a file is its SHA-1 (registry.md 2.4); 3.30 sends none, and storage behind it has tags of its own. */
 function sha1Of(etag: string | undefined): string | undefined {
@@ -54,8 +46,9 @@ export function storedBytes(
 
 /**
  * Finds out whether files are on a Nexus already. What is small is read and hashed: that is one request, and no server
- * lacks it. Of the rest HEAD gives the size and, since about 3.60, the SHA-1. Where that is not enough and reading would
- * be much, the list of all assets is asked, which is as fresh as the files themselves; its pages are short (10).
+ * lacks it. Of the rest HEAD gives the size and, on newer servers, the SHA-1. Of a large one the server is asked for its
+ * SHA-256, so that neither side has to read it. (The list of all assets has ten on a page: each page costs as much as
+ * reading 27 small files.)
  */
 export class AssetLook {
   readonly #place: AssetPlace;
@@ -78,27 +71,17 @@ export class AssetLook {
     fatal: (error: unknown) => Promise<boolean>,
   ): Promise<(Seen | SealiftError)[]> {
     const limits = { limit: this.#lanes, signal: this.#options.context.signal };
-    const caught = async <T>(work: Promise<T>): Promise<T | SealiftError> => {
+    return mapBounded(entries, limits, async (entry) => {
       try {
-        return await work;
+        return await this.#ask(entry);
       } catch (error) {
         if (!(error instanceof SealiftError) || (await fatal(error))) throw error;
         return error;
       }
-    };
-    const answers = await mapBounded(entries, limits, (entry) => caught(this.#ask(entry)));
-    const isUnsure = (_: AssetEntry, at: number): boolean => stateOf(answers[at]) === 'unsure';
-    const listed = await this.#list(entries.filter(isUnsure));
-    return mapBounded([...entries.keys()], limits, async (at) => {
-      const [entry, answer] = [entries[at], answers[at]];
-      if (entry === undefined || answer === undefined) throw new SealiftError('INTERNAL', 'a lost entry');
-      if (answer instanceof SealiftError || answer.state !== 'unsure') return answer;
-      return caught(this.#settle(entry, { answer, listed: listed.get(entry.name) }));
     });
   }
 
-  /** One request. */
-  async #ask(entry: AssetEntry): Promise<Answer> {
+  async #ask(entry: AssetEntry): Promise<Seen> {
     if (entry.blob.size <= LIMITS.assetRead) return this.#read(entry);
     const { server } = this.#place;
     const response = await server.send({ method: 'HEAD', path: entry.path });
@@ -110,15 +93,15 @@ export class AssetLook {
     const size = headers['content-length'];
     const fits = size === undefined || size === String(entry.blob.size);
     if (entry.sha1 !== undefined && sha1 !== undefined && fits) return compared('sha1', entry.sha1, sha1);
-    if (fits) return { state: 'unsure', sha1 };
-    const isSmall = Number(size) <= LIMITS.assetsRead;
+    if (fits) return this.#settle(entry, sha1);
+    const isSmall = Number(size) <= LIMITS.assetOther;
     const read = isSmall ? await this.#read(entry) : undefined;
     return read ?? { state: 'other', found: sha1 === undefined ? undefined : `sha1:${sha1}` };
   }
 
   /** Reads what is there and hashes it; something much longer than what it should be is not read to its end. */
   async #read(entry: AssetEntry): Promise<Seen> {
-    const most = Math.max(entry.blob.size, LIMITS.assetsRead);
+    const most = Math.max(entry.blob.size, LIMITS.assetOther);
     const sha256 = createHash('sha256');
     let size = 0;
     try {
@@ -135,44 +118,42 @@ export class AssetLook {
   }
 
   /**
-   * The checksums of some assets by name, where reading these would be much. It is no fault where they cannot be listed:
-   * not everybody may, and a list has a limit.
+   * Something of the right size: by the digests that are known, the server's, then ours. Only where neither leads anywhere
+   * a large file is read back.
+   * @param sha1 by its ETag
    */
-  async #list(
-    entries: readonly AssetEntry[],
-  ): Promise<ReadonlyMap<string, Readonly<Record<string, unknown>>>> {
-    const found = new Map<string, Readonly<Record<string, unknown>>>();
-    const bytes = entries.reduce((sum, { blob }) => sum + blob.size, 0);
-    if (bytes <= LIMITS.assetsRead) return found;
-    const wanted = new Set(entries.map(({ name }) => name));
-    const { server, repository } = this.#place;
-    let seen = 0;
-    try {
-      for await (const { path, checksum } of new NexusAdmin(server).assets(repository)) {
-        const name = path.replace(/^\//, '');
-        if (wanted.delete(name) && checksum !== undefined && checksum !== null) found.set(name, checksum);
-        seen += 1;
-        if (wanted.size === 0 || seen >= LIMITS.assetsListed) break;
-      }
-    } catch (error) {
-      if (isAbort(error) || !(error instanceof SealiftError)) throw error;
-    }
-    return found;
+  async #settle(entry: AssetEntry, sha1: string | undefined): Promise<Seen> {
+    const sha256 = entry.blob.digest.slice('sha256:'.length);
+    const isLarge = entry.blob.size > LIMITS.assetCompared;
+    const stated = isLarge ? await this.#pointed(entry, { sha256 }) : undefined;
+    if (stated?.sha256 != null) return compared('sha256', sha256, stated.sha256.toLowerCase());
+    if (!isLarge && sha1 === undefined) return this.#read(entry);
+    const own = entry.sha1 ?? (await this.#ownSha1(entry));
+    if (own !== undefined && sha1 !== undefined) return compared('sha1', own, sha1);
+    const older = own === undefined ? undefined : await this.#pointed(entry, { sha1: own });
+    if (older?.sha1 != null && own !== undefined) return compared('sha1', own, older.sha1.toLowerCase());
+    return this.#read(entry);
   }
 
-  async #settle(
-    entry: AssetEntry,
-    about: {
-      readonly answer: Unsure;
-      readonly listed: Readonly<Record<string, unknown>> | undefined;
-    },
-  ): Promise<Seen> {
-    const { sha256, sha1 = about.answer.sha1 } = about.listed ?? {};
-    const expected = entry.blob.digest.slice('sha256:'.length);
-    if (typeof sha256 === 'string') return compared('sha256', expected, sha256.toLowerCase());
-    const own = typeof sha1 === 'string' ? (entry.sha1 ?? (await this.#ownSha1(entry))) : undefined;
-    if (own !== undefined && typeof sha1 === 'string') return compared('sha1', own, sha1.toLowerCase());
-    return this.#read(entry);
+  /**
+   * The checksums of a file as they are now. The search index may be behind, or not there: it only tells where to ask.
+   */
+  async #pointed(
+    { name }: AssetEntry,
+    hash: { readonly sha1: string } | { readonly sha256: string },
+  ): Promise<NexusAsset['checksum']> {
+    const { server, repository } = this.#place;
+    const admin = new NexusAdmin(server);
+    const isOurs = (asset: NexusAsset): boolean =>
+      asset.repository === repository && asset.path.replace(/^\//, '') === name;
+    try {
+      const hint = (await admin.search({ repository, ...hash })).find(isOurs);
+      const asset = hint === undefined ? undefined : await admin.asset(hint.id);
+      return asset !== undefined && isOurs(asset) ? asset.checksum : undefined;
+    } catch (error) {
+      if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+      return undefined;
+    }
   }
 
   /** Of the bytes of the bundle; undefined where they are not at hand. */
@@ -183,8 +164,4 @@ export class AssetLook {
     for await (const chunk of source.open(blob, { signal: context.signal })) sha1.update(chunk);
     return sha1.digest('hex');
   }
-}
-
-function stateOf(answer: Answer | SealiftError | undefined): string | undefined {
-  return answer instanceof SealiftError ? undefined : answer?.state;
 }

@@ -249,11 +249,22 @@ export class NexusAdmin {
 
   /**
    * The assets of a repository that have some bytes, by the search index: fast, and some time behind what was written.
-   * @param of.md5 hex digits
+   * @param of the hash of the bytes, by the name of the hash; hex digits
    */
-  async search(of: { readonly repository: string; readonly md5: string }): Promise<NexusAsset[]> {
-    const query = `repository=${encodeURIComponent(of.repository)}&md5=${encodeURIComponent(of.md5)}`;
+  async search(
+    of: { readonly repository: string } & (
+      | { readonly md5: string }
+      | { readonly sha1: string }
+      | { readonly sha256: string }
+    ),
+  ): Promise<NexusAsset[]> {
+    const query = new URLSearchParams({ ...of }).toString();
     return (await this.#ask(`search/assets?${query}`, pageOf(assetSchema), 'the search'))?.items ?? [];
+  }
+
+  /** An asset as it is now, which an older answer told of; undefined where it is gone. */
+  asset(id: string): Promise<NexusAsset | undefined> {
+    return this.#ask(`assets/${encodeURIComponent(id)}`, assetSchema, 'a file');
   }
 
   async blobStores(): Promise<NexusBlobStore[]> {

@@ -15,7 +15,8 @@ export interface Access {
   readonly credentials?: CredentialSource;
 }
 
-export type AccessOf = (target: Pick<ReceiptTarget, 'kind' | 'name'>) => Access | undefined;
+/** @param origin scheme, host and port, as `URL.origin` */
+export type AccessOf = (origin: string) => Access | undefined;
 
 interface About extends RemoveOptions {
   readonly bundle: Receipt['bundle'];
@@ -51,7 +52,7 @@ export async function removerOf(target: ReceiptTarget, tools: Tools): Promise<Re
   const address = addressOf(target);
   switch (target.kind) {
     case 'registry':
-      return registryRemover(address, { ...tools, target });
+      return registryRemover(address, tools);
     case 'containerd':
       return containerdRemover(address, target);
     case 'chart-tree':
@@ -64,17 +65,16 @@ export async function removerOf(target: ReceiptTarget, tools: Tools): Promise<Re
   }
 }
 
-async function registryRemover(
-  address: string,
-  { http, context, accessOf, target }: Tools & { readonly target: ReceiptTarget },
-): Promise<Remove> {
+async function registryRemover(address: string, { http, context, accessOf }: Tools): Promise<Remove> {
   const [{ Registry }, { removeFromRegistry }] = await Promise.all([
     import('../oci/registry.ts'),
     import('../target/registry-remove.ts'),
   ]);
   const { host, config } = parseRegistryUrl(address);
-  const { tls } = accessOf?.(target) ?? {};
-  const registry = new Registry(host, { http, context, config: { ...config, ...tls } });
+  const origin = new Registry(host, { http, context, config }).origin;
+  const { tls, credentials } = accessOf?.(origin) ?? {};
+  const logins = credentials === undefined ? {} : { credentials };
+  const registry = new Registry(host, { http, context, config: { ...config, ...tls }, ...logins });
   return (items, about) => removeFromRegistry({ registry }, items, about);
 }
 
@@ -109,8 +109,9 @@ async function webRemover(
   { http, context, accessOf, target }: Tools & { readonly target: ReceiptTarget },
 ): Promise<Remove> {
   const { WebServer } = await import('../target/web/server.ts');
+  const origin = URL.canParse(address) ? new URL(address).origin : '';
   const { tls, credentials = new Credentials({ env: context.env, signal: context.signal }) } =
-    accessOf?.(target) ?? {};
+    accessOf?.(origin) ?? {};
   const serverAt = (base: string): WebServerType =>
     new WebServer({ http, context, base: new URL(base), credentials, ...(tls === undefined ? {} : { tls }) });
   const [, nexus, repository] = /^(https?:\/\/[^?#]*\/)repository\/([^/?#]+)\/?$/.exec(address) ?? [];

@@ -16,6 +16,8 @@ import {
   readReceipt,
 } from './receipt-read.ts';
 import { withHttp } from './session.ts';
+import type { SiteTools } from './site-server.ts';
+import { siteAccess } from './unload-site.ts';
 import { type AccessOf, removerOf } from './unload-targets.ts';
 
 export interface UnloadOptions {
@@ -26,8 +28,10 @@ export interface UnloadOptions {
   readonly targets?: readonly string[];
   /** Ask only: nothing is removed, and the receipt stays as it is. */
   readonly dryRun?: boolean;
-  /** How servers are reached where that is not by their address alone. */
-  readonly accessOf?: AccessOf;
+  /** The site's file, which says how its servers are reached; default `site.yaml` in the working folder. */
+  readonly sitePath?: string;
+  /** Asks a person for a login of the site; absent where nobody can be asked. */
+  readonly ask?: SiteTools['ask'];
 }
 
 /** One target of an unload. */
@@ -106,9 +110,10 @@ async function unloadTarget(
     readonly options: UnloadOptions;
     readonly http: HttpClient;
     readonly context: Context;
+    readonly accessOf: AccessOf;
   },
 ): Promise<UnloadedTarget> {
-  const { later, options, context, http, receipt } = run;
+  const { later, options, context, http, receipt, accessOf } = run;
   const { kind, name } = target;
   const kept: Removal[] = [];
   const open: AddedItem[] = [];
@@ -118,7 +123,7 @@ async function unloadTarget(
     else kept.push({ item, state: 'kept', notes: [`a later load counts on it: ${user}`] });
   }
   try {
-    const remove = await removerOf(target, { http, context, accessOf: options.accessOf });
+    const remove = await removerOf(target, { http, context, accessOf });
     const dryRun = options.dryRun === true;
     const about = { bundle: receipt.bundle, isAll: kept.length === 0 };
     const removed = open.length === 0 ? [] : await remove(open, { context, dryRun, ...about });
@@ -168,6 +173,13 @@ export function unload(options: UnloadOptions, context: Context): Promise<Unload
     const receipt = await readReceipt(receiptPath);
     const targets = chosen(receipt, options.targets);
     const later = await laterThan(receipt, options);
+    const { sitePath, ask } = options;
+    const asking = ask === undefined ? {} : { ask };
+    const accessOf = await siteAccess(sitePath === undefined ? {} : { sitePath }, {
+      http,
+      context,
+      ...asking,
+    });
     if (later.paths.length === 0) tellNoLater(context);
     const release =
       options.dryRun === true ? async () => {} : await holdTargets(targets.map(heldOf), { receiptPath });
@@ -176,7 +188,7 @@ export function unload(options: UnloadOptions, context: Context): Promise<Unload
       for (const target of targets) {
         const detail = `${target.name}: ${countOf(addedIn(target).length, 'item')}`;
         context.emit({ type: 'phase', name: 'unload', detail });
-        done.push(await unloadTarget(target, { receipt, later, options, http, context }));
+        done.push(await unloadTarget(target, { receipt, later, options, http, context, accessOf }));
       }
       if (options.dryRun !== true) {
         const at = new Date(context.now()).toISOString();

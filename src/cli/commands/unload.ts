@@ -10,6 +10,7 @@ interface UnloadFlags {
   readonly receipt?: string;
   readonly later?: readonly string[];
   readonly target?: readonly string[];
+  readonly site?: string;
   readonly dryRun?: boolean;
   readonly yes?: boolean;
   readonly json?: boolean;
@@ -121,6 +122,7 @@ export function addUnload(program: Command, run: RunVerb): void {
     .option('--receipt <file>', 'the receipt of the load, must be given')
     .option('--later <file>', 'the receipt of a later load, where it lies in another folder', gather)
     .option('--target <name>', 'only this target, by its name in the receipt', gather)
+    .option('--site <file>', 'how servers are reached (default: site.yaml, where it is there)')
     .option('--dry-run', 'ask only: what would be taken back')
     .option('--yes', 'do it')
     .option('--json', 'one JSON document on stdout')
@@ -132,6 +134,7 @@ export function addUnload(program: Command, run: RunVerb): void {
           receiptPath,
           dryRun: flags.dryRun === true,
           ...(flags.later === undefined ? {} : { later: flags.later }),
+          ...(flags.site === undefined ? {} : { sitePath: flags.site }),
           ...(flags.target === undefined ? {} : { targets: flags.target }),
         };
         return unloadOutcome(await unload(options, context), process.argv.slice(2));

@@ -1,11 +1,16 @@
+import { createReadStream } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { load } from '../../src/ops/load.ts';
+import { unload } from '../../src/ops/unload.ts';
 import { pipSettings } from '../../src/python/pip-conf.ts';
 import type { OnConflict, Target } from '../../src/target/target.ts';
 import { devpiIndexUrl, devpiTarget } from '../../src/target/web/devpi.ts';
+import { testContext } from '../support/bundles.ts';
 import { type Devpi, startDevpi } from '../support/nexus.ts';
+import { makeWheel, packPackages } from '../support/packages.ts';
 import { peer, run as runProgram } from '../support/peers.ts';
 import { packages } from '../support/python-items.ts';
 import { type OpenServer, openServer, runTarget, statesOf } from '../support/web-servers.ts';
@@ -290,5 +295,46 @@ describe('an index of devpi', () => {
     await run.close();
     // Its 413 gets lost where it ends the connection at once.
     expect(run.entries[0]?.fault?.hint).toContain('--max-request-body-size');
+  });
+
+  it('is loaded by site.yaml from a file and from a pipe, and gives everything back', async () => {
+    const bundle = await packPackages(dir, [
+      makeWheel('ship-lib', '2.0', { requiresPython: '>=3.8' }),
+      makeWheel('ship-app', '1.0', { requires: ['ship-lib'] }),
+    ]);
+    const host = new URL(devpi.url).host.replaceAll(/[.:]/g, '_');
+    const env = {
+      DEVPI_USERNAME: devpi.user,
+      DEVPI_PASSWORD: devpi.password,
+      [`SEALIFT_CREDENTIALS_${host}_USERNAME`]: devpi.user,
+      [`SEALIFT_CREDENTIALS_${host}_PASSWORD`]: devpi.password,
+    };
+    const sitePath = join(dir, 'site.yaml');
+    const siteOf = (index: string): Promise<void> =>
+      writeFile(
+        sitePath,
+        `apiVersion: sealift-site/v1\ntargets:\n  - {type: devpi, name: pip, url: "${devpi.url}${index}", create: true, credentials: {env: DEVPI}}\n`,
+      );
+    for (const how of ['file', 'pipe']) {
+      const index = `root/site-${how}`;
+      await siteOf(index);
+      const context = { ...testContext(), env };
+      const receiptPath = join(dir, `${how}.json`);
+      const input = (): object => (how === 'pipe' ? { input: createReadStream(bundle) } : {});
+      const first = await load({ bundle, sitePath, receiptPath, ...input() }, context);
+      expect(first.targets.map(({ fault, entries }) => [fault, entries.map((e) => e.fault)])).toEqual([
+        [null, [null, null]],
+      ]);
+      expect(first.targets[0]?.tally.blobsWritten).toBe(2);
+      const second = await load({ bundle, sitePath, ...input() }, context);
+      expect(second.targets[0]?.tally).toMatchObject({ blobsWritten: 0, blobsPresent: 2 });
+      const to = join(dir, how);
+      const args = ['install', '--only-binary=:all:', '--target', to, 'ship-app'];
+      await runProgram(peer('pip'), args, { env: alone(index) });
+      expect(await readdir(to)).toContain('ship_lib');
+      const back = await unload({ receiptPath }, context);
+      expect(back.failed).toBe(0);
+      expect(await json(index)).toMatchObject({ result: { projects: [] } });
+    }
   });
 });

@@ -2,7 +2,12 @@ import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/error
 import type { CredentialSource } from '../oci/credentials.ts';
 import type { NexusDocker, NexusSite } from '../site/load.ts';
 import type { Item, Target } from '../target/target.ts';
-import { NexusAdmin, type NexusFormat, type NexusRepository } from '../target/web/nexus-admin.ts';
+import {
+  NexusAdmin,
+  type NexusFormat,
+  type NexusRepository,
+  type NexusSettings,
+} from '../target/web/nexus-admin.ts';
 import { type Connector, hostedSettings } from '../target/web/nexus-settings.ts';
 import type { WebServer } from '../target/web/server.ts';
 import type { MissingRepository, PlannedTarget } from './planned-target.ts';
@@ -39,19 +44,21 @@ export async function nexusTargets(
 ): Promise<PlannedTarget[]> {
   const server = webServerOf(site, tools);
   const admin = new NexusAdmin(server);
-  const parts = await partsOf(site, { ...tools, server });
+  const made = { ...tools, server, admin };
   const whole = { site: site.name };
   try {
     const there = await admin.repositories();
     if (!tools.dryRun && !(await admin.writable())) throw readOnly(site);
     const planned: PlannedTarget[] = [];
-    for (const part of parts) {
+    const movesLatest = await latestMoves(site, there, admin);
+    for (const part of await partsOf(site, { ...made, movesLatest })) {
       const { target, use = [] } = part;
       planned.push({ ...whole, target, use, ...(await judge(part, there, { site, admin, tools })) });
     }
     return planned;
   } catch (error) {
     if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+    const parts = await partsOf(site, { ...made, movesLatest: false });
     return parts.map(({ target }) => ({ ...whole, target, fault: faultOf(unreached(error, site)) }));
   }
 }
@@ -98,8 +105,9 @@ async function judge(
     return refused(message, whatElse(key, hosted, site));
   }
   if (found.type !== 'hosted') {
-    const members = found.type === 'group' ? await membersOf(admin, found) : undefined;
-    const good = hosted.filter(({ name }) => members === undefined || members.includes(name));
+    const settings = found.type === 'group' ? await settingsSeen(admin, found) : undefined;
+    const members = settings?.group?.memberNames;
+    const good = hosted.filter(({ name }) => members == null || members.includes(name));
     const message = `is a ${found.type} repository: nothing is loaded into it`;
     return refused(message, whatElse(key, good.length === 0 ? hosted : good, site));
   }
@@ -109,10 +117,13 @@ async function judge(
   return {};
 }
 
-/** The members of a group; undefined where only administrators see them. */
-async function membersOf(admin: NexusAdmin, group: NexusRepository): Promise<readonly string[] | undefined> {
+/** Settings of a repository; undefined where only administrators see them. */
+async function settingsSeen(
+  admin: NexusAdmin,
+  repository: NexusRepository,
+): Promise<NexusSettings | undefined> {
   try {
-    return (await admin.settings(group))?.group?.memberNames ?? undefined;
+    return await admin.settings(repository);
   } catch (error) {
     if (isAbort(error) || !(error instanceof SealiftError)) throw error;
     return undefined;
@@ -202,14 +213,30 @@ export function dockerPlace(
   return { host: url.host, prefix };
 }
 
-async function partsOf(site: NexusSite, tools: Tools & { readonly server: WebServer }): Promise<Part[]> {
+/** Whether the docker repository lets `latest` move under "disable redeploy", as far as this login may see it. */
+async function latestMoves(
+  { docker }: NexusSite,
+  there: readonly NexusRepository[],
+  admin: NexusAdmin,
+): Promise<boolean> {
+  const found = docker && there.find(({ name }) => name === docker.repository);
+  return found !== undefined && (await settingsSeen(admin, found))?.storage?.latestPolicy === true;
+}
+
+async function partsOf(
+  site: NexusSite,
+  tools: Tools & { readonly server: WebServer; readonly admin: NexusAdmin; readonly movesLatest: boolean },
+): Promise<Part[]> {
   const { docker, naming, indexPolicy, helm, pypi, raw, name, onConflict, parallel } = site;
   const { server } = tools;
-  const how = { server, onConflict, ...(parallel === undefined ? {} : { parallel }) };
+  const lanes = parallel === undefined ? {} : { parallel };
+  const how = { server, onConflict, ...lanes };
   const parts: Part[] = [];
   if (docker !== undefined) {
     const config = { ...site.tls, plainHttp: docker.url.protocol === 'http:' };
-    const place = { ...dockerPlace(docker, site.url), config, naming, indexPolicy };
+    const { admin, movesLatest } = tools;
+    const pushed = { onConflict, movesLatest, writable: () => admin.writable() };
+    const place = { ...dockerPlace(docker, site.url), config, naming, indexPolicy, ...pushed, ...lanes };
     const target = { ...registryTargetOf(place, tools), accepts: (item: Item) => isForDocker(item, site) };
     parts.push({ key: 'docker', repository: docker.repository, target });
   }

@@ -217,6 +217,29 @@ describe('a Nexus of the site', () => {
     expect(nexus.admin.repositories.has('new')).toBe(false);
   });
 
+  it('keeps, replaces or tells another image of the same tag, as onConflict says', async () => {
+    const of = (policy: string): Promise<string> =>
+      siteOf(nexusOf(`onConflict: ${policy}, ${images('images')}`));
+    const first = await loaded({ sitePath: await of('fail') });
+    const image = first.targets[0]?.entries.find(({ kind }) => kind === 'image');
+    const [, place = ''] = /^[^/]*\/(.*)$/.exec(image?.as ?? '') ?? [];
+    const url = `${nexus.main.url}/v2/${place.replace(/:([^:/]*)$/, '/manifests/$1')}`;
+    const authorization = `Basic ${Buffer.from('admin:hunter2').toString('base64')}`;
+    const there = await fetch(url, { headers: { authorization, accept: '*/*' } });
+    const type = there.headers.get('content-type') ?? '';
+    const body = `${await there.text()} `;
+    const put = await fetch(url, { method: 'PUT', body, headers: { authorization, 'content-type': type } });
+    expect([there.status, put.status]).toEqual([200, 201]);
+    const stateBy = async (policy: string): Promise<unknown[]> => {
+      const { targets } = await loaded({ sitePath: await of(policy) });
+      const found = targets[0]?.entries.filter(({ state }) => state !== 'present') ?? [];
+      return found.map(({ as, state, fault }) => [as === image?.as, state, fault?.code]);
+    };
+    expect(await stateBy('fail')).toEqual([[true, 'failed', 'TARGET_CONFLICT']]);
+    expect(await stateBy('keep')).toEqual([[true, 'kept', undefined]]);
+    expect(await stateBy('replace')).toEqual([[true, 'written', undefined]]);
+  });
+
   it('that does not answer is told with what to try', async () => {
     const path = await siteOf(nexusOf(images('images')).replaceAll(nexus.main.url, 'http://127.0.0.1:1'));
     const { targets } = await loaded({ sitePath: path });

@@ -23,6 +23,7 @@ import { Registries, type Repository } from '../source/registries.ts';
 import type { Trust } from '../trust/policy.ts';
 import { chartNames, imageNames } from './names.ts';
 import { announcePulls, pullsOfLock } from './pulls.ts';
+import { pythonDrift } from './python-drift.ts';
 import { type ResolveTools, resolveCharts, resolveFiles, resolveImages } from './resolve.ts';
 import { resolvePython } from './resolve-python.ts';
 import { attempt, withHttp } from './session.ts';
@@ -191,6 +192,7 @@ export function lock(options: LockOptions, context: Context): Promise<LockResult
         countOf(state.wanted.images.length, 'image'),
         countOf(state.wanted.charts.length, 'chart'),
         countOf(state.wanted.files.length, 'file'),
+        ...(state.wanted.python === undefined ? [] : ['Python packages']),
       ].join(', '),
     });
     const manifestName = basename(options.manifestPath);
@@ -326,6 +328,7 @@ async function findDrift(locked: Lock, access: ChartAccess): Promise<Fault[]> {
         details: { name: file.name, locked: file.sha256, now: digest },
       });
     }),
+    ...pythonDrift(locked.python, access),
   ];
   const limits = { limit: 6, signal: access.context.signal };
   const done = await mapBounded(jobs, limits, (job) => attempt(job));

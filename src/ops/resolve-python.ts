@@ -9,7 +9,7 @@ import { clashingPins, markerFor, type PinnedTargets, unitePins } from '../pytho
 import type { RequirementFiles } from '../python/requirement-files.ts';
 import { type PackageTools, type PinFiles, resolvePackage } from '../source/python-files.ts';
 import { findResolver } from '../source/python-find.ts';
-import { PythonLogins, SimpleIndexes } from '../source/python-index.ts';
+import { DEFAULT_INDEX, PythonLogins, plainIndex, SimpleIndexes } from '../source/python-index.ts';
 import type { Resolution, ResolvedPin, Resolver } from '../source/python-resolver.ts';
 import type { ResolveTools } from './resolve.ts';
 import { attempt, faultsIn, sortAttempts } from './session.ts';
@@ -17,7 +17,6 @@ import { sourceFault } from './unreachable.ts';
 
 /** Projects asked at once. */
 const PARALLEL = 8;
-const DEFAULT_INDEX = 'https://pypi.org/simple';
 
 /** What is locked of the Python packages; `python` is undefined where the manifest asks for none, or something failed. */
 export interface ResolvedPython {
@@ -85,9 +84,10 @@ function indexesOf(
   configured: readonly URL[],
 ): readonly string[] {
   if (wanted.indexes.length > 0) return wanted.indexes;
-  const plain = (url: URL): string => `${url.origin}${url.pathname}`.replace(/\/+$/, '');
-  const named = (files?.indexes ?? []).flatMap(({ url }) => (URL.canParse(url) ? [plain(new URL(url))] : []));
-  const own = configured.map(plain);
+  const named = (files?.indexes ?? []).flatMap(({ url }) =>
+    URL.canParse(url) ? [plainIndex(new URL(url))] : [],
+  );
+  const own = configured.map(plainIndex);
   return [...new Set([...named, ...(own.length === 0 ? [DEFAULT_INDEX] : own)])];
 }
 

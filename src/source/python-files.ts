@@ -79,8 +79,11 @@ async function candidates(pin: ResolvedPin, tools: PackageTools): Promise<Candid
   return [...found.values()];
 }
 
-/** Bytes, as the server says without sending them; undefined where it does not. */
-async function sizeOf(address: string, tools: PackageTools): Promise<number | undefined> {
+/** What a server says of a file without sending it. */
+export async function headFile(
+  address: string,
+  tools: Pick<PackageTools, 'http' | 'context' | 'logins'>,
+): Promise<{ readonly status: number; readonly size: number | undefined }> {
   const url = new URL(address);
   const access = await tools.logins.accessTo(url, undefined);
   const { authorization } = access;
@@ -91,15 +94,18 @@ async function sizeOf(address: string, tools: PackageTools): Promise<number | un
     tls: access.tls,
   });
   await answer.body.dump();
-  const length = answer.headers['content-length'] ?? '';
-  return answer.status === 200 && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
+  const { status, headers } = answer;
+  const length = headers['content-length'] ?? '';
+  return { status, size: status === 200 && /^\d{1,15}$/.test(length) ? Number(length) : undefined };
 }
 
 /** A chosen file with its hash and size. What the index does not say is read from the file itself. */
 async function locked(pin: ResolvedPin, chosen: Candidate, tools: PackageTools): Promise<PackageLock> {
   const { file, source, requiresPython, yanked } = chosen;
   let { sha256, size } = chosen;
-  if (sha256 !== undefined && size === undefined && 'url' in source) size = await sizeOf(source.url, tools);
+  if (sha256 !== undefined && size === undefined && 'url' in source) {
+    size = (await headFile(source.url, tools)).size;
+  }
   if (sha256 === undefined || size === undefined) {
     const { http, context, root, logins } = tools;
     const read = await resolveFile(source, { http, context, root, registries: logins });

@@ -14,6 +14,9 @@ const UV_INDEXES = ['UV_INDEX', 'UV_EXTRA_INDEX_URL', 'UV_DEFAULT_INDEX', 'UV_IN
 const PIP_INDEXES = ['PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL'] as const;
 export const INDEX_VARIABLES = [...UV_INDEXES, ...PIP_INDEXES, 'UV_FIND_LINKS', 'PIP_FIND_LINKS'] as const;
 
+/** What uv and pip ask where nothing else is said. */
+export const DEFAULT_INDEX = 'https://pypi.org/simple';
+
 type Env = Context['env'];
 
 /** Addresses in the words of a list: uv's may have a name in front, `nexus=https://…`. */
@@ -22,6 +25,17 @@ export function addressesOf(text: string | undefined): URL[] {
     const address = word.replace(/^[A-Za-z0-9._-]+=/, '');
     return /^https?:\/\//.test(address) && URL.canParse(address) ? [new URL(address)] : [];
   });
+}
+
+/** An address as a lock and a message may have it: without login, query and slash at its end. */
+export function plainIndex(url: URL): string {
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
+}
+
+/** The indexes that uv and pip are configured with by the environment; PyPI where there are none. */
+export function environmentIndexes(env: Env): readonly string[] {
+  const urls = [...UV_INDEXES, ...PIP_INDEXES].flatMap((name) => addressesOf(env[name]));
+  return urls.length === 0 ? [DEFAULT_INDEX] : [...new Set(urls.map(plainIndex))];
 }
 
 function decoded(text: string): string {

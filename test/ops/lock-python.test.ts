@@ -301,6 +301,39 @@ describe('lock of Python packages', () => {
   });
 });
 
+describe('lock --check --online of Python packages', () => {
+  const online = async (): Promise<string[]> => {
+    const options = { manifestPath: join(dir, 'sealift.yaml'), online: true };
+    return (await checkLockFile(options, context())).faults.map((f) => `${f.code} ${f.message}`);
+  };
+
+  it('tells what was taken back, changed or is gone since', async () => {
+    const own = await start();
+    const wheels = ['stays', 'back', 'other', 'gone'].map((name) => taggedWheel({ name, version: '1.0' }));
+    const [stays, back, other, gone] = wheels;
+    if (stays === undefined || back === undefined || other === undefined || gone === undefined)
+      throw new Error();
+    for (const wheel of wheels) own.put(wheel.file.split('-')[0] ?? '', wheel);
+    await manifest(
+      `  packages: [stays, back, other, gone]\n  pythons: ["3.11"]\n  indexes: ["${own.url}"]\n`,
+    );
+    await uv.answers({
+      any: ['stays', 'back', 'other', 'gone'].map((n) => `${n}==1.0\n    # from ${own.url}\n`).join(''),
+    });
+    await lockNow();
+    expect(await online()).toEqual([]);
+    own.replace('back', { ...back, yanked: 'it leaks' });
+    own.replace('other', { ...other, bytes: Buffer.from('other bytes') });
+    own.replace('gone');
+    const now = `sha256:${digestOf(Buffer.from('other bytes')).slice(7)}`;
+    expect((await online()).sort()).toEqual([
+      `DRIFT_FOUND ${back.file}: was taken back by its publisher: it leaks`,
+      `DRIFT_FOUND ${gone.file}: is gone from where it was`,
+      `DRIFT_FOUND ${other.file}: locked ${text(other)}, its index now says ${now}`,
+    ]);
+  });
+});
+
 describe('a login for an index', () => {
   const login = { username: 'bob', password: 'hunter2' };
 

@@ -44,6 +44,8 @@ export interface PackageIndex {
   /** Paths that were asked for, with their method. */
   readonly asked: string[];
   put(project: string, ...files: readonly Offered[]): void;
+  /** The same in place of what it has of the project. */
+  replace(project: string, ...files: readonly Offered[]): void;
   close(): Promise<void>;
 }
 
@@ -121,6 +123,7 @@ export async function startPackageIndex(options: IndexOptions = {}): Promise<Pac
     host,
     asked,
     put: (project, ...files) => void projects.set(project, [...(projects.get(project) ?? []), ...files]),
+    replace: (project, ...files) => void projects.set(project, [...files]),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

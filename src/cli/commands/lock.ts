@@ -143,7 +143,7 @@ export function addLock(program: Command, run: RunVerb): void {
     )
     .option('-f, --file <path>', 'the manifest', 'sealift.yaml')
     .option('--lock <path>', 'the lock (default: versions.lock beside the manifest)')
-    .option('--update <name...>', 'move the pins of these images, charts or files')
+    .option('--update <name...>', 'move the pins of these images, charts, files or Python projects')
     .option('--update-all', 'move every pin')
     .option('--foreign-layers', 'carry layers that registries need not hold (Windows), where there are any')
     .option('--recompress', 'take images of docker save archives that are mirrors, with new digests')

@@ -37,7 +37,9 @@ function certificate(publicKey: KeyObject, privateKey: KeyObject, names: readonl
 /** Key and certificate as PEM. @param names that it is also valid for */
 export function selfSigned(...names: readonly string[]): { readonly key: string; readonly cert: string } {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
-  const lines = certificate(publicKey, privateKey, names).toString('base64').replace(/.{64}/g, '$&\n');
+  const lines = certificate(publicKey, privateKey, names)
+    .toString('base64')
+    .replace(/.{64}(?=.)/g, '$&\n');
   return {
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
     cert: `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`,

@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { digestOf } from '../../src/io/verify.ts';
 import type { OnConflict } from '../../src/target/target.ts';
@@ -7,6 +10,7 @@ import { testContext } from '../io/server.ts';
 import { chartArchive, demoFiles } from '../support/charts.ts';
 import { onEachNexus } from '../support/nexus.ts';
 import { askNexus, listAssets, makeRepository, type NexusLogin } from '../support/nexus-server.ts';
+import { peer, run } from '../support/peers.ts';
 import { chartItem, contentOf, runAll, webServer } from '../target/small-nexus.ts';
 
 const sha1 = (bytes: Uint8Array): string => createHash('sha1').update(bytes).digest('hex');
@@ -49,6 +53,26 @@ onEachNexus(['helm'], (nexus) => {
     );
     const { text } = await askNexus(nexus, { path: `../../repository/${repository.name}/index.yaml` });
     for (const bytes of [one, two]) expect(text).toContain(digestOf(bytes).slice('sha256:'.length));
+    // Helm keeps what it pulled in the folder that it is told.
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-helm-'));
+    for (const [version, bytes] of [
+      ['1.0.0', one],
+      ['1.1.0+build.7', two],
+    ] as const) {
+      const pull = [
+        'pull',
+        'web',
+        '--repo',
+        `${repository.url}/`,
+        '--version',
+        version,
+        '--destination',
+        dir,
+      ];
+      await run(peer('helm'), [...pull, '--username', nexus.username, '--password', nexus.password]);
+      expect(await readFile(join(dir, `web-${version}.tgz`))).toEqual(bytes);
+    }
+    await rm(dir, { recursive: true });
     const second = await runAll(helmOf(nexus, repository), items, options);
     expect(second.entries.map(({ state }) => state)).toEqual(['present', 'present', 'present']);
     await repository.remove();
@@ -62,9 +86,11 @@ onEachNexus(['helm'], (nexus) => {
     const options = { context: testContext(), source: contentOf(old, changed, next) };
     await runAll(helmOf(nexus, repository), [chartItem('1.0.0', { archive: old })], options);
     const items = [chartItem('1.0.0', { archive: changed }), chartItem('2.0.0', { archive: next })];
-    const run = await runAll(helmOf(nexus, repository), items, options);
-    expect(run.entries.map(({ state }) => state)).toEqual(['failed', 'written']);
-    expect(run.entries[0]?.fault?.message).toContain(`expected ${digestOf(changed)}, found ${digestOf(old)}`);
+    const loaded = await runAll(helmOf(nexus, repository), items, options);
+    expect(loaded.entries.map(({ state }) => state)).toEqual(['failed', 'written']);
+    expect(loaded.entries[0]?.fault?.message).toContain(
+      `expected ${digestOf(changed)}, found ${digestOf(old)}`,
+    );
     const replacing = await runAll(helmOf(nexus, repository, 'replace'), items, options);
     expect(replacing.entries[0]?.fault?.hint).toContain('Allow redeploy');
     expect(await listAssets(nexus, repository.name)).toContain(`web-1.0.0.tgz ${sha1(old)}`);

@@ -31,7 +31,7 @@ export interface UnloadOptions {
   /** The site's file, which says how its servers are reached; default `site.yaml` in the working folder. */
   readonly sitePath?: string;
   /** Asks a person for a login of the site; absent where nobody can be asked. */
-  readonly ask?: SiteTools['ask'];
+  readonly askLogin?: SiteTools['ask'];
 }
 
 /** One target of an unload. */
@@ -173,7 +173,7 @@ export function unload(options: UnloadOptions, context: Context): Promise<Unload
     const receipt = await readReceipt(receiptPath);
     const targets = chosen(receipt, options.targets);
     const later = await laterThan(receipt, options);
-    const { sitePath, ask } = options;
+    const { sitePath, askLogin: ask } = options;
     const asking = ask === undefined ? {} : { ask };
     const accessOf = await siteAccess(sitePath === undefined ? {} : { sitePath }, {
       http,

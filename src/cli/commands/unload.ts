@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { errorOf, type Fault, fault, SealiftError } from '../../core/errors.ts';
 import type { UnloadedTarget, UnloadResult } from '../../ops/unload.ts';
 import { examples } from '../examples.ts';
+import { askingOf } from '../login-asking.ts';
 import type { Outcome, RunVerb } from '../outcome.ts';
 import { gather } from '../trust-flags.ts';
 import { count, firstLines, harmless, shownWord, table } from '../words.ts';
@@ -132,6 +133,7 @@ export function addUnload(program: Command, run: RunVerb): void {
         const { unload } = await import('../../ops/unload.ts');
         const options = {
           receiptPath,
+          ...askingOf(context),
           dryRun: flags.dryRun === true,
           ...(flags.later === undefined ? {} : { later: flags.later }),
           ...(flags.site === undefined ? {} : { sitePath: flags.site }),

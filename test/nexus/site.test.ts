@@ -5,7 +5,7 @@ import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
 import { siteInit } from '../../src/ops/site-init.ts';
 import { parseSiteFile } from '../../src/site/load.ts';
 import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
-import { onEachNexus } from '../support/nexus.ts';
+import { onEachNexus, startDevpi } from '../support/nexus.ts';
 import {
   askNexus,
   listAssets,
@@ -13,6 +13,8 @@ import {
   type SharedNexus,
   throwAwayName,
 } from '../support/nexus-server.ts';
+
+import { makeWheel, packPackages } from '../support/packages.ts';
 
 let site: Site;
 let bundle: Packed;
@@ -92,6 +94,40 @@ onEachNexus(['helm', 'pypi', 'raw'], (nexus) => {
       ],
     ]);
     expect([await listAssets(nexus, helm), await listAssets(nexus, raw)]).toEqual(before);
+  });
+});
+
+onEachNexus(['pypi'], (nexus) => {
+  it('loads packages into its PyPI repository and an index of devpi, which it makes, and says what to tell pip', async () => {
+    const devpi = await startDevpi({ makeIndex: false });
+    onTestFinished(() => devpi.close());
+    const path = await packPackages(site.path(), [makeWheel('alpha', '1.0'), makeWheel('beta', '2.0')]);
+    const pypi = throwAwayName('pypi');
+    const sitePath = await siteOf(nexus, { create: 'true', pypi });
+    const netrc = sitePath.replace('site.yaml', 'netrc');
+    await writeFile(netrc, `machine 127.0.0.1 login ${devpi.user} password ${devpi.password}`, {
+      mode: 0o600,
+    });
+    const text = await readFile(sitePath, 'utf8');
+    const words = `type: devpi, name: pip, url: "${devpi.url}${devpi.index}", create: true, credentials: {file: netrc}`;
+    await writeFile(sitePath, text.replace(/}]\n$/, `}, {${words}}]\n`));
+    const first = await loaded(nexus, { bundle: path, sitePath });
+    expect([first.failed, states(first)]).toEqual([
+      0,
+      [
+        ['pypi', ['written']],
+        ['pypi', ['written']],
+      ],
+    ]);
+    expect(first.targets.map(({ use }) => use[2]?.trim())).toEqual([
+      `index-url = ${nexus.url}repository/${pypi}/simple/`,
+      `index-url = ${devpi.simple}`,
+    ]);
+    const again = await loaded(nexus, { bundle: path, sitePath });
+    expect(states(again)).toEqual([
+      ['pypi', ['present']],
+      ['pypi', ['present']],
+    ]);
   });
 });
 

@@ -10,6 +10,7 @@ import {
 } from '../target/web/nexus-admin.ts';
 import { type Connector, hostedSettings } from '../target/web/nexus-settings.ts';
 import type { WebServer } from '../target/web/server.ts';
+import { untilWritable } from '../target/writable.ts';
 import type { MissingRepository, PlannedTarget } from './planned-target.ts';
 import { registryTargetOf } from './registry-place.ts';
 import { pipUse, type SiteTools, webServerOf } from './site-server.ts';
@@ -48,7 +49,8 @@ export async function nexusTargets(
   const whole = { site: site.name };
   try {
     const there = await admin.repositories();
-    if (!tools.dryRun && !(await admin.writable())) throw readOnly(site);
+    const wait = { name: site.url.host, context: tools.context };
+    if (!tools.dryRun) await untilWritable(() => admin.writable(), wait);
     const planned: PlannedTarget[] = [];
     const movesLatest = await latestMoves(site, there, admin);
     for (const part of await partsOf(site, { ...made, movesLatest })) {
@@ -70,16 +72,6 @@ function unreached(error: SealiftError, site: NexusSite): SealiftError {
     cause: error,
     hint: `check url of ${site.name} in the site's file; \`curl ${site.url.href}service/rest/v1/status\` must answer on this machine`,
   });
-}
-
-function readOnly({ url }: NexusSite): SealiftError {
-  return new SealiftError(
-    'TARGET_READ_ONLY',
-    `${url.host}: takes no writes now (HTTP 503 for status/writable)`,
-    {
-      hint: 'end its read-only mode (Administration, System, Nodes) or make room on its disk, then run the same command again',
-    },
-  );
 }
 
 /** What a repository of the wanted name is good for. */

@@ -5,6 +5,7 @@ import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
 import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts';
 import { contextOf, openSite, type Packed, packSite, placeOf, type Site } from '../bundle/site.ts';
 import { failureOf } from '../io/server.ts';
+import { pushImage } from '../support/fleet.ts';
 import { dockerRepository, type NexusStandIn, startNexusStandIn } from '../support/nexus-stand-in.ts';
 
 let site: Site;
@@ -200,6 +201,38 @@ describe('a Nexus of the site', () => {
     env = { NEXUS_USERNAME: 'admin', NEXUS_PASSWORD: 'hunter2' };
     nexus.admin.readOnly = true;
     expect(statesOf(await loaded({ sitePath: path }))[0]).toEqual(['nexus', 'registry', 'TARGET_READ_ONLY']);
+  });
+
+  it('waits for a Nexus that takes no writes for a moment', async () => {
+    nexus.admin.readOnly = true;
+    nexus.admin.writableAfter = 2;
+    const result = await loaded({ sitePath: await siteOf(nexusOf(images('images'))) });
+    expect([result.failed, nexus.admin.readOnly]).toEqual([0, false]);
+  });
+
+  it('[ALLOW_ONCE] leaves a tag that is something else there, says so with both digests, and moves it on request', async () => {
+    const [image, other] = site.images;
+    if (image === undefined || other === undefined) throw new Error('the site has two images');
+    const place = { repository: image.name, tag: image.tag };
+    await pushImage(upstream.host, other, place);
+    const kept = await loaded({ sitePath: await siteOf(nexusOf(images('images'))) });
+    const conflict = kept.targets[0]?.entries.find(({ state }) => state === 'failed');
+    expect(conflict).toMatchObject({
+      found: other.index.digest,
+      fault: {
+        code: 'TARGET_CONFLICT',
+        details: { found: other.index.digest, expected: image.index.digest },
+      },
+    });
+    expect(kept.failed).toBe(1);
+    const sitePath = await siteOf(nexusOf(`onConflict: replace, parallel: 2, ${images('images')}`));
+    expect((await loaded({ sitePath })).failed).toBe(0);
+    nexus.set('images', { writePolicy: 'ALLOW_ONCE', latestPolicy: true });
+    await pushImage(upstream.host, other, place);
+    const once = await loaded({ sitePath });
+    expect(once.targets[0]?.entries.find(({ state }) => state === 'failed')?.fault?.hint).toContain(
+      'Disable redeploy',
+    );
   });
 
   it('makes nothing for a login that may not, and for a blob store that is not there', async () => {

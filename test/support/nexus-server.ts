@@ -90,17 +90,16 @@ export async function startShared(): Promise<{ servers: SharedNexus[]; close(): 
   const started: Nexus[] = [];
   const ours = (['3.30.0', '3.71.0'] as const).map(async (version): Promise<SharedNexus> => {
     const formats = formatsOf[version];
-    try {
-      const up = await upNexus(version);
-      if (up !== undefined) return { name: version, formats, ...up };
-      const nexus = await startOwnNexus(version);
-      started.push(nexus);
-      const { url, username, password } = nexus;
-      return { name: version, formats, url, username, password };
-    } catch (cause) {
-      const missing = cause instanceof Error ? cause.message : String(cause);
+    const missing = await missingNexus(version);
+    if (missing !== undefined)
       return { name: version, formats, url: '', username: '', password: '', missing };
-    }
+    const up = await upNexus(version);
+    if (up !== undefined) return { name: version, formats, ...up };
+    // One that is installed and does not start is a failure.
+    const nexus = await startOwnNexus(version);
+    started.push(nexus);
+    const { url, username, password } = nexus;
+    return { name: version, formats, url, username, password };
   });
   const servers = await Promise.all([...ours, ...given()]);
   return {

@@ -29,6 +29,7 @@ const targetSchema = z.looseObject({
   kind: z.enum(['registry', 'containerd', 'chart-tree', 'files', 'helm', 'raw', 'pypi']),
   name: word,
   address: word.nullable().exactOptional(),
+  made: z.looseObject({ repository: word }).nullable().exactOptional(),
   entries: z.array(entrySchema).max(LIMITS.bundleEntries),
 });
 

@@ -79,7 +79,7 @@ function targetWith(target: LoadedTarget, before: ReceiptTarget | undefined): ob
     open.delete(entry.as);
     return withEarlier(entry, known?.added);
   });
-  return { ...target, entries: [...entries, ...open.values()] };
+  return { ...target, made: target.made ?? before.made ?? null, entries: [...entries, ...open.values()] };
 }
 
 /**

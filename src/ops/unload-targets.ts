@@ -86,18 +86,23 @@ async function containerdRemover(address: string, target: ReceiptTarget): Promis
   return (items, about) => removeImages({ socket, namespace }, items, about);
 }
 
+/** Whether all that the load put on a target is gone now, or would be, and it found nothing there before. */
+function isWhole(
+  { entries }: ReceiptTarget,
+  { removals, about }: { readonly removals: readonly Removal[]; readonly about: About },
+): boolean {
+  const isGone = ({ state }: Removal): boolean => ['remove', 'removed', 'gone'].includes(state);
+  return about.isAll && removals.length === entries.length && removals.every(isGone);
+}
+
 async function folderRemover(dir: string, target: ReceiptTarget): Promise<Remove> {
   const { removeFromFolder, removeTreeLock } = await import('../target/folder-remove.ts');
   if (!isAbsolute(dir)) throw notAnAddress(target);
   const kind = target.kind === 'files' ? 'files' : 'chart-tree';
   return async (items, about) => {
     const removals = await removeFromFolder({ dir, kind }, items, about);
-    const isEmpty =
-      about.isAll &&
-      items.length === target.entries.length &&
-      removals.every(({ state }) => state === 'removed' || state === 'gone');
     const { name, lock } = about.bundle;
-    if (kind === 'chart-tree' && isEmpty && !about.dryRun && lock !== null) {
+    if (kind === 'chart-tree' && isWhole(target, { removals, about }) && !about.dryRun && lock !== null) {
       await removeTreeLock(dir, { bundle: name, lock });
     }
     return removals;
@@ -116,9 +121,16 @@ async function webRemover(
     new WebServer({ http, context, base: new URL(base), credentials, ...(tls === undefined ? {} : { tls }) });
   const [, nexus, repository] = /^(https?:\/\/[^?#]*\/)repository\/([^/?#]+)\/?$/.exec(address) ?? [];
   if (nexus !== undefined && repository !== undefined) {
-    const { removeFromNexus } = await import('../target/web/nexus-remove.ts');
+    const { removeFromNexus, removeMade } = await import('../target/web/nexus-remove.ts');
     const place = { server: serverAt(nexus), repository: decodeURIComponent(repository) };
-    return (items, about) => removeFromNexus(place, items, about);
+    return async (items, about) => {
+      const removals = await removeFromNexus(place, items, about);
+      const isMade = target.made?.repository === place.repository;
+      if (isMade && isWhole(target, { removals, about })) {
+        removals.at(-1)?.notes.push(await removeMade(place, about.dryRun));
+      }
+      return removals;
+    };
   }
   const [, devpi, index] = /^(https?:\/\/[^?#]*\/)([^/?#]+\/[^/?#]+)\/?$/.exec(address) ?? [];
   if (target.kind !== 'pypi' || devpi === undefined || index === undefined) throw notAnAddress(target);

@@ -224,6 +224,15 @@ export class NexusAdmin {
     return this.#pages('components', repository, componentSchema);
   }
 
+  /** Deletes a repository with all that it has; that there is none is fine. @throws AUTH_DENIED where this login may not */
+  async removeRepository(name: string): Promise<void> {
+    const path = `service/rest/v1/repositories/${encodeURIComponent(name)}`;
+    const response = await this.server.send({ method: 'DELETE', path });
+    const isDone = response.status === 404 || (response.status >= 200 && response.status < 300);
+    if (!isDone) throw await this.#refusal(response, `removing the repository ${name}`);
+    await response.body.dump();
+  }
+
   /** Deletes a component with all its files, or one file; that there is none is fine. @throws as `WebServer.fail` */
   async remove(kind: 'components' | 'assets', id: string): Promise<void> {
     const path = `service/rest/v1/${kind}/${encodeURIComponent(id)}`;

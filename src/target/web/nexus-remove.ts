@@ -1,5 +1,5 @@
 import { type Digest, isDigest } from '../../core/digest.ts';
-import { SealiftError } from '../../core/errors.ts';
+import { isAbort, SealiftError } from '../../core/errors.ts';
 import { eachBounded, mapBounded } from '../../io/pool.ts';
 import { digestStream } from '../../io/verify.ts';
 import { type AddedItem, type Removal, type RemoveOptions, removing } from '../removal.ts';
@@ -98,6 +98,26 @@ export async function removeFromNexus(
   );
   if (!dryRun) await removeAll(admin, { judged, wanted, there, limits });
   return [...removals, ...judged];
+}
+
+/**
+ * Removes a repository that the load made, once nobody has anything in it.
+ * @returns what is to be told about it
+ */
+export async function removeMade({ server, repository }: NexusPlace, dryRun: boolean): Promise<string> {
+  const what = `the repository ${repository}, which the load made`;
+  if (dryRun) return `${what}, goes with it when it is empty then`;
+  const admin = new NexusAdmin(server);
+  for await (const { assets } of admin.components(repository)) {
+    if (assets.length > 0) return `${what}, stays: something else is in it`;
+  }
+  try {
+    await admin.removeRepository(repository);
+    return `${what}, was removed: it was empty`;
+  } catch (error) {
+    if (isAbort(error) || !(error instanceof SealiftError)) throw error;
+    return `${what}, is empty and stays: ${error.message}`;
+  }
 }
 
 async function removeAll(

@@ -9,7 +9,7 @@ import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts
 import { documentOf, ensureBuilt, type Ran, runProgram } from '../cli/program.ts';
 import { chartArchive, demoFiles } from '../support/charts.ts';
 import { type Devpi, onEachNexus, startDevpi } from '../support/nexus.ts';
-import { listAssets, removeRepository, throwAwayName } from '../support/nexus-server.ts';
+import { askNexus, listAssets, removeRepository, throwAwayName } from '../support/nexus-server.ts';
 import { peer, run } from '../support/peers.ts';
 import { wheel } from '../support/wheels.ts';
 
@@ -214,5 +214,9 @@ onEachNexus(['helm', 'pypi', 'raw'], (nexus) => {
     const ran = await sealift(['unload', '--receipt', 'receipt.json', '--yes'], env);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
     expect((await stored()).map((line) => line.split(' ')[0])).toEqual(['mine.txt']);
+    // What the load made and nobody else uses is gone too.
+    const { text } = await askNexus(nexus, { path: 'v1/repositories' });
+    const names = JSON.parse(text).map((one: { name: string }) => one.name);
+    expect([helm, pypi, raw].filter((name) => names.includes(name))).toEqual([raw]);
   });
 });

@@ -192,13 +192,14 @@ export async function removeRepository(nexus: NexusLogin, name: string): Promise
   if (status !== 204 && status !== 404) throw new Error(`${name} was not removed: ${status} ${text}`);
 }
 
-/** Every file of a repository with its SHA-1, as `path sha1`, in order. */
+/** Every file of a repository with its SHA-1, as `path sha1`, in order; nothing where there is no such repository. */
 export async function listAssets(nexus: NexusLogin, repository: string): Promise<string[]> {
   const found: string[] = [];
   let token: string | null = '';
   while (token !== null) {
     const more: string = token === '' ? '' : `&continuationToken=${token}`;
-    const { text } = await askNexus(nexus, { path: `v1/assets?repository=${repository}${more}` });
+    const { status, text } = await askNexus(nexus, { path: `v1/assets?repository=${repository}${more}` });
+    if (status === 404) return [];
     const page: {
       items: { path: string; checksum: { sha1: string } }[];
       continuationToken: string | null;

@@ -7,7 +7,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'architecture', include: ['test/architecture.test.ts'] } },
+      // `npm test` runs it together with the unit tests: vitest wants one number of workers for both.
+      { test: { name: 'architecture', include: ['test/architecture.test.ts'], maxWorkers: '100%' } },
       {
         test: {
           name: 'unit',

@@ -195,7 +195,8 @@ export const isIndexUrl: Rule = (text) => {
     };
   }
   const wrong = isWebUrl(text);
-  if (wrong !== undefined) return { ...wrong, hint: 'write a full address, such as https://pypi.org/simple' };
+  if (wrong !== undefined)
+    return { ...wrong, hint: 'write a full address, such as https://HOST/repository/NAME/simple' };
   return /[?#]/.test(text)
     ? { message: `${shown(text.replace(/[?#].*$/, ''))} has a query or a fragment`, hint: 'leave it out' }
     : undefined;

@@ -9,7 +9,7 @@ import { clashingPins, markerFor, type PinnedTargets, unitePins } from '../pytho
 import type { RequirementFiles } from '../python/requirement-files.ts';
 import { type PackageTools, type PinFiles, resolvePackage } from '../source/python-files.ts';
 import { findResolver } from '../source/python-find.ts';
-import { DEFAULT_INDEX, PythonLogins, plainIndex, SimpleIndexes } from '../source/python-index.ts';
+import { PythonLogins, plainIndex, SimpleIndexes } from '../source/python-index.ts';
 import type { Resolution, ResolvedPin, Resolver } from '../source/python-resolver.ts';
 import type { ResolveTools } from './resolve.ts';
 import { attempt, faultsIn, sortAttempts } from './session.ts';
@@ -77,7 +77,7 @@ function resolutionOf(
   };
 }
 
-/** Indexes that are asked where the resolver does not say which it took: the manifest's, the files', its own, PyPI. */
+/** Indexes that are asked where the resolver does not say which it took: the manifest's, the files', its own. */
 function indexesOf(
   wanted: WantedPython,
   files: RequirementFiles | undefined,
@@ -88,7 +88,7 @@ function indexesOf(
     URL.canParse(url) ? [plainIndex(new URL(url))] : [],
   );
   const own = configured.map(plainIndex);
-  return [...new Set([...named, ...(own.length === 0 ? [DEFAULT_INDEX] : own)])];
+  return [...new Set([...named, ...own])];
 }
 
 function clashFault(clash: ReturnType<typeof clashingPins>[number]): Fault {

@@ -164,7 +164,7 @@ export function parseSimplePage(
     'REGISTRY_ANSWER_INVALID',
     `${page.url}: no page of a simple index (${type || 'no type'})`,
     {
-      hint: 'name the simple index itself, as pip has it: https://pypi.org/simple, https://HOST/repository/NAME/simple',
+      hint: 'name the simple index itself, as pip has it, such as https://HOST/repository/NAME/simple',
     },
   );
 }

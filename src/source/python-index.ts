@@ -14,9 +14,6 @@ const UV_INDEXES = ['UV_INDEX', 'UV_EXTRA_INDEX_URL', 'UV_DEFAULT_INDEX', 'UV_IN
 const PIP_INDEXES = ['PIP_INDEX_URL', 'PIP_EXTRA_INDEX_URL'] as const;
 export const INDEX_VARIABLES = [...UV_INDEXES, ...PIP_INDEXES, 'UV_FIND_LINKS', 'PIP_FIND_LINKS'] as const;
 
-/** What uv and pip ask where nothing else is said. */
-export const DEFAULT_INDEX = 'https://pypi.org/simple';
-
 type Env = Context['env'];
 
 /** Addresses in the words of a list: uv's may have a name in front, `nexus=https://…`. */
@@ -32,10 +29,10 @@ export function plainIndex(url: URL): string {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
 }
 
-/** The indexes that uv and pip are configured with by the environment; PyPI where there are none. */
+/** The indexes that uv and pip are configured with by the environment. */
 export function environmentIndexes(env: Env): readonly string[] {
   const urls = [...UV_INDEXES, ...PIP_INDEXES].flatMap((name) => addressesOf(env[name]));
-  return urls.length === 0 ? [DEFAULT_INDEX] : [...new Set(urls.map(plainIndex))];
+  return [...new Set(urls.map(plainIndex))];
 }
 
 function decoded(text: string): string {

@@ -111,6 +111,12 @@ export function indexesOfPipConfig(text: string): URL[] {
   return [...(decides === undefined ? [] : urls(decides)), ...extra.flatMap(urls)];
 }
 
+/** The index that pip asks where nobody configured one, as its own help says. */
+export function indexOfPipHelp(text: string): URL[] {
+  const [, address = ''] = /--index-url <url>[^(]*\(default\s+(https?:\/\/[^\s)]+)\)/.exec(text) ?? [];
+  return addressesOf(address);
+}
+
 /** pip as a resolver, once for each target. It judges markers for the Python that it runs in, so there must be one for each. */
 export class PipResolver implements Resolver {
   readonly name: string;
@@ -129,7 +135,10 @@ export class PipResolver implements Resolver {
     const env = resolverEnv(this.#tools.context, []);
     const run = { ...this.#tools, env, timeoutMs: PROBE_MS };
     const result = await runResolver([first.command], [...PIP, 'config', 'list'], run);
-    return result?.code === 0 ? indexesOfPipConfig(result.stdout) : [];
+    const own = result?.code === 0 ? indexesOfPipConfig(result.stdout) : [];
+    if (own.length > 0) return own;
+    const help = await runResolver([first.command], [...PIP, 'install', '--help'], run);
+    return help?.code === 0 ? indexOfPipHelp(help.stdout) : [];
   }
 
   resolve(what: Resolution): Promise<readonly (readonly ResolvedPin[])[]> {

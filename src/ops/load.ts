@@ -384,7 +384,8 @@ async function apply(
   ];
   const first = racers.some(({ target }) => target.isSeenAtOnce === true) ? 'writeBlobs' : 'writeManifests';
   for (const [stage, name] of stages) {
-    if (stage === first && entries.length > 0) await run.seen();
+    // Again before the names: by then it is known which manifests were added.
+    if ((stage === first || stage === 'commit') && entries.length > 0) await run.seen();
     run.context.emit({ type: 'phase', name });
     if (stage !== 'writeBlobs' || run.passing === undefined) await runStage(racers, stage, run.stop);
     else if (!(await run.passing.pass(racers, run.stop))) return;

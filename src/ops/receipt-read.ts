@@ -37,6 +37,8 @@ const receiptSchema = z.looseObject({
   kind: z.literal('receipt'),
   dryRun: z.literal(false),
   start: z.iso.datetime(),
+  /** When the first load began whose additions it has. */
+  since: z.iso.datetime().exactOptional(),
   bundle: z.looseObject({ name: word, version: word.nullable(), lock: digest.nullable() }),
   targets: z.array(targetSchema).max(LIMITS.receiptTargets),
 });

@@ -6,7 +6,7 @@ import { besidePath, kindOf, readFileLimited, writeFileAtomic } from '../io/file
 import type { Addition, Item, Target, TargetRun } from '../target/target.ts';
 import { refuseInput } from './inputs.ts';
 import type { LoadedEntry, LoadedTarget, LoadResult } from './load.ts';
-import { isSameBundle, parseReceipt, type ReceiptTarget } from './receipt-read.ts';
+import { isSameBundle, parseReceipt, type Receipt, type ReceiptTarget } from './receipt-read.ts';
 
 /** The receipt is written last: a place where it cannot be is told before anything is loaded. */
 export async function refuseUnwritable(path: string, bundles: readonly string[]): Promise<void> {
@@ -52,11 +52,11 @@ export function blobsThere(
 }
 
 /** @param bundle of this load: what a receipt of another says is not this load's to take back */
-async function earlierAt(path: string, bundle: LoadResult['bundle']): Promise<readonly ReceiptTarget[]> {
-  if ((await kindOf(path)) !== 'file') return [];
+async function earlierAt(path: string, bundle: LoadResult['bundle']): Promise<Receipt | undefined> {
+  if ((await kindOf(path)) !== 'file') return undefined;
   const bytes = await readFileLimited(path, { limit: LIMITS.bundleDocument, missing: 'FILE_NOT_FOUND' });
   const found = parseReceipt(bytes);
-  return 'receipt' in found && isSameBundle(found.receipt.bundle, bundle) ? found.receipt.targets : [];
+  return 'receipt' in found && isSameBundle(found.receipt.bundle, bundle) ? found.receipt : undefined;
 }
 
 const union = <T>(a: readonly T[], b: readonly T[]): T[] => [...new Set([...a, ...b])];
@@ -88,7 +88,7 @@ function targetWith(target: LoadedTarget, before: ReceiptTarget | undefined): ob
  */
 export class ReceiptFile {
   readonly #path: string;
-  #earlier: readonly ReceiptTarget[] | undefined;
+  #earlier: { readonly receipt: Receipt | undefined } | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -96,15 +96,18 @@ export class ReceiptFile {
 
   /** @throws FILE_UNREADABLE, DISK_FULL */
   async write(result: LoadResult, blobs: readonly Digest[]): Promise<void> {
-    this.#earlier ??= await earlierAt(this.#path, result.bundle);
-    const open = new Map(this.#earlier.map((target) => [target.name, target]));
+    this.#earlier ??= { receipt: await earlierAt(this.#path, result.bundle) };
+    const { receipt: earlier } = this.#earlier;
+    const open = new Map(earlier?.targets.map((target) => [target.name, target]));
     const targets: object[] = result.targets.map((target) => {
       const before = open.get(target.name);
       open.delete(target.name);
       return targetWith(target, before);
     });
     targets.push(...open.values());
-    const receipt = { schemaVersion: 1, kind: 'receipt', ...result, targets, blobs };
+    // Loads in between count on what the first of them added.
+    const since = earlier === undefined ? {} : { since: earlier.since ?? earlier.start };
+    const receipt = { schemaVersion: 1, kind: 'receipt', ...result, ...since, targets, blobs };
     await writeFileAtomic(this.#path, `${JSON.stringify(receipt, null, 2)}\n`);
   }
 }

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { countOf } from '../core/count.ts';
+import type { Digest } from '../core/digest.ts';
 import { type Fault, fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -55,19 +56,28 @@ export interface UnloadResult {
   readonly failed: number;
 }
 
-/** What later loads found, or put, under the same names: by target and name, the receipt that says so. */
+/** What later loads found, or put, on the same targets: by target and name, the receipt that says so; and its content. */
 class LaterLoads {
   readonly paths: string[] = [];
   readonly #users = new Map<string, string>();
+  readonly #content = new Map<string, Set<Digest>>();
 
   add(path: string, receipt: Receipt): void {
     this.paths.push(path);
     for (const target of receipt.targets) {
-      for (const { as, state } of target.entries) {
-        const counts = state === 'present' || state === 'written' || state === 'kept';
-        if (counts) this.#users.set(`${target.name}\n${as}`, path);
+      const content = this.#content.get(target.name) ?? new Set();
+      this.#content.set(target.name, content);
+      for (const { as, state, digest, content: own = digest } of target.entries) {
+        if (state !== 'present' && state !== 'written' && state !== 'kept') continue;
+        this.#users.set(`${target.name}\n${as}`, path);
+        content.add(own);
       }
     }
+  }
+
+  /** Content that later loads count on there, under whatever name. */
+  contentOn(target: ReceiptTarget): ReadonlySet<Digest> {
+    return this.#content.get(target.name) ?? new Set();
   }
 
   userOf(target: ReceiptTarget, entry: Pick<ReceiptEntry, 'as'>): string | undefined {
@@ -79,7 +89,7 @@ class LaterLoads {
 async function laterThan(receipt: Receipt, options: UnloadOptions): Promise<LaterLoads> {
   const own = resolve(options.receiptPath);
   const loads = new LaterLoads();
-  const isLater = (other: Receipt): boolean => other.start > receipt.start;
+  const isLater = (other: Receipt): boolean => other.start > (receipt.since ?? receipt.start);
   for (const path of options.later ?? []) {
     const other = await readReceipt(resolve(path));
     if (resolve(path) !== own) loads.add(path, other);
@@ -125,7 +135,7 @@ async function unloadTarget(
   try {
     const remove = await removerOf(target, { http, context, accessOf });
     const dryRun = options.dryRun === true;
-    const about = { bundle: receipt.bundle, isAll: kept.length === 0 };
+    const about = { bundle: receipt.bundle, isAll: kept.length === 0, counted: later.contentOn(target) };
     const removed = open.length === 0 ? [] : await remove(open, { context, dryRun, ...about });
     return { kind, name, fault: null, items: [...removed, ...kept] };
   } catch (error) {
@@ -145,11 +155,13 @@ function receiptAfter(
       if (state === 'removed' || state === 'gone') gone.add(`${target.name}\n${item.as}`);
     }
   }
-  const targets = receipt.targets.map((target) => ({
-    ...target,
-    entries: target.entries.filter(({ as }) => !gone.has(`${target.name}\n${as}`)),
-  }));
-  return { ...receipt, targets, unloaded: done.at, blobs: [] };
+  const targets = receipt.targets.map((target) => {
+    const entries = target.entries.filter(({ as }) => !gone.has(`${target.name}\n${as}`));
+    return { ...target, made: entries.length === 0 ? null : (target.made ?? null), entries };
+  });
+  // While anything of the bundle is there, its version counts.
+  const isEmpty = targets.every(({ entries }) => entries.length === 0);
+  return isEmpty ? { ...receipt, targets, unloaded: done.at, blobs: [] } : { ...receipt, targets, blobs: [] };
 }
 
 /** @throws USAGE for a name that the receipt does not have */

@@ -39,7 +39,8 @@ export function conflictOf(entry: PlacedEntry, found: string, by: 'us' | 'regist
 /** Decides about a tag that leads to something else: the entry fails, is kept as it is there, or is written over. */
 export function meetConflict(entry: PlacedEntry, found: Digest, rule: ConflictRule): void {
   const { repository, tag } = entry.place;
-  const isMoved = rule.onConflict === 'replace' || (tag === 'latest' && rule.movesLatest);
+  const isMoved =
+    rule.onConflict === 'replace' || (rule.onConflict === 'fail' && tag === 'latest' && rule.movesLatest);
   if (isMoved) {
     entry.notes.push(`${repository}:${tag} is ${found} there and becomes ${entry.item.root.digest}`);
   } else if (rule.onConflict === 'keep') entry.state = 'kept';

@@ -149,7 +149,10 @@ async function planName(entry: PlacedEntry, options: NameOptions): Promise<void>
   if (entry.found !== undefined) return;
   entry.added = { names: tag === undefined ? [] : [tag], manifests: [] };
   // Under other names of the repository the same manifests may be there; then they are not ours to take back.
-  entry.isNew = await registry.lacks(repository);
+  // Some say that they know no repository of which they have only manifests without a tag.
+  const isUnknown = await registry.lacks(repository);
+  const own = entry.item.root.digest;
+  entry.isNew = isUnknown && (tag === undefined || (await registry.resolve(repository, own)) === undefined);
 }
 
 /** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */

@@ -86,6 +86,8 @@ class RepositoryRemoval {
    */
   async #kept(going: ReadonlySet<Digest>): Promise<ReadonlySet<Digest>> {
     const kept = new Set<Digest>();
+    for (const digest of going)
+      if (this.#options.counted?.has(digest) === true) await this.#reach(digest, kept);
     for (const tag of await this.#registry.listTags(this.#repository)) {
       if (this.#going.has(tag)) continue;
       const found = await this.#registry.resolve(this.#repository, tag);
@@ -116,9 +118,10 @@ class RepositoryRemoval {
 
   /** Tags first, then manifests from the root down: an index before what it names. */
   async #remove({ item }: Removal, kept: ReadonlySet<Digest>): Promise<Removal['state']> {
-    const lists = [...this.#going.keys()].filter((tag) => tag === `sha256-${hexOf(item.content)}`);
-    const own = item.added.names.filter((tag) => this.#going.has(tag));
-    for (const tag of [...own, ...lists]) await this.#removeTag(tag, kept);
+    const own = new Set([item.content, ...item.added.manifests].map((digest) => `sha256-${hexOf(digest)}`));
+    const lists = [...this.#going.keys()].filter((tag) => own.has(tag));
+    const tags = item.added.names.filter((tag) => this.#going.has(tag));
+    for (const tag of [...tags, ...lists]) await this.#removeTag(tag, { item, kept });
     const all = new Set<Digest>([item.content, ...[...item.added.manifests].reverse()]);
     for (const digest of all) {
       if (kept.has(digest) || (digest === item.content && !item.added.manifests.includes(digest))) continue;
@@ -128,21 +131,23 @@ class RepositoryRemoval {
     return 'removed';
   }
 
-  async #removeTag(tag: string, kept: ReadonlySet<Digest>): Promise<void> {
+  async #removeTag(
+    tag: string,
+    { item, kept }: { readonly item: AddedItem; readonly kept: ReadonlySet<Digest> },
+  ): Promise<void> {
     const digest = this.#going.get(tag);
     if (digest === undefined) return;
     this.#going.delete(tag);
     if ((await this.#registry.deleteManifest(this.#repository, tag)) !== 'unsupported') return;
     // Many registries delete by digest only, and every tag of it goes along.
-    const isShared = kept.has(digest) || [...this.#going.values()].includes(digest);
-    if (!isShared && (await this.#registry.deleteManifest(this.#repository, digest)) !== 'unsupported')
-      return;
-    if (kept.has(digest))
-      throw this.#cannot(
-        tag,
-        'another tag leads to the same manifest, and this registry cannot delete one tag alone',
-      );
-    if (!isShared) throw this.#cannot(tag);
+    const isOurs = item.added.manifests.includes(digest) || !item.added.names.includes(tag);
+    if (!isOurs || kept.has(digest)) {
+      const why = isOurs ? 'another name leads to the same manifest' : 'its manifest was there before';
+      throw this.#cannot(tag, `${why}, and this registry cannot delete one tag alone`);
+    }
+    if ([...this.#going.values()].includes(digest)) return;
+    if ((await this.#registry.deleteManifest(this.#repository, digest)) === 'unsupported')
+      throw this.#cannot(tag);
   }
 
   #cannot(what: string, why = 'this registry does not delete'): SealiftError {

@@ -1,4 +1,4 @@
-import { type Digest, hexOf } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { type Fault, faultOf, isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import type { Addition, Item } from './target.ts';
@@ -29,6 +29,8 @@ export interface RemoveOptions {
   readonly context: Context;
   /** Ask only. */
   readonly dryRun: boolean;
+  /** Content that later loads count on, under whatever name; default none. */
+  readonly counted?: ReadonlySet<Digest>;
 }
 
 /** One item's work; what goes wrong with it is its own failure. Being stopped, bugs and a target that is gone are thrown on. */
@@ -46,9 +48,4 @@ export async function removing(
     removal.fault = faultOf(error);
   }
   return removal;
-}
-
-/** The first characters of a digest, for a note. */
-export function shortDigest(digest: Digest): string {
-  return `sha256:${hexOf(digest).slice(0, 12)}…`;
 }

@@ -207,6 +207,8 @@ export function newEntry<T extends Item>(item: T, as: string): Entry & { readonl
 
 /** What an entry adds to its target, or would add once it is written; undefined for nothing. */
 export function additionOf(entry: Entry): Addition | undefined {
+  // What failed may have come all the same: it is asked for again before anything is taken back.
+  if (entry.state === 'failed') return entry.added;
   if (entry.state !== 'write' && entry.state !== 'written') return undefined;
   return entry.added ?? (entry.found === undefined ? { names: [entry.as], manifests: [] } : undefined);
 }

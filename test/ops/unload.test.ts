@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Event } from '../../src/core/events.ts';
@@ -120,6 +120,58 @@ describe('unload', () => {
     expect(Object.keys(await tagsThere()).length).toBe(4);
     const again = await load({ bundle: first.path, registries: [placeOf(target)] }, contextOf());
     expect(again.targets[0]?.entries.map((e) => e.state)).toEqual(Array(4).fill('present'));
+  });
+
+  it('leaves what a load in between counts on, also when the first bundle was loaded again', async () => {
+    await loadOnto(all.path, 'r.json');
+    await loadOnto(first.path, 'between.json');
+    await loadOnto(all.path, 'r.json', { allowDowngrade: true });
+    const done = await unloaded('r.json');
+    expect(done.later.map((path) => path.split('/').at(-1))).toEqual(['between.json']);
+    const again = await load({ bundle: first.path, registries: [placeOf(target)] }, contextOf());
+    expect(again.targets[0]?.entries.map((e) => e.state)).toEqual(Array(4).fill('present'));
+    expect(states(done).filter((state) => state === 'kept').length).toBe(4);
+  });
+
+  it('leaves content that a later load counts on under another name', async () => {
+    await loadOnto(all.path, 'r.json');
+    const [image] = site.images;
+    const { name = '', tag = '' } = image ?? {};
+    const { descriptor } = await registry.getManifest(name, tag);
+    // As if a later bundle had the same image under another tag, which somebody took away since.
+    const later = JSON.parse(await readFile(`${dir}/r.json`, 'utf8'));
+    const entry = later.targets[0].entries.find((e: { as: string }) => e.as.endsWith(`${name}:${tag}`));
+    later.targets[0].entries = [{ ...entry, as: `${target.host}/${name}@${descriptor.digest}`, added: null }];
+    later.start = '2027-01-01T00:00:00.000Z';
+    await writeFile(`${dir}/later.json`, JSON.stringify(later));
+    expect((await unloaded('r.json')).failed).toBe(0);
+    expect(await registry.resolve(name, descriptor.digest)).toBe(descriptor.digest);
+  });
+
+  it('keeps the protection against downgrades while anything of the bundle is there', async () => {
+    const files = `${dir}/files`;
+    await loadOnto(all.path, 'r.json', { files: [files] });
+    const name = `registry ${target.host}`;
+    await unloaded('r.json', { targets: [name] });
+    expect(JSON.parse(await readFile(`${dir}/r.json`, 'utf8')).unloaded).toBeUndefined();
+    await unloaded('r.json');
+    expect(JSON.parse(await readFile(`${dir}/r.json`, 'utf8')).unloaded).toBeDefined();
+  });
+
+  it('never deletes a manifest that was there before, to be rid of a tag', async () => {
+    const [image] = site.images;
+    const { name = '', tag = '' } = image ?? {};
+    await loadOnto(first.path, 'before.json');
+    const { descriptor } = await registry.getManifest(name, tag);
+    await registry.deleteManifest(name, tag);
+    expect(await registry.resolve(name, descriptor.digest)).toBe(descriptor.digest);
+    await rm(`${dir}/before.json`);
+    const result = await loadOnto(all.path, 'r.json');
+    const entry = result.targets[0]?.entries.find((e) => e.as.endsWith(`${name}:${tag}`));
+    expect(entry?.added).toEqual({ names: [tag], manifests: [] });
+    expect((await unloaded('r.json')).failed).toBe(0);
+    expect(await registry.resolve(name, tag)).toBeUndefined();
+    expect(await registry.resolve(name, descriptor.digest)).toBe(descriptor.digest);
   });
 
   it('leaves what is something else by now', async () => {

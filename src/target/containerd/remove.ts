@@ -16,7 +16,7 @@ const PARALLEL = 4;
 export async function removeImages(
   place: { readonly socket: string; readonly namespace: string },
   items: readonly AddedItem[],
-  { context, dryRun }: RemoveOptions,
+  { context, dryRun, counted }: RemoveOptions,
 ): Promise<Removal[]> {
   const { signal } = context;
   const socket = resolve(place.socket);
@@ -28,7 +28,13 @@ export async function removeImages(
       removing(item, async ({ notes }) => {
         const ours: string[] = [];
         let others = 0;
+        let kept = 0;
         for (const name of item.added.names) {
+          if (name.includes('@') && counted?.has(item.content) === true) {
+            kept += 1;
+            notes.push(`${name} stays: a later load counts on it`);
+            continue;
+          }
           const record = await client.getImage(name, stop);
           if (record === undefined) continue;
           if (record.target.digest === item.content) ours.push(name);
@@ -39,6 +45,7 @@ export async function removeImages(
         }
         if (!dryRun) for (const name of ours) await client.deleteImage(name, stop);
         if (ours.length > 0) return dryRun ? 'remove' : 'removed';
+        if (kept > 0) return 'kept';
         return others > 0 ? 'changed' : 'gone';
       }),
     );

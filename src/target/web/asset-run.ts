@@ -133,6 +133,7 @@ export class AssetRun implements TargetRun {
       return;
     }
     if (seen.state === 'other') {
+      entry.added = { names: [], manifests: [] };
       if (seen.found !== undefined) entry.found = seen.found;
       const { onConflict } = this.#options;
       const found = entry.found ?? 'something of another size';
@@ -312,7 +313,7 @@ export class AssetRun implements TargetRun {
     const left: string[] = [];
     for (const entry of this.#sent) {
       const isGone =
-        entry.found === undefined &&
+        entry.added?.names.length !== 0 &&
         (await server
           .send({ method: 'DELETE', path: entry.path, tries: 1 })
           .then(async ({ status, body }) => {

@@ -74,7 +74,10 @@ export class AssetUpload {
     const { server, onConflict } = this.#place;
     const body = await this.#bodyOf(entry, source);
     // Since 3.60 or so nobody's file is written over unseen; older servers do not look at it.
-    const guard = entry.found === undefined ? { 'if-none-match': '*' } : {};
+    const isNew = entry.added?.names.length !== 0;
+    const guard = isNew ? { 'if-none-match': '*' } : {};
+    // From here on it may be there, whatever becomes of the answer.
+    if (isNew) entry.added = { names: [entry.as], manifests: [] };
     const request = { method: 'PUT', path: entry.path, contentLength: entry.blob.size, body } as const;
     const response = await server.send({ ...request, headers: guard });
     if (await this.#isTaken(entry, response)) return true;
@@ -90,7 +93,8 @@ export class AssetUpload {
       entry.state = 'present';
       return false;
     }
-    const wasKnown = entry.found !== undefined;
+    const wasKnown = !isNew;
+    entry.added = { names: [], manifests: [] };
     if (seen.found !== undefined) entry.found = seen.found;
     if (onConflict === 'keep') {
       entry.state = 'kept';

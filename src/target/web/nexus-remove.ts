@@ -1,8 +1,8 @@
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isAbort, SealiftError } from '../../core/errors.ts';
 import { eachBounded, mapBounded } from '../../io/pool.ts';
-import { digestStream } from '../../io/verify.ts';
 import { type AddedItem, type Removal, type RemoveOptions, removing } from '../removal.ts';
+import { hashThere } from './hash-there.ts';
 import { NexusAdmin, type NexusAsset, type NexusComponent } from './nexus-admin.ts';
 import type { WebServer } from './server.ts';
 
@@ -42,9 +42,7 @@ async function digestThere(server: WebServer, asset: NexusAsset, path: string): 
   const stated = `sha256:${asset.checksum?.sha256 ?? ''}`;
   if (isDigest(stated)) return stated;
   // Older servers keep no SHA-256 of raw files.
-  const response = await server.send({ method: 'GET', path });
-  if (response.status !== 200) throw await server.fail(response, `GET ${server.url(path).pathname}`);
-  return (await digestStream(response.body)).digest;
+  return hashThere(server, path);
 }
 
 /** What of the repository is wanted, by path; one pass over its list, of which the rest is let go. */

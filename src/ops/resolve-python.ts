@@ -87,7 +87,9 @@ function indexesOf(
   const named = (files?.indexes ?? []).flatMap(({ url }) =>
     URL.canParse(url) ? [plainIndex(new URL(url))] : [],
   );
-  const own = configured.map(plainIndex);
+  // A file's own --index-url stands instead of what is configured.
+  const isReplaced = files?.indexes.some(({ isExtra }) => !isExtra) === true;
+  const own = isReplaced ? [] : configured.map(plainIndex);
   return [...new Set([...named, ...own])];
 }
 

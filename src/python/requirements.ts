@@ -55,7 +55,6 @@ const LONG: Readonly<Record<string, string>> = {
 };
 /** What the resolver reads by itself, and what does not decide which files there are. */
 const IGNORED: ReadonlySet<string> = new Set([
-  '--no-binary',
   '--no-index',
   '--only-binary',
   '--pre',
@@ -65,6 +64,7 @@ const IGNORED: ReadonlySet<string> = new Set([
   '--use-feature',
 ]);
 
+/** `wrong` never repeats the line: what a requirements file includes may be any file of this machine. */
 type Read = Requirement | { readonly wrong: string; readonly hint: string } | undefined;
 
 function readOption(text: string): Read {
@@ -88,9 +88,15 @@ function readOption(text: string): Read {
       hint: 'name a folder, or a simple index under python.indexes in sealift.yaml',
     };
   }
+  if (option === '--no-binary') {
+    return {
+      wrong: '--no-binary has the resolver run the code of source archives',
+      hint: 'leave it out; source archives are carried with sdists: true in sealift.yaml',
+    };
+  }
   if (option === '--editable') {
     return {
-      wrong: `${text.slice(0, 200)}: what is installed from its sources cannot be carried`,
+      wrong: `what is installed from its sources cannot be carried`,
       hint: 'build a wheel of it (`pip wheel --no-deps .`) and name the wheel: ./wheels/NAME.whl',
     };
   }
@@ -105,13 +111,13 @@ function readPlace(text: string): Read {
   const place = text.replace(/^[^\s@;/]+\s*(?:\[[^\]]*\])?\s*@\s*/, '').replace(/\s+;.*$/, '');
   if (/^(?:git|hg|svn|bzr)\+/.test(place)) {
     return {
-      wrong: `${text.slice(0, 200)}: a repository of sources cannot be carried`,
+      wrong: `a repository of sources cannot be carried`,
       hint: 'build a wheel of it (`pip wheel --no-deps`) and name the wheel: ./wheels/NAME.whl',
     };
   }
   if (/^file:/.test(place) || place.startsWith('/')) {
     return {
-      wrong: `${text.slice(0, 200)}: an absolute path`,
+      wrong: 'an absolute path',
       hint: 'write a path relative to sealift.yaml',
     };
   }
@@ -119,13 +125,13 @@ function readPlace(text: string): Read {
     return ARCHIVE.test(place.replace(/[?#].*$/, ''))
       ? undefined
       : {
-          wrong: `${text.slice(0, 200)}: neither a wheel nor a source archive`,
+          wrong: `neither a wheel nor a source archive`,
           hint: 'name the file itself',
         };
   }
   if (ARCHIVE.test(place)) return { kind: 'path', path: place };
   return {
-    wrong: `${JSON.stringify(text.slice(0, 200))} is not a requirement`,
+    wrong: 'this is not a requirement',
     hint: 'write a project with its versions, such as requests>=2.31, or the path of a wheel',
   };
 }

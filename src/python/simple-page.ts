@@ -53,6 +53,8 @@ function fileOf(named: Named, base: string): IndexFile | undefined {
   if (!FILE.test(file) || !URL.canParse(named.address, base)) return undefined;
   const url = new URL(named.address, base);
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return undefined;
+  // As with redirects: from https nothing leads to plain http, where a login would be seen.
+  if (url.protocol === 'http:' && new URL(base).protocol === 'https:') return undefined;
   url.username = '';
   url.password = '';
   url.search = '';

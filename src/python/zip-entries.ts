@@ -33,6 +33,9 @@ class BlockReader extends RandomAccessReader {
     const [oldest] = this.#blocks.keys();
     if (this.#blocks.size >= BLOCKS_KEPT && oldest !== undefined) this.#blocks.delete(oldest);
     const read = this.#blob.read(at, Math.min(BLOCK, this.#blob.size - at));
+    read.catch((error: unknown) => {
+      this.failure ??= { error };
+    });
     this.#blocks.set(at, read);
     return read;
   }
@@ -57,10 +60,7 @@ class BlockReader extends RandomAccessReader {
   ): void {
     this.fill(buffer.subarray(offset, offset + length), position).then(
       () => callback(null),
-      (error: unknown) => {
-        this.failure ??= { error };
-        callback(error instanceof Error ? error : new Error(String(error)));
-      },
+      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error))),
     );
   }
 }

@@ -13,7 +13,7 @@ import type { PinnedTargets } from '../python/pins.ts';
 import { WheelRanks } from '../python/tags.ts';
 import type { HostAccess } from './download.ts';
 import { resolveFile } from './file.ts';
-import type { SimpleIndexes } from './python-index.ts';
+import { decoded, type SimpleIndexes } from './python-index.ts';
 import { type ResolvedPin, targetText } from './python-resolver.ts';
 
 /** What files are chosen with. */
@@ -66,15 +66,16 @@ async function candidates(pin: ResolvedPin, tools: PackageTools): Promise<Candid
       .map((name) => local(join(from.folder, name)));
   }
   if ('url' in from) {
-    const file = decodeURIComponent(new URL(from.url).pathname.split('/').at(-1) ?? '');
-    return [{ file, sha256: undefined, source: { url: from.url } }];
+    const file = decoded(new URL(from.url).pathname.split('/').at(-1) ?? '');
+    return [{ file, sha256: from.sha256, source: { url: from.url } }];
   }
   const found = new Map<string, Candidate>();
   for (const index of from.index === undefined ? tools.indexes : [from.index]) {
     for (const { url, ...file } of (await tools.pages.files(index, pin.name)) ?? []) {
-      // The first index that has a file decides.
       if (ofPin(file.file) && !found.has(file.file)) found.set(file.file, { ...file, source: { url } });
     }
+    // The first index that has the version decides: what a stranger puts under the name of a private project is not looked at.
+    if (found.size > 0) break;
   }
   return [...found.values()];
 }
@@ -103,7 +104,9 @@ export async function headFile(
 async function locked(pin: ResolvedPin, chosen: Candidate, tools: PackageTools): Promise<PackageLock> {
   const { file, source, requiresPython, yanked } = chosen;
   let { sha256, size } = chosen;
-  if (sha256 !== undefined && size === undefined && 'url' in source) {
+  // What a requirement says of an address is asked of the file itself.
+  const isStated = !('url' in pin.from);
+  if (isStated && sha256 !== undefined && size === undefined && 'url' in source) {
     size = (await headFile(source.url, tools)).size;
   }
   if (sha256 === undefined || size === undefined) {
@@ -112,7 +115,7 @@ async function locked(pin: ResolvedPin, chosen: Candidate, tools: PackageTools):
     if (sha256 !== undefined && sha256 !== read.digest) {
       throw new SealiftError(
         'FILE_CHECKSUM_MISMATCH',
-        `${file}: its index says ${sha256}, found ${read.digest}`,
+        `${file}: it shall be ${sha256}, found ${read.digest}`,
       );
     }
     sha256 = read.digest;

@@ -24,6 +24,13 @@ export function addressesOf(text: string | undefined): URL[] {
   });
 }
 
+/** An address of a file as it is asked for and locked: without login, query and fragment; as it is where it cannot be read. */
+export function plainAddress(text: string): string {
+  if (!URL.canParse(text)) return text;
+  const url = new URL(text);
+  return `${url.origin}${url.pathname}`;
+}
+
 /** An address as a lock and a message may have it: without login, query and slash at its end. */
 export function plainIndex(url: URL): string {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, '');
@@ -35,7 +42,8 @@ export function environmentIndexes(env: Env): readonly string[] {
   return [...new Set(urls.map(plainIndex))];
 }
 
-function decoded(text: string): string {
+/** Percent signs that stand for nothing stay as they are. */
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -73,7 +81,8 @@ export class PythonLogins implements HostAccess {
     if (own !== undefined) return { ...access, authorization: basicOf({ kind: 'password', ...own }), from };
     this.#netrc ??= readNetrc(this.#env);
     const netrc = await this.#netrc;
-    const login = netrc.get(url.hostname) ?? netrc.get('default');
+    // A page may name any host: what netrc has for all others is not for those.
+    const login = netrc.get(url.hostname);
     if (login === undefined || login.password === '') return access;
     return { ...access, authorization: basicOf({ kind: 'password', ...login }), from: 'netrc' };
   }

@@ -6,9 +6,8 @@ import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { PythonTarget } from '../core/python-target.ts';
 import { readFileLimited } from '../io/files.ts';
-import { withoutQuery } from '../io/redirect.ts';
 import { platformTags } from '../python/tags.ts';
-import { addressesOf } from './python-index.ts';
+import { addressesOf, plainAddress } from './python-index.ts';
 import {
   NEUTRAL_FOLDER,
   type Resolution,
@@ -76,7 +75,7 @@ function pinOf(item: z.infer<typeof report>['install'][number]): ResolvedPin {
     const file = fileURLToPath(url);
     return { ...pin, from: item.is_direct ? { file } : { folder: join(file, '..') } };
   }
-  return { ...pin, from: item.is_direct ? { url: withoutQuery(url) } : { index: undefined } };
+  return { ...pin, from: item.is_direct ? { url: plainAddress(url) } : { index: undefined } };
 }
 
 /** The pins of a report of `pip install --report` (pip's "Installation Report", version 1). @throws PACKAGE_UNRESOLVED */

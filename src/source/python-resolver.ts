@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Digest } from '../core/digest.ts';
 import { isAbort, SealiftError } from '../core/errors.ts';
 import type { Context } from '../core/events.ts';
 import { LIMITS } from '../core/limits.ts';
@@ -18,7 +19,8 @@ export interface ResolvedPin {
     | { readonly index: string | undefined }
     | { readonly folder: string }
     | { readonly file: string }
-    | { readonly url: string };
+    /** `sha256`: what the requirement says that the file must be. */
+    | { readonly url: string; readonly sha256?: Digest };
 }
 
 /** What is resolved, in the words of a resolver. */

@@ -1,13 +1,13 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { digestOfHex } from '../core/digest.ts';
 import { normalizeProject, parseDistribution } from '../core/distribution.ts';
 import { SealiftError } from '../core/errors.ts';
 import { LIMITS } from '../core/limits.ts';
 import type { PythonTarget, WheelPlatform } from '../core/python-target.ts';
 import { readFileLimited } from '../io/files.ts';
-import { withoutQuery } from '../io/redirect.ts';
-import { addressesOf } from './python-index.ts';
+import { addressesOf, decoded, plainAddress } from './python-index.ts';
 import {
   type Resolution,
   type ResolvedPin,
@@ -43,7 +43,7 @@ function localPath(address: string, root: string): string {
 
 function placedPin(place: string, root: string): ResolvedPin | undefined {
   const isWeb = /^https?:\/\//.test(place);
-  const file = decodeURIComponent(
+  const file = decoded(
     place
       .replace(/[?#].*$/, '')
       .split('/')
@@ -51,7 +51,11 @@ function placedPin(place: string, root: string): ResolvedPin | undefined {
   );
   const found = parseDistribution(file);
   if (found === undefined) return undefined;
-  const from = isWeb ? { url: withoutQuery(place) } : { file: localPath(place.replace(/#.*$/, ''), root) };
+  const [, hex] = /[#&]sha256=([0-9a-f]{64})(?:&|$)/i.exec(place) ?? [];
+  const stated = hex === undefined ? {} : { sha256: digestOfHex(hex.toLowerCase()) };
+  const from = isWeb
+    ? { url: plainAddress(place), ...stated }
+    : { file: localPath(place.replace(/#.*$/, ''), root) };
   return { name: found.project, version: found.version.replaceAll('_', '-'), from };
 }
 
@@ -68,7 +72,7 @@ export function pinsOfUv(text: string, root: string): ResolvedPin[] {
     if (index !== undefined && last !== undefined && 'index' in last.from) {
       const from = index.startsWith('file:')
         ? { folder: fileURLToPath(index) }
-        : { index: withoutQuery(index).replace(/\/\/[^/@]*@/, '//') };
+        : { index: plainAddress(index) };
       pins[pins.length - 1] = { ...last, from };
     }
     const asked = requirementOf(line.replace(/^\s*#.*$/, ''));

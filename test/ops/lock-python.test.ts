@@ -254,6 +254,30 @@ describe('lock of Python packages', () => {
     expect(warnings[0]?.message).toBe('bad 1.0 was taken back by its publisher: loses data');
   });
 
+  it('holds a file at an address to the hash that stands there', async () => {
+    const url = `http://${index.host}/files/${any.file}?${'x'.repeat(250)}#sha256=`;
+    await manifest(`  requirements: [r.txt]\n  pythons: ["3.10"]\n  indexes: ["${index.url}"]\n`);
+    await put('r.txt', `any @ ${url}${'0'.repeat(64)}\n`);
+    await uv.answers({ any: `any @ ${url}${'0'.repeat(64)}\n` });
+    expect((await failureOf(lockNow())).code).toBe('FILE_CHECKSUM_MISMATCH');
+    await put('r.txt', `any @ ${url}${text(any).slice(7)}\n`);
+    await uv.answers({ any: `any @ ${url}${text(any).slice(7)}\n` });
+    expect((await lockNow()).lock.python?.files.map((f) => f.source)).toEqual([
+      { url: `http://${index.host}/files/${any.file}` },
+    ]);
+  });
+
+  it('takes the files of the first index that has the version, not those of a stranger behind it', async () => {
+    const stranger = await start();
+    stranger.put('any', taggedWheel({ name: 'any', version: '1.0' }, 'cp310-cp310-manylinux_2_17_x86_64'));
+    await manifest('  requirements: [r.txt]\n  pythons: ["3.10"]\n');
+    await put('r.txt', `--index-url ${index.url}\nany==1.0\n`);
+    await uv.answers({ any: 'any==1.0\n' });
+    const env = { UV_INDEX_URL: stranger.url };
+    expect((await lockNow({}, env)).lock.python?.files.map((f) => f.file)).toEqual([any.file]);
+    expect(stranger.asked).toEqual([]);
+  });
+
   it('takes only files whose hash the requirements name', async () => {
     await manifest(`  requirements: [r.txt]\n  pythons: ["3.10"]\n  indexes: ["${index.url}"]\n`);
     await uv.answers({ any: pin('native==2.0') });

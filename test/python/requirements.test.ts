@@ -38,6 +38,13 @@ describe('a requirements file', () => {
     ]);
   });
 
+  it('never repeats a line that is no requirement: it may be of any file that is included', () => {
+    const secrets = ['"auth": "dXNlcjpwYXNz"', '/b3BlbnNzaC1rZXktdjEAAAAA', './AAAAB3NzaC1yc2E'];
+    const { faults } = parseRequirements(secrets.join('\n'), 'r.txt');
+    expect(faults.length).toBe(secrets.length);
+    for (const { message } of faults) expect(message).not.toMatch(/dXNl|b3Bl|AAAAB3/);
+  });
+
   it.each([
     ['-e .', /cannot be carried/],
     ['--editable=git+https://example.com/x.git', /cannot be carried/],
@@ -51,6 +58,7 @@ describe('a requirements file', () => {
     ['--config-settings a=b', /not understood/],
     [`x==1 --hash=md5:${'a'.repeat(32)}`, /no SHA-256/],
     ['--find-links https://example.com/wheels', /not a folder/],
+    ['--no-binary x', /run the code/],
   ])('with %s tells that it cannot be carried, and where', (line, message) => {
     const { faults } = parseRequirements(`requests\n${line}\n`, 'r.txt');
     expect(faults).toHaveLength(1);

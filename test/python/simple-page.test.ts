@@ -11,6 +11,12 @@ const json = (files: readonly unknown[]) =>
   });
 
 describe('a page of a simple index', () => {
+  it('leads from https to no file on plain http', () => {
+    const file = { filename: 'x-1-py3-none-any.whl', hashes: { sha256: SHA } };
+    expect(json([{ ...file, url: 'http://pypi.example.com/x-1-py3-none-any.whl' }])).toEqual([]);
+    expect(json([{ ...file, url: 'https://pypi.example.com/x-1-py3-none-any.whl' }])).toHaveLength(1);
+  });
+
   it('in HTML names files with address, hash, what Python they need, and why they were taken back', () => {
     const page = `<!DOCTYPE html><html><head><meta name="pypi:repository-version" content="1.0"></head><body>
       <!-- <a href="x-0-py3-none-any.whl">not this</a> -->

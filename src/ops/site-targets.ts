@@ -61,12 +61,13 @@ async function plainTargets(site: SiteTarget, tools: Made): Promise<Target[]> {
 
 async function registryOf(site: RegistrySite, tools: Made): Promise<Target> {
   const { registryTargetOf } = await import('./registry-place.ts');
-  const { url, prefix, tls, naming, indexPolicy } = site;
+  const { url, prefix, tls, naming, indexPolicy, onConflict, parallel } = site;
   const config = { ...tls, plainHttp: url.protocol === 'http:' };
   const { http, context, credentials } = tools;
   const logins = credentials === undefined ? {} : { credentials };
+  const lanes = parallel === undefined ? {} : { parallel };
   return registryTargetOf(
-    { host: url.host, prefix, config, naming, indexPolicy },
+    { host: url.host, prefix, config, naming, indexPolicy, onConflict, ...lanes },
     { http, context, ...logins },
   );
 }

@@ -74,6 +74,8 @@ export interface RegistrySite extends ServerChoice, ImagesChoice {
   readonly url: URL;
   /** '' for none. */
   readonly prefix: string;
+  readonly onConflict: ConflictChoice['onConflict'];
+  readonly parallel: number | undefined;
 }
 
 export interface ContainerdSite {
@@ -204,7 +206,9 @@ function registryOf(target: z.infer<typeof registryTarget>, folder: string): Reg
   const { type, name } = target;
   const url = new URL(target.url);
   const prefix = target.prefix ?? url.pathname.replace(/^\/+|\/+$/g, '');
-  return { type, name, url, prefix, ...imagesOf(target), ...serverOf(target, folder) };
+  const { onConflict = 'replace' } = target;
+  const parallel = numberOf(target.parallel);
+  return { type, name, url, prefix, onConflict, parallel, ...imagesOf(target), ...serverOf(target, folder) };
 }
 
 function devpiOf(target: z.infer<typeof devpiTarget>, folder: string): DevpiSite {

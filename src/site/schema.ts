@@ -157,6 +157,11 @@ export const registryTarget = z
     name,
     url: url(isRegistryUrl, 'Address of a registry, perhaps with a path below which everything is put'),
     prefix: text(isPrefix, 'The path below which everything is put, where the address has none').optional(),
+    onConflict: onConflict.meta({
+      description:
+        'What to do where a tag leads to something else: replace (default) moves it, fail tells it and goes on with the rest, keep leaves it',
+    }),
+    parallel,
     naming,
     indexPolicy,
     tls,

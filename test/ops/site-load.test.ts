@@ -92,6 +92,25 @@ describe('a load without a target', () => {
     expect(new Set(states)).toEqual(new Set(['present']));
   });
 
+  it('leaves what a registry has under a tag where the file says keep, and tells it where it says fail', async () => {
+    const of = (policy: string): Promise<string> =>
+      siteOf(`type: registry, name: staging, url: "${upstream.url}/own", onConflict: ${policy}, parallel: 2`);
+    const first = await loaded({ sitePath: await of('keep') });
+    const image = first.targets[0]?.entries.find(({ kind }) => kind === 'image');
+    const [, place = ''] = /^[^/]*\/(.*)$/.exec(image?.as ?? '') ?? [];
+    const url = `${upstream.url}/v2/${place.replace(/:([^:/]*)$/, '/manifests/$1')}`;
+    const there = await fetch(url, { headers: { accept: '*/*' } });
+    const headers = { 'content-type': there.headers.get('content-type') ?? '' };
+    await fetch(url, { method: 'PUT', body: `${await there.text()} `, headers });
+    const statesBy = async (policy: string): Promise<unknown[]> => {
+      const { targets } = await loaded({ sitePath: await of(policy) });
+      const found = targets[0]?.entries.filter(({ state }) => state !== 'present') ?? [];
+      return found.map(({ as, state, fault }) => [as === image?.as, state, fault?.code]);
+    };
+    expect(await statesBy('keep')).toEqual([[true, 'kept', undefined]]);
+    expect(await statesBy('fail')).toEqual([[true, 'failed', 'TARGET_CONFLICT']]);
+  });
+
   it('goes into those that are named, and refuses a name that there is not', async () => {
     const path = await siteOf('type: files, name: a, dir: a', 'type: files, name: b, dir: b');
     const result = await loaded({ sitePath: path, targetNames: ['b'] });

@@ -95,16 +95,31 @@ function isOnce(error: unknown): error is SealiftError {
   return policy !== 'read-only' && (status === 400 || status === 409);
 }
 
-/** Has a tag lead to a manifest. @throws TARGET_CONFLICT where the registry does not let it move */
+/**
+ * Has a tag lead to a manifest. What came under it since the plan is a conflict as any other.
+ * @returns false where it stays as it is there
+ * @throws TARGET_CONFLICT where the registry does not let it move
+ */
 export async function putTag(
   registry: Registry,
   entry: PlacedEntry,
-  about: { readonly content: ManifestContent; readonly context: Context },
-): Promise<void> {
+  about: { readonly content: ManifestContent; readonly context: Context; readonly rule: ConflictRule },
+): Promise<boolean> {
   const { repository, tag } = entry.place;
-  if (tag === undefined || entry.found === about.content.descriptor.digest) return;
+  const { digest } = about.content.descriptor;
+  if (tag === undefined || entry.found === digest) return true;
+  if (entry.found === undefined && about.rule.onConflict !== 'replace') {
+    const found = await registry.resolve(repository, tag);
+    if (found !== undefined && found !== digest) {
+      entry.found = found;
+      entry.added = { names: [], manifests: entry.added?.manifests ?? [] };
+      meetConflict(entry, found, about.rule);
+      if (entry.state !== 'write') return false;
+    }
+  }
   try {
     await putOrFind(registry, { repository, reference: tag }, about);
+    return true;
   } catch (error) {
     const found = isOnce(error) ? await registry.resolve(repository, tag) : undefined;
     if (found === undefined) throw error;

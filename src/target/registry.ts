@@ -8,7 +8,7 @@ import { createTurns, eachBounded } from '../io/pool.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../oci/content.ts';
 import type { ManifestContent, Registry } from '../oci/registry.ts';
 import { type BlobWork, BlobWorks, planBlobs } from './registry-blobs.ts';
-import { putTag } from './registry-conflicts.ts';
+import { type ConflictRule, putTag } from './registry-conflicts.ts';
 import { findElsewhere } from './registry-elsewhere.ts';
 import { heldOrThere, registryIntake } from './registry-intake.ts';
 import { ManifestWriter } from './registry-manifests.ts';
@@ -98,11 +98,13 @@ async function planRegistry(items: readonly Item[], options: Options): Promise<T
   }
   const ask = { registry, signal: context.signal };
   const run = new RegistryRun(entries, { options, shapes });
-  const { onConflict = 'replace', movesLatest = false } = options;
-  const rule = { onConflict, movesLatest };
-  await planNames(entries.filter(isOpen), { ...ask, isComplete: run.isComplete, rule });
+  await planNames(entries.filter(isOpen), { ...ask, isComplete: run.isComplete, rule: ruleOf(options) });
   run.works = await planBlobs(entries.filter(isOpen), ask);
   return run;
+}
+
+function ruleOf({ onConflict = 'replace', movesLatest = false }: Options): ConflictRule {
+  return { onConflict, movesLatest };
 }
 
 function isOpen(entry: PlacedEntry): boolean {
@@ -311,7 +313,7 @@ class RegistryRun implements TargetRun {
         if (tag !== undefined) {
           const known = bytes === undefined ? undefined : { descriptor, bytes };
           const content = known ?? (await this.#manifests.content(descriptor));
-          await putTag(registry, entry, { content, context });
+          if (!(await putTag(registry, entry, { content, context, rule: ruleOf(this.#options) }))) return;
         }
         const found = await registry.resolve(repository, tag ?? digest);
         if (found !== digest) {

@@ -57,6 +57,23 @@ describe('the list of tags', () => {
     });
   }
 
+  it('[1.3-tags-link] goes on behind a full page whose link was lost, and ends where nothing is new', async () => {
+    const all = Array.from({ length: 2300 }, (_, i) => `v${String(i).padStart(4, '0')}`);
+    const server = await startServer((request, response) => {
+      const last = new URL(request.url ?? '', 'http://x').searchParams.get('last');
+      const from = last === null ? 0 : all.indexOf(last) + 1;
+      response.writeHead(200).end(JSON.stringify({ tags: all.slice(from, from + 1000) }));
+    });
+    expect(await client(server.host).registry.listTags('app')).toEqual(all);
+    expect(server.asked.length).toBe(3);
+    // One that gives the whole list whatever is asked for.
+    const whole = await startServer((_, response) => {
+      response.writeHead(200).end(JSON.stringify({ tags: all }));
+    });
+    expect(await client(whole.host).registry.listTags('app')).toEqual(all);
+    expect(whole.asked.length).toBe(2);
+  });
+
   it('goes on with a page token that only the registry understands', async () => {
     const server = await startServer((request, response) => {
       const token = new URL(request.url ?? '', 'http://x').searchParams.get('next_page');

@@ -152,7 +152,7 @@ async function planName(entry: PlacedEntry, options: NameOptions): Promise<void>
   // Some say that they know no repository of which they have only manifests without a tag.
   const isUnknown = await registry.lacks(repository);
   const own = entry.item.root.digest;
-  entry.isNew = isUnknown && (tag === undefined || (await registry.resolve(repository, own)) === undefined);
+  entry.isNew = isUnknown && (tag === undefined || (await registry.describe(repository, own)) === undefined);
 }
 
 /** Asks for the names of all entries; a name that cannot be asked for is that entry's failure. */

@@ -102,8 +102,6 @@ export const LIMITS = {
   assetOther: 64 * MIB,
   /** Up to this a file is sent out of memory. */
   assetInMemory: 256 * KIB,
-  /** Uploads of one target to a web server at once. */
-  assetWriters: 20,
   /** Until the index of a chart repository must list a chart that was uploaded, in milliseconds. */
   chartListedMs: 120_000,
   /** site.yaml, the policy of a site, and the keys that it may name. */

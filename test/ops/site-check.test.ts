@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exitCodeOf } from '../../src/core/errors.ts';
 import {
@@ -12,6 +12,7 @@ import { type RunningRegistry, startRegistry } from '../../src/serve/registry.ts
 import { contextOf, openSite, type Packed, packSite, type Site } from '../bundle/site.ts';
 import { failureOf, startServer } from '../io/server.ts';
 import { dockerRepository, type NexusStandIn, startNexusStandIn } from '../support/nexus-stand-in.ts';
+import { writeSite } from '../support/site-file.ts';
 
 let site: Site;
 let bundle: Packed;
@@ -46,12 +47,7 @@ beforeEach(async () => {
 let count = 0;
 async function siteOf(...targets: readonly string[]): Promise<string> {
   count += 1;
-  const dir = site.path(`checked-${count}`);
-  await mkdir(dir);
-  const path = `${dir}/site.yaml`;
-  const lines = targets.map((target) => `  - {${target}}\n`);
-  await writeFile(path, `apiVersion: sealift-site/v1\ntargets:\n${lines.join('')}`);
-  return path;
+  return writeSite(site.path(`checked-${count}`), targets);
 }
 
 const checked = (sitePath: string, more: Partial<SiteCheckOptions> = {}): Promise<SiteCheckResult> =>

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Event } from '../../src/core/events.ts';
 import { type LoadOptions, type LoadResult, load } from '../../src/ops/load.ts';
@@ -7,6 +7,7 @@ import { contextOf, openSite, type Packed, packSite, placeOf, type Site } from '
 import { failureOf } from '../io/server.ts';
 import { pushImage } from '../support/fleet.ts';
 import { dockerRepository, type NexusStandIn, startNexusStandIn } from '../support/nexus-stand-in.ts';
+import { writeSite } from '../support/site-file.ts';
 
 let site: Site;
 let bundle: Packed;
@@ -46,12 +47,7 @@ let count = 0;
 /** A new folder with a site's file of these targets. */
 async function siteOf(...targets: readonly string[]): Promise<string> {
   count += 1;
-  const dir = site.path(`far-${count}`);
-  await mkdir(dir);
-  const path = `${dir}/site.yaml`;
-  const lines = targets.map((target) => `  - {${target}}\n`);
-  await writeFile(path, `apiVersion: sealift-site/v1\ntargets:\n${lines.join('')}`);
-  return path;
+  return writeSite(site.path(`far-${count}`), targets);
 }
 
 const loaded = (more: Partial<LoadOptions>): Promise<LoadResult> =>

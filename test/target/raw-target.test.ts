@@ -453,7 +453,7 @@ describe('a raw repository', () => {
     const nexus = new SmallNexus();
     const items = Array.from({ length: 60 }, (_, i) => fileItem(`f${i}`, A));
     await runAll(await rawOf(nexus, { parallel: 500 }), items, options());
-    expect(nexus.most).toBeLessThanOrEqual(LIMITS.assetWriters);
+    expect(nexus.most).toBeLessThanOrEqual(LIMITS.writers);
     expect(nexus.puts).toBe(60);
   });
 

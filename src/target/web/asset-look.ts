@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { isAbort, SealiftError } from '../../core/errors.ts';
 import { LIMITS } from '../../core/limits.ts';
 import { mapBounded } from '../../io/pool.ts';
-import { resumableBytes } from '../../io/resume.ts';
 import type { TargetOptions } from '../target.ts';
 import type { AssetEntry, AssetPlace } from './asset.ts';
+import { storedBytes } from './hash-there.ts';
 import { NexusAdmin, type NexusAsset } from './nexus-admin.ts';
 
 /** What is under the name of an entry. `found`: `algorithm:hex`, where it is known. */
@@ -20,28 +20,6 @@ function sha1Of(etag: string | undefined): string | undefined {
 /** Compares by one hash. */
 function compared(algorithm: string, expected: string, found: string): Seen {
   return found === expected ? { state: 'same' } : { state: 'other', found: `${algorithm}:${found}` };
-}
-
-/** The bytes of a file there, from one offset on; cuts are survived. @throws CONTENT_NOT_FOUND, and as `WebServer.fail` */
-export function storedBytes(
-  { server }: AssetPlace,
-  entry: Pick<AssetEntry, 'path' | 'as'>,
-  start = 0,
-): AsyncGenerator<Buffer> {
-  const { path, as } = entry;
-  return resumableBytes({
-    what: as,
-    start,
-    context: server.context,
-    open: async (at) => {
-      const headers = at === 0 ? {} : { range: `bytes=${at}-` };
-      const response = await server.send({ method: 'GET', path, headers });
-      if ([200, 206, 416].includes(response.status)) return response;
-      if (response.status !== 404) throw await server.fail(response, `GET ${entry.as}`);
-      await response.body.dump();
-      throw new SealiftError('CONTENT_NOT_FOUND', `${as}: is not there`);
-    },
-  });
 }
 
 /**
@@ -105,7 +83,7 @@ export class AssetLook {
     const sha256 = createHash('sha256');
     let size = 0;
     try {
-      for await (const chunk of storedBytes(this.#place, entry)) {
+      for await (const chunk of storedBytes(this.#place.server, entry.path)) {
         size += chunk.length;
         if (size > most) return { state: 'other', found: undefined };
         sha256.update(chunk);

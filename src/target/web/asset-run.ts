@@ -7,8 +7,9 @@ import { collect, verified } from '../../io/verify.ts';
 import type { BlobIntake, ContentReader, PassingContent } from '../../oci/content.ts';
 import { emptyTally, failEntry, type Tally, type TargetOptions, type TargetRun } from '../target.ts';
 import { type AssetEntry, type AssetPlace, conflictFault } from './asset.ts';
-import { AssetLook, type Seen, storedBytes } from './asset-look.ts';
+import { AssetLook, type Seen } from './asset-look.ts';
 import { AssetUpload } from './asset-upload.ts';
+import { storedBytes } from './hash-there.ts';
 import { NexusAdmin } from './nexus-admin.ts';
 
 /** Writers at once where nothing else is asked for. */
@@ -100,7 +101,7 @@ export class AssetRun implements TargetRun {
   constructor(entries: readonly AssetEntry[], options: Options) {
     this.entries = entries;
     this.#options = options;
-    this.#lanes = Math.max(1, Math.min(options.parallel ?? WRITERS, LIMITS.assetWriters));
+    this.#lanes = Math.max(1, Math.min(options.parallel ?? WRITERS, LIMITS.writers));
     this.#look = new AssetLook(options, { ...options, lanes: this.#lanes });
     const look = async (entry: AssetEntry): Promise<Seen> => {
       const [seen] = await this.#look.all([entry], async () => true);
@@ -215,7 +216,7 @@ export class AssetRun implements TargetRun {
     const { digest, size } = entry.blob;
     return {
       open: (_, { offset = 0 }) => {
-        const bytes = storedBytes(this.#options, entry, offset);
+        const bytes = storedBytes(this.#options.server, entry.path, offset);
         return offset === 0 ? verified(bytes, { digest, size, what: entry.as }) : bytes;
       },
     };

@@ -2,6 +2,7 @@ import { type Digest, isDigest } from '../../core/digest.ts';
 import { isAbort, SealiftError } from '../../core/errors.ts';
 import { eachBounded, mapBounded } from '../../io/pool.ts';
 import { type AddedItem, type Removal, type RemoveOptions, removing } from '../removal.ts';
+import { assetPath } from './asset.ts';
 import { hashThere } from './hash-there.ts';
 import { NexusAdmin, type NexusAsset, type NexusComponent } from './nexus-admin.ts';
 import type { WebServer } from './server.ts';
@@ -90,8 +91,9 @@ export async function removeFromNexus(
       const [own = ''] = paths;
       const found = there.get(own);
       if (found === undefined) return 'gone';
-      const path = `repository/${encodeURIComponent(repository)}/${own.split('/').map(encodeURIComponent).join('/')}`;
-      return (await digestThere(server, found.asset, path)) === item.content ? 'remove' : 'changed';
+      return (await digestThere(server, found.asset, assetPath(place, own))) === item.content
+        ? 'remove'
+        : 'changed';
     }),
   );
   if (!dryRun) await removeAll(admin, { judged, wanted, there, limits });

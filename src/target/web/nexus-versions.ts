@@ -58,12 +58,6 @@ function isBefore(a: Version, b: Version): boolean {
   return false;
 }
 
-/** Whether path-based addresses of images exist (3.83 and later); undefined where the version is not told. */
-export function hasPaths(version: string | undefined): boolean | undefined {
-  const parsed = version === undefined ? undefined : parse(version);
-  return parsed === undefined ? undefined : !isBefore(parsed, [3, 83, 0]);
-}
-
 /** What is known of this version and edition. */
 export function versionFindings(status: NexusStatus, wanted: readonly WantedRepository[]): Finding[] {
   const version = status.version === undefined ? undefined : parse(status.version);

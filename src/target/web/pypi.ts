@@ -15,7 +15,7 @@ export interface PypiTargetOptions {
   /** A hosted repository of the format pypi. */
   readonly repository: string;
   readonly onConflict: OnConflict;
-  /** Uploads at a time; default 4, at most 20. */
+  /** Uploads at a time; default 4, at most LIMITS.writers. */
   readonly parallel?: number;
 }
 
@@ -42,7 +42,7 @@ export function pypiTarget(options: PypiTargetOptions): Target {
         server,
         index: new NexusIndex(server, { repository, name }),
         onConflict,
-        parallel: Math.min(parallel, 20),
+        parallel: Math.min(parallel, LIMITS.writers),
       }),
   };
 }
